@@ -1,0 +1,45 @@
+# One file to drive relevo from a checkout; `make` alone lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo format check test-fast test bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## set up the virtual environment in .venv
+
+$(READY): pyproject.toml $(wildcard runtime/locale/*/LC_MESSAGES/*.po)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || deploy/demo/need-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pybabel --quiet compile --domain relevo --directory runtime/locale --statistics
+	@touch $@
+
+demo: $(READY) ## a host dies, its sites live on (ONCE=1|cut|freeze|shutdown: one fault, one line of JSON)
+	@$(BIN)/relevo demo $(if $(ONCE),--once $(ONCE))
+
+format: $(READY) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+check: $(READY) ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulation: under 2 minutes
+	$(BIN)/pytest -m 'not integration'
+
+test: $(READY) ## every test, real servers included: under 10 minutes
+	$(BIN)/pytest
+
+bench: $(READY) ## print every number that relevo promises
+	$(BIN)/python -m bench
+
+clean: ## remove what `make` made
+	rm -rf $(VENV) .cache

@@ -1,0 +1,80 @@
+"""The agent's configuration file, whole."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fleet.model import HostId, Name
+
+Url = Annotated[str, Meta(pattern=r"^https?://[^/]+$")]
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The web server that this host's sites need.
+
+    `check` is asked each second; `restart` is run once when it has failed for `restart_after_s`.
+    """
+
+    check: Annotated[str, Meta(pattern=r"^http://")] = "http://127.0.0.1:80/"
+    timeout_s: Annotated[float, Meta(gt=0)] = 1.0
+    restart: tuple[str, ...] = ()
+    restart_after_s: Annotated[float, Meta(gt=0)] = 5.0
+    restart_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this edge runs HAProxy.
+
+    The agent writes `directory` (haproxy.cfg, maps, state) and talks to the two sockets; a service manager runs
+    `haproxy -W -S MASTER_SOCKET -f DIRECTORY/haproxy.cfg`.
+    """
+
+    directory: Path = Path("/etc/haproxy/relevo")
+    binary: str = "/usr/sbin/haproxy"
+    socket: Path = Path("/run/haproxy/relevo.sock")
+    master_socket: Path = Path("/run/haproxy-master.sock")
+    bind: tuple[str, ...] = (":80", ":::80")
+    bind_tls: tuple[str, ...] = ()
+    certificates: Path | None = None
+    max_connections: Annotated[int, Meta(ge=100)] = 20_000
+    threads: Annotated[int, Meta(ge=1)] | None = None
+    reload_delay_s: Annotated[float, Meta(ge=0)] = 2.0
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where /metrics and /healthz are served; beyond loopback only with TLS and a token."""
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 7411
+    certificate: Path | None = None
+    key: Path | None = None
+    token: Path | None = None
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """agent.toml. `token` is the file with this host's own credential; `ca` verifies the controllers."""
+
+    host: Annotated[HostId, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+    controllers: dict[Name, Url]
+    token: Path
+    ca: Path | None = None
+    state: Path = Path("/var/lib/relevo/agent")
+    beat_s: Annotated[float, Meta(ge=0.1, le=10)] = 0.5
+    reconnect_max_s: Annotated[float, Meta(ge=0.1)] = 5.0
+    shutdown_wait_s: Annotated[float, Meta(ge=0)] = 4.0  # under logind's InhibitDelayMaxSec of 5 s
+    package_locks: tuple[Path, ...] = (
+        Path("/var/lib/dpkg/lock-frontend"),
+        Path("/var/lib/dpkg/lock"),
+    )
+    service: Service | None = None
+    edge: Edge | None = None
+    metrics: Metrics = Metrics()
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.controllers:
+            raise ValueError(
+                'controllers is empty; name at least one: c1 = "https://controller:7410"'
+            )

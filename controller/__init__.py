@@ -1,0 +1,1 @@
+"""The central daemon: gathers evidence, carries out decisions. What to decide is `failover`'s."""

@@ -1,0 +1,72 @@
+"""The controller's configuration file, whole."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from failover.policy import Policy
+from fleet.model import ControllerId, Name
+
+
+class TsigKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TSIG key: `secret` is a file with the base64 text. Source: RFC 8945."""
+
+    secret: Path
+    algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where API, link and metrics are served. Beyond loopback TLS is not optional."""
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 7410
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key come together; set both or neither")
+        if not ipaddress.ip_address(self.address).is_loopback and self.certificate is None:
+            raise ValueError(
+                f"address {self.address} is not loopback and there is no TLS; "
+                "set certificate and key, or listen on 127.0.0.1"
+            )
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """controller.toml.
+
+    `agents` is a TOML file: host id = SHA-256 (hex) of its token. `admins` likewise: name = SHA-256 of a token.
+    """
+
+    id: Annotated[ControllerId, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+    controllers: tuple[Name, ...] = ()  # all configured ones; empty: this one alone
+    agents: Path = Path("/etc/relevo/agents.toml")
+    admins: Path = Path("/etc/relevo/admins.toml")
+    state: Path = Path("/var/lib/relevo/controller")
+    listen: Listen = Listen()
+    dns_keys: dict[Name, TsigKey] = {}
+    policy: Policy = Policy()
+    tick_s: Annotated[float, Meta(ge=0.02, le=1)] = 0.1
+    lease_ttl_s: Annotated[int, Meta(ge=2, le=60)] = 3
+    proof_timeout_s: Annotated[float, Meta(gt=0)] = 1.0
+    edge_port: Annotated[int, Meta(ge=1, le=65535)] = 80  # where a proof is asked of an edge
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        if self.controllers and self.id not in self.controllers:
+            raise ValueError(
+                f"id {self.id!r} is not among controllers {list(self.controllers)}; add it"
+            )
+        if self.lease_ttl_s <= 3 * self.tick_s:
+            raise ValueError(
+                f"lease_ttl_s = {self.lease_ttl_s} must be above three rounds of tick_s = {self.tick_s:g} s: "
+                "one late round must not cost the leadership"
+            )
+
+    @property
+    def all_controllers(self) -> frozenset[ControllerId]:
+        return frozenset(ControllerId(id) for id in self.controllers) or frozenset({self.id})

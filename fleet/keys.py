@@ -1,0 +1,50 @@
+"""Where each thing lives in the store: every key, once."""
+
+from fleet.model import HostId, IncidentId, ZoneName
+
+PREFIX = b"/relevo/v1/"
+
+STORE = PREFIX + b"store"  # StoreId: cluster id and generation
+FLEET = PREFIX + b"fleet/current"  # FleetPointer: makes staged chunks true
+CHUNKS = PREFIX + b"fleet/chunks/"  # + sha256 of the content
+PLACEMENTS = PREFIX + b"placements/"  # + home host: Placements
+SWITCHES = PREFIX + b"switches"  # Switches
+BUDGET = PREFIX + b"budget"  # Budget
+DRAINS = PREFIX + b"drains/"  # + host: Note
+KNOWN = PREFIX + b"known/"  # + host: Known
+DNS = PREFIX + b"dns/"  # + zone: ZoneIntent
+INCIDENTS = PREFIX + b"incidents/"  # + id: Incident
+HOLDS = PREFIX + b"holds/"  # + id: Hold
+TOMBSTONES = PREFIX + b"tombstones/"  # + id: Tombstone
+AUDIT = PREFIX + b"audit/"  # + id: AuditEntry
+LEADER = PREFIX + b"leader"  # leased
+PROOF = PREFIX + b"proof"  # the secret that makes an edge name the host that answered
+
+
+def placements(home: HostId) -> bytes:
+    return PLACEMENTS + home.encode()
+
+
+def dns(zone: ZoneName) -> bytes:
+    return DNS + zone.encode()
+
+
+def incident(id: IncidentId) -> bytes:
+    return INCIDENTS + id.encode()
+
+
+def drain(host: HostId) -> bytes:
+    return DRAINS + host.encode()
+
+
+def known(host: HostId) -> bytes:
+    return KNOWN + host.encode()
+
+
+def hold(id: str) -> bytes:
+    return HOLDS + id.encode()
+
+
+def leaf(key: bytes) -> str:
+    """The last part of a key: the id of what it holds."""
+    return key.rsplit(b"/", 1)[-1].decode()

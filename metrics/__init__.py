@@ -1,0 +1,1 @@
+"""Every measured name, once; knows nothing of who measures."""

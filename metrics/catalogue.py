@@ -1,0 +1,162 @@
+"""Each metric: name, type, labels, help. Names follow Prometheus' conventions: base units, `_total` for counters.
+
+Labels are bounded by the fleet: hosts, locations, verdicts, phases; never sites or domains (10,000 of them).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 30.0, 60.0)
+ROUND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+AGENT = (
+    Metric("relevo_agent_build", "info", "Version of this agent.", ("version",)),
+    Metric("relevo_agent_beats_sent_total", "counter", "Beats sent.", ("controller",)),
+    Metric(
+        "relevo_agent_beats_acknowledged_total", "counter", "Beats acknowledged.", ("controller",)
+    ),
+    Metric(
+        "relevo_agent_connected",
+        "gauge",
+        "1 while the link to a controller is up.",
+        ("controller",),
+    ),
+    Metric(
+        "relevo_agent_reconnects_total", "counter", "Links lost and tried again.", ("controller",)
+    ),
+    Metric(
+        "relevo_agent_orders_refused_total",
+        "counter",
+        "Orders not followed, by reason.",
+        ("reason",),
+    ),
+    Metric("relevo_agent_orders_epoch", "gauge", "Store revision of the orders in force."),
+    Metric(
+        "relevo_agent_doubts_itself", "gauge", "1 while this agent's views of others do not count."
+    ),
+    Metric("relevo_agent_loop_lag_seconds", "gauge", "How late the last beat was."),
+    Metric("relevo_host_cpu_ratio", "gauge", "Share of all CPUs in use."),
+    Metric("relevo_host_load1", "gauge", "Load average over one minute."),
+    Metric("relevo_host_memory_total_bytes", "gauge", "Physical memory."),
+    Metric("relevo_host_memory_available_bytes", "gauge", "Memory available without swapping."),
+    Metric("relevo_host_swap_used_bytes", "gauge", "Swap in use."),
+    Metric(
+        "relevo_host_pressure_ratio",
+        "gauge",
+        "Share of 10 s with some task stalled.",
+        ("resource",),
+    ),
+    Metric(
+        "relevo_host_network_bytes_per_second", "gauge", "Traffic of all links.", ("direction",)
+    ),
+    Metric(
+        "relevo_host_disk_bytes_per_second", "gauge", "Traffic of a disk.", ("device", "direction")
+    ),
+    Metric("relevo_host_disk_busy_ratio", "gauge", "Share of time a disk was busy.", ("device",)),
+    Metric("relevo_service_up", "gauge", "1 while the local check of the web service passes."),
+    Metric(
+        "relevo_service_restarts_total",
+        "counter",
+        "Local restarts tried, by outcome.",
+        ("outcome",),
+    ),
+    Metric("relevo_edge_haproxy_up", "gauge", "1 while HAProxy answers on its socket."),
+    Metric("relevo_edge_domains", "gauge", "Domains in the map that HAProxy follows."),
+    Metric(
+        "relevo_edge_strays", "gauge", "Domains in the map that are neither ordered nor removed."
+    ),
+    Metric("relevo_edge_reloads_total", "counter", "Reloads of HAProxy, by outcome.", ("outcome",)),
+    Metric("relevo_edge_map_commits_total", "counter", "Map transactions committed."),
+    Metric(
+        "relevo_edge_map_commit_seconds",
+        "histogram",
+        "Time of one map transaction.",
+        (),
+        ROUND_BUCKETS,
+    ),
+    Metric("relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("host",)),
+)
+
+CONTROLLER = (
+    Metric("relevo_controller_build", "info", "Version of this controller.", ("version",)),
+    Metric("relevo_controller_leader", "gauge", "1 while this controller leads."),
+    Metric("relevo_controller_ready", "gauge", "1 once the store is mirrored."),
+    Metric(
+        "relevo_controller_doubts_itself", "gauge", "1 while this controller's views do not count."
+    ),
+    Metric(
+        "relevo_controller_round_seconds",
+        "histogram",
+        "Time of one round of the loop.",
+        (),
+        ROUND_BUCKETS,
+    ),
+    Metric(
+        "relevo_controller_store_errors_total",
+        "counter",
+        "Store calls that failed, by kind.",
+        ("kind",),
+    ),
+    Metric("relevo_controller_store_revision", "gauge", "Store revision mirrored."),
+    Metric(
+        "relevo_controller_store_rewound",
+        "gauge",
+        "1 while the store is older than what agents hold.",
+    ),
+    Metric("relevo_link_agents", "gauge", "Agents connected."),
+    Metric("relevo_link_beats_total", "counter", "Beats received."),
+    Metric(
+        "relevo_link_refused_total", "counter", "Links or frames refused, by reason.", ("reason",)
+    ),
+    Metric("relevo_link_orders_sent_total", "counter", "Orders sent."),
+    Metric("relevo_hosts", "gauge", "Hosts by verdict.", ("verdict",)),
+    Metric(
+        "relevo_host_verdict", "gauge", "1 for the verdict a host has now.", ("host", "verdict")
+    ),
+    Metric("relevo_sites", "gauge", "Sites by where they are served.", ("place",)),
+    Metric("relevo_incidents_total", "counter", "Incidents begun, by verdict.", ("verdict",)),
+    Metric("relevo_incidents_open", "gauge", "Incidents not proven yet."),
+    Metric("relevo_moves_total", "counter", "Sites moved, by cause.", ("cause",)),
+    Metric("relevo_holds", "gauge", "Holds that wait, by kind.", ("kind",)),
+    Metric("relevo_budget_causes_spent", "gauge", "Causes spent in the last hour."),
+    Metric("relevo_budget_causes_allowed", "gauge", "Causes allowed in an hour."),
+    Metric("relevo_failover_armed", "gauge", "1 if everything is armed, 0 if observing."),
+    Metric("relevo_failover_paused", "gauge", "1 while failover is paused."),
+    Metric(
+        "relevo_failover_phase_seconds",
+        "histogram",
+        "From the first symptom to the end of a phase.",
+        ("phase",),
+        PHASE_BUCKETS,
+    ),
+    Metric(
+        "relevo_dns_updates_total",
+        "counter",
+        "DNS updates, by zone and outcome.",
+        ("zone", "outcome"),
+    ),
+    Metric(
+        "relevo_dns_converged",
+        "gauge",
+        "1 while every server of a zone answers as intended.",
+        ("zone",),
+    ),
+    Metric(
+        "relevo_proof_requests_total",
+        "counter",
+        "Requests made to prove a move, by outcome.",
+        ("outcome",),
+    ),
+    Metric("relevo_api_requests_total", "counter", "API requests, by status class.", ("status",)),
+    Metric("relevo_api_streams", "gauge", "Open event streams."),
+)

@@ -1,0 +1,84 @@
+"""The life of a daemon: named services in one task group; if one ends, the daemon ends and systemd restarts it."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+
+from runtime import log
+
+_log = log.logger("runtime")
+
+
+class TaskEnded(Exception):
+    """A service that should never end has ended."""
+
+
+async def serve(
+    *, on_stop: Callable[[], Awaitable[None]] | None = None, **services: Coroutine[Any, Any, Any]
+) -> None:
+    """Run named services until SIGTERM or SIGINT; fail as a whole if any of them ends.
+
+    `on_stop` runs first when a signal asks to end: the last words, while all services still live.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_forever(n, s), name=n) for n, s in services.items()]
+        notify("READY=1")
+        await stop.wait()
+        notify("STOPPING=1")
+        if on_stop:
+            await on_stop()
+        for task in tasks:
+            task.cancel()
+
+
+async def _forever(name: str, service: Coroutine[Any, Any, Any]) -> None:
+    await service
+    raise TaskEnded(name)
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where there is one. Source: sd_notify(3)."""
+    if not (path := os.environ.get("NOTIFY_SOCKET")):
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.sendto(state.encode(), address)
+
+
+class Watchdog:
+    """Pets systemd's watchdog once per finished round, and only while every named round is recent.
+
+    A round that hangs stops the petting even if others go on: a daemon that does half its work is stuck.
+    """
+
+    def __init__(self, *rounds: str) -> None:
+        self._done: dict[str, float] = dict.fromkeys(rounds, 0.0)
+        period_us = int(os.environ.get("WATCHDOG_USEC", "0"))
+        self._period_s = period_us / 1e6
+
+    def finished(self, name: str) -> None:
+        """The round `name` has just been completed."""
+        now = asyncio.get_running_loop().time()
+        self._done[name] = now
+        if self._period_s and all(now - at < self._period_s for at in self._done.values()):
+            notify("WATCHDOG=1")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a daemon's main coroutine on uvloop; what ends a service is logged and ends it with status 1."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+    except* Exception as group:  # noqa: BLE001 - the outermost: log, then die
+        for error in group.exceptions:
+            _log.critical("service ended", error=repr(error), exc_info=error)
+        raise SystemExit(1) from None
