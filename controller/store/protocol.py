@@ -61,7 +61,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Cmp:
-    """One compare; a key that does not exist has create, mod, version and lease 0, and fails every value compare."""
+    """One compare; a missing key has create, mod, version and lease 0, and fails every value compare."""
 
     key: bytes
     target: Literal["mod", "create", "version", "lease", "value"]
@@ -97,7 +97,7 @@ class TxnResult:
 
     ok: bool
     revision: int
-    results: tuple[None | int | tuple[KV, ...], ...]
+    results: tuple[int | tuple[KV, ...] | None, ...]
 
 
 class StoreError(Exception):
