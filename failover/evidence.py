@@ -59,8 +59,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One look at the world. `controllers`: all configured ones, the ground of every majority."""
+    """One look at the world. `controllers`: all configured ones, the ground of every majority.
+
+    `has_edges`: the fleet declares edges; then only live ones are witnesses beside the controllers (rule R4).
+    """
 
     controllers: frozenset[ControllerId]
     hosts: Mapping[HostId, Evidence]
     live_edges: frozenset[HostId] = frozenset()
+    has_edges: bool = True

@@ -22,6 +22,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     leaving_s: Seconds = (
         600.0  # a machine that announced its shutdown and stayed has changed its mind
     )
+    settle_s: Seconds = (
+        30.0  # a host that came back is no refuge, and an edge no address, before it stayed up
+    )
     accept_single_witness: bool = False
     # The brake (rule R8): causes in an hour; None: 3, or one for each 50 hosts where that is more.
     causes_per_hour: Annotated[int, Meta(ge=0)] | None = None

@@ -11,6 +11,7 @@ PLACEMENTS = PREFIX + b"placements/"  # + home host: Placements
 SWITCHES = PREFIX + b"switches"  # Switches
 BUDGET = PREFIX + b"budget"  # Budget
 DRAINS = PREFIX + b"drains/"  # + host: Note
+WITHDRAWN = PREFIX + b"withdrawn/"  # + edge: Note; it is in no record set
 KNOWN = PREFIX + b"known/"  # + host: Known
 DNS = PREFIX + b"dns/"  # + zone: ZoneIntent
 INCIDENTS = PREFIX + b"incidents/"  # + id: Incident
@@ -35,6 +36,10 @@ def incident(id: IncidentId) -> bytes:
 
 def drain(host: HostId) -> bytes:
     return DRAINS + host.encode()
+
+
+def withdrawn(edge: HostId) -> bytes:
+    return WITHDRAWN + edge.encode()
 
 
 def known(host: HostId) -> bytes:

@@ -1,0 +1,81 @@
+"""The complete desired state of one agent, from the store at one revision: any controller computes the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.messages import Orders, Routes, Target
+from fleet.model import Epoch, Fleet, Host, HostId, Placement, Role, SiteId, Tombstone
+
+NEIGHBOURS = (
+    3  # probes of each host where there are no edges: a majority survives one liar (rule R15)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What orders are made from; all of it read at one store revision."""
+
+    cluster: str
+    fleet: Fleet
+    places: Mapping[SiteId, Placement]
+    tombstones: tuple[Tombstone, ...] = ()
+    proof: str = ""
+
+
+def routes(intent: Intent) -> Routes:
+    """Where every domain behind the edges goes; the same for every edge. A site without a place has no route yet."""
+    hosts = {
+        id: target(host)
+        for id, host in sorted(intent.fleet.hosts.items())
+        if host.addresses and (Role.WEB in host.roles or host.is_edge)
+    }
+    domains = {
+        domain: intent.places[id].host
+        for id, site in sorted(intent.fleet.sites.items())
+        if site.route == "edges" and id in intent.places
+        for domain in site.domains
+        if intent.places[id].host in hosts
+    }
+    gone = {d for stone in intent.tombstones for d in stone.domains} - domains.keys()
+    gone_hosts = {h for stone in intent.tombstones for h in stone.hosts} - hosts.keys()
+    return Routes(
+        hosts=hosts,
+        domains=domains,
+        removed_domains=tuple(sorted(gone)),
+        removed_hosts=tuple(sorted(gone_hosts)),
+        proof=intent.proof,
+    )
+
+
+def target(host: Host) -> Target:
+    """How others ask this host whether it answers; an edge answers for itself at a path of its own."""
+    check = "/.relevo/alive" if host.is_edge else host.check
+    return Target(address=host.addresses[0], port=host.port, check=check)
+
+
+def orders(host: HostId, intent: Intent, shared: Routes, epoch: Epoch) -> Orders:
+    """The orders of one declared host; `shared` is `routes(intent)`, computed once for all edges."""
+    declared = intent.fleet.hosts[host]
+    here = sorted(id for id, place in intent.places.items() if place.host == host)
+    removed = sorted({id for stone in intent.tombstones for id in stone.sites} - set(here))
+    has_edges = any(h.is_edge for h in intent.fleet.hosts.values())
+    return Orders(
+        epoch=epoch,
+        cluster=intent.cluster,
+        host=host,
+        roles=declared.roles,
+        sites=tuple(here),
+        removed_sites=tuple(removed),
+        probes={} if has_edges else probes(host, intent.fleet),
+        routes=shared if declared.is_edge else None,
+    )
+
+
+def probes(host: HostId, fleet: Fleet) -> dict[HostId, Target]:
+    """The next hosts round the ring of web hosts, for a co-op without edges."""
+    ring = sorted(id for id, h in fleet.hosts.items() if Role.WEB in h.roles and h.addresses)
+    if host not in ring:
+        return {}
+    at = ring.index(host)
+    near = [ring[(at + step) % len(ring)] for step in range(1, min(NEIGHBOURS, len(ring) - 1) + 1)]
+    return {id: target(fleet.hosts[id]) for id in near}
