@@ -1,0 +1,11 @@
+"""The real programs that the integration tests start and end."""
+
+import pytest
+
+from deploy.demo.packages import TESTS, Tools, bring
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """HAProxy, Knot, nginx, dbus-daemon and Prometheus, from Debian's packages, none of them installed."""
+    return Tools(bring(TESTS))
