@@ -22,8 +22,29 @@ class Intent:
     proof: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the orders of many agents have in common, computed once for a revision."""
+
+    routes: Routes
+    sites: Mapping[HostId, tuple[SiteId, ...]]
+    has_edges: bool
+
+
+def shared(intent: Intent) -> Shared:
+    """The part of all orders that does not depend on whose they are."""
+    here: dict[HostId, list[SiteId]] = {}
+    for id, place in sorted(intent.places.items()):
+        here.setdefault(place.host, []).append(id)
+    return Shared(
+        routes=routes(intent),
+        sites={host: tuple(sites) for host, sites in here.items()},
+        has_edges=any(host.is_edge for host in intent.fleet.hosts.values()),
+    )
+
+
 def routes(intent: Intent) -> Routes:
-    """Where every domain behind the edges goes; the same for every edge. A site without a place has no route yet."""
+    """Where every domain behind the edges goes, the same for every edge; a site without a place has no route."""
     hosts = {
         id: target(host)
         for id, host in sorted(intent.fleet.hosts.items())
@@ -53,21 +74,20 @@ def target(host: Host) -> Target:
     return Target(address=host.addresses[0], port=host.port, check=check)
 
 
-def orders(host: HostId, intent: Intent, shared: Routes, epoch: Epoch) -> Orders:
-    """The orders of one declared host; `shared` is `routes(intent)`, computed once for all edges."""
+def orders(host: HostId, intent: Intent, common: Shared, epoch: Epoch) -> Orders:
+    """The orders of one declared host; `common` is `shared(intent)`."""
     declared = intent.fleet.hosts[host]
-    here = sorted(id for id, place in intent.places.items() if place.host == host)
-    removed = sorted({id for stone in intent.tombstones for id in stone.sites} - set(here))
-    has_edges = any(h.is_edge for h in intent.fleet.hosts.values())
+    here = common.sites.get(host, ())
+    removed = {id for stone in intent.tombstones for id in stone.sites} - set(here)
     return Orders(
         epoch=epoch,
         cluster=intent.cluster,
         host=host,
         roles=declared.roles,
-        sites=tuple(here),
-        removed_sites=tuple(removed),
-        probes={} if has_edges else probes(host, intent.fleet),
-        routes=shared if declared.is_edge else None,
+        sites=here,
+        removed_sites=tuple(sorted(removed)),
+        probes={} if common.has_edges else probes(host, intent.fleet),
+        routes=common.routes if declared.is_edge else None,
     )
 
 

@@ -246,6 +246,13 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+class StoreId(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose store this is, and how often it was rebuilt from what agents remembered (rule R2)."""
+
+    cluster: str
+    generation: int = 1
+
+
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where a site is served now, since when (ISO 8601, UTC) and why."""
 
@@ -399,6 +406,16 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, str | int | float | None] = {}
     complete: bool = False
     closed_at: float | None = None
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Who changed what, when (Unix s) and why."""
+
+    at: float
+    who: str
+    what: str
+    subject: str
+    reason: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

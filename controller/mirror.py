@@ -1,0 +1,214 @@
+"""The store in memory, typed: one list and one watch; every read of the controller comes from here."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from controller.store import KV, Cmp, Compacted, Event, Store
+from fleet import keys
+from fleet.chunks import FleetPointer, join
+from fleet.model import (
+    AuditEntry,
+    Budget,
+    Domain,
+    Epoch,
+    Fleet,
+    Hold,
+    HostId,
+    Incident,
+    IncidentId,
+    Known,
+    Note,
+    Placement,
+    Placements,
+    SiteId,
+    StoreId,
+    Switches,
+    Tombstone,
+    ZoneIntent,
+    ZoneName,
+)
+from runtime import log
+from runtime.pulse import Pulse
+
+_log = log.logger("mirror")
+T = TypeVar("T")
+
+
+class Mirror:
+    """What the store says at `revision`. Values are replaced, never changed in place: keep them as long as you like."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.ready = False
+        self.changed = Pulse()
+        self.id = StoreId(cluster="", generation=0)
+        self.fleet = Fleet()
+        self.fleet_pointer: FleetPointer | None = None
+        self.fleet_revision = 0
+        self.switches = Switches()
+        self.budget = Budget()
+        self.proof = ""
+        self.placements: Mapping[HostId, Placements] = {}
+        self.places: Mapping[SiteId, Placement] = {}
+        self.drains: Mapping[HostId, Note] = {}
+        self.withdrawn: Mapping[HostId, Note] = {}
+        self.known: Mapping[HostId, Known] = {}
+        self.dns: Mapping[ZoneName, ZoneIntent] = {}
+        self.incidents: Mapping[IncidentId, Incident] = {}
+        self.holds: Mapping[str, Hold] = {}
+        self.tombstones: Mapping[str, Tombstone] = {}
+        self.audit: Mapping[str, AuditEntry] = {}
+        self.site_of: Mapping[Domain, SiteId] = {}
+        self._items: dict[bytes, KV] = {}
+
+    @property
+    def epoch(self) -> Epoch:
+        return Epoch(self.id.generation, self.revision)
+
+    def revision_of(self, key: bytes) -> int:
+        """The revision that last wrote `key`; 0 if it does not exist."""
+        return item.mod_revision if (item := self._items.get(key)) else 0
+
+    def created_at(self, key: bytes) -> int:
+        return item.create_revision if (item := self._items.get(key)) else 0
+
+    def unchanged(self, *watched: bytes) -> tuple[Cmp, ...]:
+        """Compares that hold only while `watched` keys are as this mirror has them (rule R1)."""
+        return tuple(Cmp(key, "mod", "=", self.revision_of(key)) for key in watched)
+
+    def missing_chunks(self, digests: frozenset[str]) -> frozenset[str]:
+        return frozenset(d for d in digests if keys.CHUNKS + d.encode() not in self._items)
+
+    def chunk_digests(self) -> frozenset[str]:
+        return frozenset(keys.leaf(key) for key in self._items if key.startswith(keys.CHUNKS))
+
+    async def reached(self, revision: int) -> None:
+        """Wait until a write of ours, at `revision`, can be read here."""
+        while self.revision < revision:
+            await self.changed.after(self.changed.count)
+
+    async def follow(self, store: Store) -> None:
+        """Eternal: keep up with the store; what was compacted away is listed again."""
+        while True:
+            snapshot = await store.list(keys.PREFIX)
+            self._items = {item.key: item for item in snapshot.items}
+            self._load({_section(key) for key in self._items} | _SECTIONS, snapshot.revision)
+            try:
+                async for batch in store.watch(keys.PREFIX, after=snapshot.revision):
+                    self._take(batch.events, batch.revision)
+            except Compacted as gone:
+                _log.warning("watch compacted", oldest=gone.revision)
+
+    def _take(self, events: tuple[Event, ...], revision: int) -> None:
+        for event in events:
+            if event.kind == "put":
+                self._items[event.kv.key] = event.kv
+            else:
+                self._items.pop(event.kv.key, None)
+        self._load({_section(event.kv.key) for event in events}, revision)
+
+    def _load(self, sections: set[bytes], revision: int) -> None:
+        """Decode what changed, then say so: readers see one revision or the next, nothing between."""
+        for section in sections:
+            if load := _LOADERS.get(section):
+                load(self)
+        self.revision, self.ready = revision, True
+        self.changed.beat()
+
+    def _one(self, key: bytes, kind: type[T]) -> T | None:
+        return (
+            msgspec.json.decode(item.value, type=kind) if (item := self._items.get(key)) else None
+        )
+
+    def _all(self, prefix: bytes, kind: type[T]) -> dict[str, T]:
+        decoder = msgspec.json.Decoder(kind)
+        return {
+            keys.leaf(key): decoder.decode(item.value)
+            for key, item in self._items.items()
+            if key.startswith(prefix)
+        }
+
+    def _load_id(self) -> None:
+        self.id = self._one(keys.STORE, StoreId) or StoreId(cluster="", generation=0)
+
+    def _load_fleet(self) -> None:
+        """Chunks are staged before the pointer that makes them true: only a new pointer is worth reading."""
+        revision = self.revision_of(keys.FLEET)
+        if revision == self.fleet_revision:
+            return
+        pointer = self._one(keys.FLEET, FleetPointer)
+        if pointer is not None:
+            chunks = {
+                keys.leaf(key): item.value
+                for key, item in self._items.items()
+                if key.startswith(keys.CHUNKS)
+            }
+            self.fleet = join(pointer, chunks)
+            self.site_of = {d: id for id, site in self.fleet.sites.items() for d in site.domains}
+        self.fleet_pointer, self.fleet_revision = pointer, revision
+
+    def _load_placements(self) -> None:
+        found = self._all(keys.PLACEMENTS, Placements)
+        self.placements = {HostId(home): document for home, document in found.items()}
+        self.places = {
+            site: place for document in found.values() for site, place in document.sites.items()
+        }
+
+    def _load_switches(self) -> None:
+        self.switches = self._one(keys.SWITCHES, Switches) or Switches()
+
+    def _load_budget(self) -> None:
+        self.budget = self._one(keys.BUDGET, Budget) or Budget()
+
+    def _load_proof(self) -> None:
+        self.proof = self._one(keys.PROOF, str) or ""
+
+    def _load_drains(self) -> None:
+        self.drains = {HostId(id): note for id, note in self._all(keys.DRAINS, Note).items()}
+
+    def _load_withdrawn(self) -> None:
+        self.withdrawn = {HostId(id): note for id, note in self._all(keys.WITHDRAWN, Note).items()}
+
+    def _load_known(self) -> None:
+        self.known = {HostId(id): known for id, known in self._all(keys.KNOWN, Known).items()}
+
+    def _load_dns(self) -> None:
+        self.dns = {ZoneName(id): zone for id, zone in self._all(keys.DNS, ZoneIntent).items()}
+
+    def _load_incidents(self) -> None:
+        found = self._all(keys.INCIDENTS, Incident)
+        self.incidents = {IncidentId(id): incident for id, incident in sorted(found.items())}
+
+    def _load_holds(self) -> None:
+        self.holds = self._all(keys.HOLDS, Hold)
+
+    def _load_tombstones(self) -> None:
+        self.tombstones = self._all(keys.TOMBSTONES, Tombstone)
+
+    def _load_audit(self) -> None:
+        self.audit = self._all(keys.AUDIT, AuditEntry)
+
+
+_LOADERS = {
+    b"store": Mirror._load_id,
+    b"fleet": Mirror._load_fleet,
+    b"placements": Mirror._load_placements,
+    b"switches": Mirror._load_switches,
+    b"budget": Mirror._load_budget,
+    b"proof": Mirror._load_proof,
+    b"drains": Mirror._load_drains,
+    b"withdrawn": Mirror._load_withdrawn,
+    b"known": Mirror._load_known,
+    b"dns": Mirror._load_dns,
+    b"incidents": Mirror._load_incidents,
+    b"holds": Mirror._load_holds,
+    b"tombstones": Mirror._load_tombstones,
+    b"audit": Mirror._load_audit,
+}
+_SECTIONS = set(_LOADERS)
+
+
+def _section(key: bytes) -> bytes:
+    return key.removeprefix(keys.PREFIX).split(b"/", 1)[0]
