@@ -1,0 +1,46 @@
+"""The clock of async tests: virtual for those marked `virtual_time`, uvloop's for the others."""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+# A virtual clock jumps over every timer, so a real wait this long means that nobody will ever come.
+DEADLOCK_S = 10.0
+
+
+class VirtualTime(selectors.DefaultSelector):
+    """Never waits: when nothing is ready, the clock jumps to the next timer."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            ready = super().select(DEADLOCK_S)
+            assert ready, f"no timer, and nothing happened for {DEADLOCK_S:g} real s"
+            return ready
+        ready = super().select(0)
+        if not ready:
+            self.now += max(timeout, 0)
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose `time` is that of its selector. Threads have no place on it."""
+
+    def __init__(self) -> None:
+        self._virtual = VirtualTime()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualLoop}
+    return {"real": uvloop.new_event_loop}

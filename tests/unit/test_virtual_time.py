@@ -1,0 +1,45 @@
+"""The tests' own clock: what it promises to every other test."""
+
+import asyncio
+import time
+
+import pytest
+import uvloop
+
+
+@pytest.mark.virtual_time
+async def test_a_virtual_hour_takes_no_time() -> None:
+    """Under the marker an hour's sleep ends at once, and the loop's clock says that it passed."""
+    loop, began = asyncio.get_running_loop(), time.monotonic()
+    before = loop.time()
+    await asyncio.sleep(3600)
+    assert loop.time() - before == pytest.approx(3600)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.virtual_time
+async def test_virtual_timers_fire_in_their_order() -> None:
+    """Sleepers wake by their times, not by the order in which they lay down."""
+    woken: list[float] = []
+
+    async def sleeper(for_s: float) -> None:
+        await asyncio.sleep(for_s)
+        woken.append(for_s)
+
+    async with asyncio.TaskGroup() as group:
+        for for_s in (3.0, 1.0, 2.0):
+            group.create_task(sleeper(for_s))
+    assert woken == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.virtual_time
+async def test_a_virtual_timeout_ends_a_wait_for_nothing() -> None:
+    """A timeout is a timer as well: waiting for an event that never comes ends."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5):
+            await asyncio.Event().wait()
+
+
+async def test_without_the_marker_the_loop_is_uvloop() -> None:
+    """Unmarked tests run on the loop that the daemons run on."""
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
