@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Mirror:
-    """What the store says at `revision`. Values are replaced, never changed in place: keep them as long as you like."""
+    """What the store says at `revision`. Values are replaced, never changed in place: hold on to them freely."""
 
     def __init__(self) -> None:
         self.revision = 0

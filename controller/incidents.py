@@ -1,0 +1,126 @@
+"""Incidents as values: begun, continued and closed by pure functions; the leader writes what they give."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from failover.guards import Guarded
+from failover.judge import Verdict
+from fleet.model import Entry, Epoch, Incident, IncidentId, Phase, Why
+from runtime.clock import iso
+
+
+DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeline begins with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Instants of one round: `wall` is Unix s and `now` the loop's clock, read together."""
+
+    wall: float
+    now: float
+
+    def wall_of(self, instant: float) -> float:
+        """Unix s of an instant of the loop's clock."""
+        return self.wall - (self.now - instant)
+
+
+def new_id(subject: str, wall: float) -> IncidentId:
+    """Sorts by time, names its subject: 20261121T040506.789-mx1-web-01."""
+    return IncidentId(iso(wall).replace("-", "").replace(":", "").rstrip("Z") + f"-{subject}")
+
+
+def begin(guarded: Guarded, verdict: Verdict, times: Times, evidence: dict[str, str]) -> Incident:
+    """The incident of a cause that has none open: symptom and verdict are its first lines."""
+    cause = guarded.proposal.cause
+    symptom = verdict.since if verdict.symptom_at is None else verdict.symptom_at
+    if cause.human:
+        symptom = times.now
+    began_at = times.wall_of(symptom)
+    incident = Incident(
+        id=new_id(cause.host, times.wall),
+        cause=cause.id,
+        subject=cause.host,
+        verdict=cause.verdict,
+        began_at=began_at,
+        evidence=dict(evidence),
+    )
+    incident = add(incident, Phase.SYMPTOM, began_at, cause.why)
+    at = times.wall if cause.human else times.wall_of(verdict.since)
+    return add(incident, Phase.VERDICT, at, Why("verdict", {"verdict": cause.verdict}))
+
+
+def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:
+    """What was decided in this round, added to what the incident already holds.
+
+    A decision that acts begins a new stretch of the timeline, whose effect is to be proven anew.
+    """
+    before = () if incident.observed else incident.moved
+    moved = {move.site: move for move in (*before, *(guarded.moves or guarded.would))}
+    incident = msgspec.structs.replace(
+        incident,
+        observed=not guarded.acts
+        and bool(guarded.would)
+        and not (before and not incident.observed),
+        moved=tuple(moved.values()),
+        held=guarded.held,
+        epoch=Epoch() if guarded.acts else incident.epoch,
+        complete=False if guarded.acts else incident.complete,
+    )
+    counts: dict[str, str | int | float] = {
+        "moved": len(guarded.moves),
+        "would": len(guarded.would),
+        "held": len(guarded.held),
+    }
+    if isinstance(guarded.withdraw, Why):
+        incident = add(incident, Phase.NOTE, times.wall, guarded.withdraw)
+    code = DECIDED if guarded.acts else "observed" if incident.observed else "held"
+    return add(incident, Phase.DECIDED, times.wall, Why(code, counts))
+
+
+def add(incident: Incident, phase: Phase, at: float, why: Why, subject: str = "") -> Incident:
+    """One more line of the timeline."""
+    offset_s = round(at - incident.began_at, 3)
+    entry = Entry(phase=phase, at=round(at, 3), offset_s=offset_s, why=why, subject=subject)
+    return msgspec.structs.replace(incident, timeline=(*incident.timeline, entry))
+
+
+def stretch(incident: Incident) -> tuple[Entry, ...]:
+    """The timeline since the last decision that acted; empty: none did."""
+    for at in range(len(incident.timeline) - 1, -1, -1):
+        entry = incident.timeline[at]
+        if entry.phase is Phase.DECIDED and entry.why.code == DECIDED:
+            return incident.timeline[at:]
+    return ()
+
+
+def has(incident: Incident, phase: Phase, subject: str | None = None) -> bool:
+    """Whether the present stretch has such a line."""
+    return any(
+        entry.phase is phase and (subject is None or entry.subject == subject)
+        for entry in stretch(incident)
+    )
+
+
+def acted(incident: Incident) -> bool:
+    """Something was decided and committed for it, and its effect is not proven yet."""
+    return bool(stretch(incident)) and not incident.complete
+
+
+def close(incident: Incident, at: float, why: Why) -> Incident:
+    return msgspec.structs.replace(add(incident, Phase.NOTE, at, why), closed_at=at)
+
+
+def same_plan(incident: Incident, guarded: Guarded) -> bool:
+    """Whether the incident already says what this round found: nothing is written twice."""
+    wanted = {move.site for move in guarded.would}
+    held = {(item.site, item.target, item.why.code) for item in guarded.held}
+    known = {(item.site, item.target, item.why.code) for item in incident.held}
+    moved = {move.site for move in incident.moved}
+    return held == known and wanted <= moved
+
+
+def by_subject(incidents: Iterable[Incident]) -> dict[str, Incident]:
+    """The open incident of each subject; the newest where there are several."""
+    return {incident.subject: incident for incident in incidents if incident.closed_at is None}

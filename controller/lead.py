@@ -1,0 +1,419 @@
+"""The failover loop of the controller that leads: evidence, verdicts, plan, guards, one fenced commit; then its proof.
+
+Every round starts from what is: the mirror, the link and the clock. A lost commit costs one round; a lost
+leadership ends the loop with all that it held in memory.
+"""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Never
+
+import msgspec
+
+from controller import incidents, settle
+from controller.board import Board
+from controller.events import Events
+from controller.incidents import Times
+from controller.link import Link
+from controller.mirror import Mirror
+from controller.ports import Convergence
+from controller.progress import Progress, Proofs
+from controller.store import Cmp, Delete, Leadership, LeaseLost, Op, Put, StoreError
+from failover import dns
+from failover.capacity import Refuge, refusal
+from failover.guards import Guarded, Leave, guard
+from failover.judge import Verdict, judge
+from failover.plan import Proposal, Situation, propose, returns
+from failover.policy import Policy
+from fleet import keys
+from fleet.model import (
+    Budget,
+    HostId,
+    Incident,
+    Known,
+    Note,
+    Spent,
+    StoreId,
+    Switches,
+    Why,
+)
+from metrics.exporter import Exporter
+from runtime import log
+from runtime.clock import iso, wall
+from runtime.supervise import Watchdog
+
+_log = log.logger("lead")
+BATCH = 100  # operations in one of our transactions; the store takes 128, compares included
+HOUR_S = 3600.0
+REWOUND_ROUNDS = (
+    3  # rounds that an epoch above ours must stand before we believe it: a mirror may lag a moment
+)
+
+
+class Refused(Exception):
+    """The order can't be followed as things are; `why` says what stands in its way."""
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(why.code)
+        self.why = why
+
+
+class Leader:
+    """Decides while it leads. `board` is what people see of it; verdicts start afresh with each leadership."""
+
+    def __init__(
+        self,
+        *,
+        mirror: Mirror,
+        link: Link,
+        board: Board,
+        events: Events,
+        convergence: Convergence,
+        proofs: Proofs,
+        exporter: Exporter,
+        policy: Policy,
+        tick_s: float,
+        watchdog: Watchdog,
+    ) -> None:
+        self._mirror, self._link, self._board, self._events = mirror, link, board, events
+        self._exporter, self._policy, self._tick_s = exporter, policy, tick_s
+        self._watchdog = watchdog
+        self._convergence = convergence
+        self._progress = Progress(mirror, link, convergence, proofs, exporter)
+        self._verdicts: dict[HostId, Verdict] = {}
+        self._settled_at = -1
+        self._above = 0
+        self.leadership: Leadership | None = None
+
+    async def lead(self, leadership: Leadership) -> Never:
+        """Round after round until the leadership is lost. Raises LeaseLost."""
+        now = asyncio.get_running_loop().time
+        self._verdicts, self._settled_at, self._above = {}, -1, 0
+        self.leadership = leadership
+        self._exporter.set("relevo_controller_leader", 1)
+        due = now()
+        try:
+            while (started := now()) < leadership.deadline and not leadership.lost.is_set():
+                heard = self._link.urgent.count
+                self._link.watch_itself(self._mirror.fleet, max(0.0, started - due - self._tick_s))
+                try:
+                    async with asyncio.timeout_at(leadership.deadline):
+                        await self._round(leadership, Times(wall=wall(), now=started))
+                    self._watchdog.finished("lead")
+                except LeaseLost:
+                    raise
+                except StoreError as error:
+                    kind = type(error).__name__
+                    self._exporter.count("relevo_controller_store_errors_total", kind=kind)
+                    _log.warning("round failed", error=f"{kind}: {error}")
+                self._exporter.observe("relevo_controller_round_seconds", now() - started)
+                due = started + self._tick_s
+                await self._link.urgent.within(heard, due - now())
+        finally:
+            self.leadership = None
+            self._exporter.set("relevo_controller_leader", 0)
+        raise LeaseLost("the leader's lease has ended")
+
+    async def _round(self, leadership: Leadership, times: Times) -> None:
+        mirror = self._mirror
+        if await self._found(leadership):
+            return
+        seen = self._link.evidence(mirror.fleet, frozenset(mirror.known))
+        verdicts = judge(self._verdicts, seen, self._policy, times.now)
+        self._tell(verdicts)
+        self._verdicts = verdicts
+        rewound = self._rewound()
+        situation = self._situation()
+        leave = Leave(
+            fleet=mirror.fleet,
+            switches=mirror.switches,
+            budget=mirror.budget,
+            verdicts=verdicts,
+            rewound=rewound,
+            doubts_itself=self._link.doubt.doubts_itself,
+            wall=times.wall,
+        )
+        plan = guard(propose(situation, self._policy, times.now), leave, self._policy)
+        self._board.dns_holds = self._convergence.holds()
+        self._board.update(seen=seen, verdicts=verdicts, plan=plan, rewound=rewound, times=times)
+        if rewound is not None:
+            return
+        for guarded in plan:
+            await self._carry_out(leadership, guarded, times)
+        await self._settle(leadership, situation, times)
+        await self._follow_incidents(leadership, plan, times)
+        await self._keep_holds(leadership, times)
+
+    async def _found(self, leadership: Leadership) -> bool:
+        """A new store gets its name first; True: nothing else is done in this round."""
+        if self._mirror.id.cluster:
+            return False
+        founding = (
+            Put(keys.STORE, settle.encode(StoreId(cluster=uuid.uuid4().hex))),
+            Put(keys.PROOF, settle.encode(secrets.token_urlsafe(24))),
+            Put(keys.SWITCHES, settle.encode(Switches())),
+        )
+        await self._write(leadership, founding, self._mirror.unchanged(keys.STORE))
+        return True
+
+    def _tell(self, verdicts: Mapping[HostId, Verdict]) -> None:
+        for host, verdict in verdicts.items():
+            old = self._verdicts.get(host)
+            if old is None or old.kind is not verdict.kind:
+                was = old.kind.value if old else "none"
+                _log.info(
+                    "verdict", host=host, old=was, new=verdict.kind.value, why=verdict.why.code
+                )
+                self._events.publish(
+                    "verdict",
+                    host=host,
+                    old=was,
+                    new=verdict.kind.value,
+                    why=msgspec.to_builtins(verdict.why),
+                )
+
+    def _situation(self) -> Situation:
+        mirror, heard = self._mirror, self._link.heard
+        return Situation(
+            fleet=mirror.fleet,
+            places=mirror.places,
+            verdicts=self._verdicts,
+            drains={h: note for h, note in mirror.drains.items() if wall() < note.until},
+            withdrawn=frozenset(mirror.withdrawn),
+            boots={
+                host: heard[host].beat.boot_id if host in heard else known.boot_id
+                for host, known in mirror.known.items()
+            },
+            memory_available_ratio={
+                host: h.beat.load.memory_available_bytes / h.beat.load.memory_total_bytes
+                for host, h in heard.items()
+                if h.beat.load.memory_total_bytes
+            },
+        )
+
+    def refuse_unfit(self, targets: Iterable[HostId]) -> None:
+        """For a move that a person orders. Raises Refused if a target can't take sites now, as far as we see."""
+        now = asyncio.get_running_loop().time()
+        refuge = Refuge(
+            verdicts=self._verdicts,
+            draining=frozenset(self._mirror.drains),
+            serves={},
+            memory_available_ratio={},
+        )
+        # A person who brings sites home has waited as long as they found right.
+        policy = msgspec.structs.replace(self._policy, settle_s=1e-9)
+        for target in targets:
+            why = refusal(target, self._mirror.fleet, refuge, policy, now)
+            if why is not None:
+                raise Refused(why)
+
+    def _rewound(self) -> Why | None:
+        """Agents that hold epochs above the store's, or another cluster's, prove that it was rewound (rule R2).
+
+        One edge or two hosts must say so: a single compromised hosting server must not stop the fail-over (R15).
+        """
+        mirror, ours = self._mirror, self._mirror.epoch
+        claims = [
+            (host, heard.beat)
+            for host, heard in self._link.heard.items()
+            if host in mirror.fleet.hosts
+            and host in self._link.connected
+            and (
+                heard.beat.orders > ours
+                or (heard.beat.cluster and heard.beat.cluster != mirror.id.cluster)
+            )
+        ]
+        believed = len(claims) >= 2 or any(mirror.fleet.hosts[h].is_edge for h, _ in claims)
+        self._above = self._above + 1 if believed else 0
+        rewound = self._above >= REWOUND_ROUNDS
+        self._exporter.set("relevo_controller_store_rewound", rewound)
+        if not rewound:
+            return None
+        host, beat = max(claims, key=lambda claim: claim[1].orders)
+        return Why("store-rewound", {"host": host, "epoch": str(beat.orders), "ours": str(ours)})
+
+    async def _carry_out(self, leadership: Leadership, guarded: Guarded, times: Times) -> None:
+        """Commit what the guards allow, with the incident and what it spends; record what they held."""
+        cause = guarded.proposal.cause
+        existing = incidents.by_subject(self._mirror.incidents.values()).get(cause.host)
+        if not guarded.acts and existing and incidents.same_plan(existing, guarded):
+            return
+        incident = existing or incidents.begin(
+            guarded, self._verdicts[cause.host], times, self._board.evidence_text(cause.host)
+        )
+        incident = incidents.decide(incident, guarded, times)
+        operations, watched = self._effects(guarded, incident, times)
+        operations.append(Put(keys.incident(incident.id), settle.encode(incident)))
+        watched.append(keys.incident(incident.id))
+        if await self._write(leadership, operations, self._mirror.unchanged(*watched)):
+            self._announce(guarded, incident, new=existing is None)
+
+    def _effects(
+        self, guarded: Guarded, incident: Incident, times: Times
+    ) -> tuple[list[Op], list[bytes]]:
+        """What a commit writes beside its incident, and the keys that must not have changed meanwhile."""
+        mirror, operations = self._mirror, list[Op]()
+        watched = [keys.SWITCHES, keys.BUDGET, keys.drain(guarded.proposal.cause.host)]
+        if guarded.moves:
+            documents = settle.moved(
+                mirror.placements,
+                {site: home for home, doc in mirror.placements.items() for site in doc.sites},
+                {move.site: move.target for move in guarded.moves},
+                since=iso(times.wall),
+                why=Why(guarded.proposal.cause.verdict, {"host": guarded.proposal.cause.host}),
+                incident=incident.id,
+            )
+            for home, document in documents.items():
+                operations.append(Put(keys.placements(home), settle.encode(document)))
+                watched.append(keys.placements(home))
+        if guarded.withdraw is True:
+            note = Note(
+                owner="relevo",
+                reason=guarded.proposal.cause.verdict,
+                since=times.wall,
+                until=times.wall + 365 * 24 * HOUR_S,
+            )
+            key = keys.withdrawn(guarded.proposal.cause.host)
+            operations.append(Put(key, settle.encode(note)))
+            watched.append(key)
+        if guarded.spends:
+            item = Spent(at=times.wall, cause=guarded.proposal.cause.id, incident=incident.id)
+            kept = (s for s in mirror.budget.spent if times.wall - s.at < HOUR_S)
+            operations.append(Put(keys.BUDGET, settle.encode(Budget(spent=(*kept, item)))))
+        return operations, watched
+
+    def _announce(self, guarded: Guarded, incident: Incident, *, new: bool) -> None:
+        cause = guarded.proposal.cause
+        if new:
+            self._exporter.count("relevo_incidents_total", verdict=cause.verdict)
+        if guarded.moves:
+            self._exporter.count("relevo_moves_total", len(guarded.moves), cause=cause.verdict)
+        _log.info(
+            "decided",
+            incident=incident.id,
+            moved=len(guarded.moves),
+            would=len(guarded.would),
+            held=len(guarded.held),
+            why=cause.why.code,
+        )
+        self._publish(incident)
+
+    def _publish(self, incident: Incident) -> None:
+        self._events.publish("incident", incident=msgspec.to_builtins(incident))
+
+    async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> None:
+        """Bring the store's derived documents up to date, a batch at a time."""
+        operations = [*self._known(times), *self._returned(situation, times)]
+        mirror = self._mirror
+        if mirror.revision != self._settled_at:
+            placed = settle.place(mirror.fleet, mirror.placements, iso(times.wall))
+            operations += [Put(keys.placements(h), settle.encode(d)) for h, d in placed.items()]
+            if not placed:
+                operations += self._zones()
+            operations += self._graves()
+            if not operations:
+                self._settled_at = mirror.revision
+        elif mirror.tombstones:
+            operations += self._graves()
+        await self._batch(leadership, operations)
+
+    async def _batch(self, leadership: Leadership, operations: Sequence[Op]) -> None:
+        for start in range(0, len(operations), BATCH // 2):
+            some = operations[start : start + BATCH // 2]
+            watched = self._mirror.unchanged(*(operation.key for operation in some))
+            await self._write(leadership, some, watched)
+
+    def _known(self, times: Times) -> list[Op]:
+        mirror, operations = self._mirror, list[Op]()
+        for host, heard in self._link.heard.items():
+            before = mirror.known.get(host)
+            if host in mirror.fleet.hosts and (
+                before is None or before.boot_id != heard.beat.boot_id
+            ):
+                known = Known(boot_id=heard.beat.boot_id, at=times.wall)
+                operations.append(Put(keys.known(host), settle.encode(known)))
+        return operations
+
+    def _returned(self, situation: Situation, times: Times) -> list[Op]:
+        return [
+            Delete(keys.withdrawn(edge)) for edge in returns(situation, self._policy, times.now)
+        ]
+
+    def _zones(self) -> list[Op]:
+        mirror = self._mirror
+        serving = {site: place.host for site, place in mirror.places.items()}
+        down = frozenset(mirror.withdrawn)
+        wanted = dns.intents(mirror.fleet, serving, down, mirror.dns)
+        changed = settle.zones(mirror.dns, wanted)
+        return [Put(keys.dns(zone), settle.encode(intent)) for zone, intent in changed.items()]
+
+    def _graves(self) -> list[Op]:
+        """Tombstones that every declared edge has acknowledged are no longer needed."""
+        mirror, heard = self._mirror, self._link.heard
+        edges = [id for id, host in mirror.fleet.hosts.items() if host.is_edge]
+        applied = [heard[e].applied.revision if e in heard else 0 for e in edges]
+        created = {id: mirror.created_at(keys.TOMBSTONES + id.encode()) for id in mirror.tombstones}
+        gone = settle.buried(mirror.tombstones, created, min(applied, default=mirror.revision))
+        return [Delete(keys.TOMBSTONES + id.encode()) for id in gone]
+
+    async def _follow_incidents(
+        self, leadership: Leadership, plan: Sequence[Guarded], times: Times
+    ) -> None:
+        """Add to every open incident what has come true, and close those whose cause is over."""
+        proposals = {guarded.proposal.cause.host: guarded.proposal for guarded in plan}
+        for incident in list(self._mirror.incidents.values()):
+            if incident.closed_at is not None:
+                continue
+            settled = self._settled_at == self._mirror.revision
+            grown = self._progress.follow(incident, times, settled=settled)
+            grown = self._close(grown, proposals.get(HostId(incident.subject)), times)
+            if grown is not incident:
+                key = keys.incident(incident.id)
+                put = Put(key, settle.encode(grown))
+                if await self._write(leadership, (put,), self._mirror.unchanged(key)):
+                    self._progress.observe(incident, grown)
+                    self._publish(grown)
+
+    def _close(self, incident: Incident, proposal: Proposal | None, times: Times) -> Incident:
+        if proposal is not None or not (incident.complete or not incidents.acted(incident)):
+            return incident
+        verdict = self._verdicts.get(HostId(incident.subject))
+        over = verdict is None or verdict.kind.value != incident.verdict
+        if incident.complete and not incident.held and (over or incident.verdict == "drain"):
+            return incidents.close(incident, times.wall, Why("recovered"))
+        if over and not incidents.acted(incident):
+            return incidents.close(incident, times.wall, Why("cause-over"))
+        return incident
+
+    async def _keep_holds(self, leadership: Leadership, times: Times) -> None:
+        """Make the stored holds those that stand now, and no others."""
+        wanted, stored = self._board.holds(times.wall), self._mirror.holds
+        operations: list[Op] = [
+            Put(keys.hold(id), settle.encode(hold))
+            for id, hold in wanted.items()
+            if id not in stored or not _same_hold(stored[id], hold)
+        ]
+        operations += [Delete(keys.hold(id)) for id in stored if id not in wanted]
+        if operations:
+            self._events.publish("holds", holds=sorted(wanted))
+        await self._batch(leadership, operations)
+
+    async def _write(
+        self, leadership: Leadership, operations: Sequence[Op], when: Sequence[Cmp]
+    ) -> bool:
+        """One fenced transaction; when it is in, wait until the mirror shows it. False: somebody was faster."""
+        result = await leadership.txn(operations, when)
+        if not result.ok:
+            _log.info(
+                "commit lost a race", keys=[operation.key.decode() for operation in operations]
+            )
+            return False
+        await self._mirror.reached(result.revision)
+        return True
+
+
+def _same_hold(old: object, new: object) -> bool:
+    assert isinstance(old, msgspec.Struct) and isinstance(new, msgspec.Struct)
+    return msgspec.structs.replace(old, since=0.0) == msgspec.structs.replace(new, since=0.0)

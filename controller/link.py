@@ -1,0 +1,303 @@
+"""The agents' other end: beats become evidence, orders go out. Knows what was heard and when, judges nothing."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from controller.ports import Connection, ConnectionLost
+from failover.doubt import Doubt, step
+from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
+from failover.policy import Policy
+from failover.routes import Intent, Shared, orders, shared
+from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders, Refusal
+from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Why
+from metrics.exporter import Exporter
+from runtime import log
+from runtime.pulse import Pulse
+
+_log = log.logger("link")
+SEND_TIMEOUT_S = 1.0  # a peer that does not read for two beats is gone
+SILENCE_S = 10.0  # a link without a frame for this long is closed; the agent makes a new one
+OPINION_S = 1.5  # a view of others older than three beats is none
+
+_decoder: msgspec.json.Decoder[Beat | Applied] = msgspec.json.Decoder(FromAgent)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Heard:
+    """What one host has said: its last beat and when it came (loop clock), and what it has of ours."""
+
+    beat: Beat
+    at: float
+    applied: Epoch = field(default_factory=Epoch)
+    applied_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Session:
+    connection: Connection
+    sent: Orders | None = None
+    fresh: bool = True
+    turn: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Link:
+    """Every connected agent. `urgent` beats when something was heard that should not wait for the next round."""
+
+    def __init__(
+        self,
+        tokens: Mapping[HostId, str],
+        exporter: Exporter,
+        *,
+        id: ControllerId,
+        controllers: frozenset[ControllerId],
+        policy: Policy,
+    ) -> None:
+        self.heard: dict[HostId, Heard] = {}
+        self.urgent = Pulse()
+        self.doubt = Doubt()
+        self.cluster = ""
+        self._tokens, self._exporter, self._policy = dict(tokens), exporter, policy
+        self._id, self._controllers = id, controllers
+        self._sessions: dict[HostId, _Session] = {}
+        self._began: float | None = None
+        self._intent: Intent | None = None
+        self._common: Shared | None = None
+        self._ordered = Epoch()
+
+    def admits(self, host: str, token: str) -> bool:
+        """Whether `token` is this host's own. A foreign or wrong one is counted and refused."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        known = self._tokens.get(HostId(host), "")
+        if known and hmac.compare_digest(known, digest):
+            return True
+        foreign = any(hmac.compare_digest(digest, other) for other in self._tokens.values())
+        reason = "foreign-token" if foreign else "wrong-token" if known else "unknown-host"
+        self.refused(reason, host)
+        return False
+
+    def refused(self, reason: str, host: str) -> None:
+        self._exporter.count("relevo_link_refused_total", reason=reason)
+        _log.warning("link refused", reason=reason, host=host)
+
+    @property
+    def live_edge_s(self) -> float:
+        """An edge heard within this time is live."""
+        return self._policy.live_edge_s
+
+    @property
+    def connected(self) -> frozenset[HostId]:
+        return frozenset(self._sessions)
+
+    async def serve(self, host: HostId, connection: Connection) -> None:
+        """Listen to one agent until its link ends; a newer link of the same host takes the place of an older one."""
+        session = _Session(connection)
+        older, self._sessions[host] = self._sessions.get(host), session
+        if older is not None:
+            await older.connection.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write(session))
+                try:
+                    await self._read(host, session)
+                finally:
+                    writer.cancel()
+        except* ConnectionLost as lost:
+            _log.info("link ended", host=host, why=str(lost.exceptions[0]))
+        finally:
+            if self._sessions.get(host) is session:
+                del self._sessions[host]
+            await connection.close()
+
+    async def _read(self, host: HostId, session: _Session) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    frame = await session.connection.receive()
+            except TimeoutError:
+                raise ConnectionLost(f"no frame for {SILENCE_S:g} s") from None
+            try:
+                message = self._decode(frame)
+            except (msgspec.DecodeError, ValueError) as error:
+                self.refused("malformed-frame", host)
+                raise ConnectionLost(f"malformed frame: {error}") from None
+            match message:
+                case Beat():
+                    await self._on_beat(host, message, session)
+                case Applied():
+                    self._on_applied(host, message.epoch)
+
+    def _decode(self, frame: bytes) -> Beat | Applied:
+        if len(frame) > BEAT_LIMIT_BYTES:
+            raise ValueError(f"{len(frame)} bytes; at most {BEAT_LIMIT_BYTES}")
+        return _decoder.decode(frame)
+
+    async def _on_beat(self, host: HostId, beat: Beat, session: _Session) -> None:
+        if beat.host != host:
+            self.refused("foreign-host", host)
+            raise ConnectionLost(f"speaks for {beat.host}, not for itself")
+        if self._sessions.get(host) is not session:
+            raise ConnectionLost("a newer link took its place")
+        now = asyncio.get_running_loop().time()
+        heard = self.heard.get(host)
+        if heard is None:
+            heard = self.heard[host] = Heard(beat, now)
+            self.urgent.beat()
+        elif beat.state is not heard.beat.state or _views(beat) != _views(heard.beat):
+            self.urgent.beat()
+        heard.beat, heard.at = beat, now
+        self._on_applied(host, beat.orders)
+        self._exporter.count("relevo_link_beats_total")
+        await _send(session.connection, _encode(Ack(sequence=beat.sequence)))
+
+    def _on_applied(self, host: HostId, epoch: Epoch) -> None:
+        heard = self.heard.get(host)
+        if heard is not None and epoch > heard.applied:
+            heard.applied, heard.applied_at = epoch, asyncio.get_running_loop().time()
+            self.urgent.beat()
+
+    async def _write(self, session: _Session) -> None:
+        """Send the newest orders, and only those: a slow agent skips what became old meanwhile."""
+        while True:
+            await session.turn.wait()
+            session.turn.clear()
+            if session.sent is not None:
+                await _send(session.connection, _encode(session.sent))
+                self._exporter.count("relevo_link_orders_sent_total")
+
+    def order(self, intent: Intent, epoch: Epoch) -> None:
+        """Give every connected agent its orders at `epoch`, where they differ from what it was given last."""
+        changed = self._intent is None or not _same_intent(self._intent, intent)
+        if changed or self._common is None:
+            self._intent, self._common = intent, shared(intent)
+        for host, session in self._sessions.items():
+            if host not in intent.fleet.hosts or not (changed or session.sent is None):
+                continue
+            wanted = orders(host, intent, self._common, epoch)
+            if session.sent is None or not _same(session.sent, wanted):
+                session.sent = wanted
+                session.turn.set()
+        self._ordered = epoch
+
+    def follows(self, host: HostId, epoch: Epoch) -> bool:
+        """Whether an agent has applied all that the store said at `epoch`, or had nothing new to apply."""
+        session, heard = self._sessions.get(host), self.heard.get(host)
+        if session is None or heard is None or session.sent is None:
+            return False
+        return self._ordered >= epoch and heard.applied >= session.sent.epoch
+
+    async def refuse(self, host: HostId, why: Why) -> None:
+        """Tell an agent why it is not served, and end its link."""
+        if session := self._sessions.get(host):
+            await _send(session.connection, _encode(Refusal(why=why)))
+            await session.connection.close()
+
+    def watch_itself(self, fleet: Fleet, late_s: float) -> None:
+        """Once a round: do our own links and loop let our view count (rule R5)?"""
+        now = asyncio.get_running_loop().time()
+        self._began = now if self._began is None else self._began
+        links = {
+            host: host in self.heard and now - self.heard[host].at < self._policy.unreachable_s
+            for host in fleet.hosts
+        }
+        self.doubt = step(self.doubt, links, late_s, self._policy, now)
+        self._exporter.set("relevo_controller_doubts_itself", self.doubt.doubts_itself)
+        self._exporter.set("relevo_link_agents", len(self._sessions))
+
+    def evidence(self, fleet: Fleet, known: frozenset[HostId]) -> Seen:
+        """Everything that this controller knows of every declared host, with its age."""
+        now = asyncio.get_running_loop().time()
+        opinions = self._opinions(fleet, now)
+        live = frozenset(
+            id
+            for id, host in fleet.hosts.items()
+            if host.is_edge and self.age_s(id, now) < self._policy.live_edge_s
+        )
+        return Seen(
+            controllers=self._controllers,
+            live_edges=live,
+            has_edges=any(host.is_edge for host in fleet.hosts.values()),
+            hosts={
+                id: Evidence(
+                    reach={self._id: self._reach(id, now)},
+                    opinions=opinions.get(id, {}),
+                    report=_report(self.heard[id].beat) if id in self.heard else None,
+                    known=id in known or id in self.heard,
+                )
+                for id in fleet.hosts
+            },
+        )
+
+    def age_s(self, host: HostId, now: float) -> float:
+        heard = self.heard.get(host)
+        return now - heard.at if heard else float("inf")
+
+    def _reach(self, host: HostId, now: float) -> Reach:
+        heard = self.heard.get(host)
+        began = self._began if self._began is not None else now
+        return Reach(
+            age_s=now - heard.at if heard else None,
+            trusted=not self.doubt.doubts_itself,
+            watched_s=now - began,
+        )
+
+    def _opinions(self, fleet: Fleet, now: float) -> dict[HostId, dict[str, Opinion]]:
+        found: dict[HostId, dict[str, Opinion]] = {}
+        for witness, heard in self.heard.items():
+            declared, age_s = fleet.hosts.get(witness), now - heard.at
+            if declared is None or age_s >= OPINION_S:
+                continue
+            kind = Witness.EDGE if declared.is_edge else Witness.NEIGHBOUR
+            for host, check in heard.beat.checks.items():
+                health = Health.UNKNOWN if heard.beat.doubts_itself else check.health
+                opinion = Opinion(kind=kind, health=health, since_s=check.since_s + age_s)
+                found.setdefault(host, {})[witness] = opinion
+        return found
+
+    def forget_absent(self, fleet: Fleet) -> None:
+        """Drop what was heard of hosts that are no longer declared."""
+        for host in self.heard.keys() - fleet.hosts.keys():
+            if host not in self._sessions:
+                del self.heard[host]
+
+
+async def _send(connection: Connection, frame: bytes) -> None:
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await connection.send(frame)
+    except TimeoutError:
+        raise ConnectionLost(f"did not read for {SEND_TIMEOUT_S:g} s") from None
+
+
+def _views(beat: Beat) -> dict[HostId, Health]:
+    return {host: check.health for host, check in beat.checks.items()}
+
+
+def _same_intent(old: Intent, new: Intent) -> bool:
+    """By identity where that is enough: the mirror replaces what changes."""
+    return (
+        old.fleet is new.fleet
+        and old.places is new.places
+        and old.tombstones == new.tombstones
+        and (old.proof, old.cluster) == (new.proof, new.cluster)
+    )
+
+
+def _same(old: Orders, new: Orders) -> bool:
+    return msgspec.structs.replace(old, epoch=new.epoch) == new
+
+
+def _report(beat: Beat) -> Report:
+    total = beat.load.memory_total_bytes
+    return Report(
+        boot_id=beat.boot_id,
+        state=beat.state,
+        service=beat.service,
+        package_run=beat.package_run,
+        memory_available_ratio=beat.load.memory_available_bytes / total if total else 1.0,
+    )

@@ -1,0 +1,104 @@
+"""What the store should say beside what people and failovers wrote: every site placed, every zone's intent current.
+
+Pure and level-triggered: from what is to what is missing. Additions come before removals, so that a reader of any
+revision between finds each site at least once (rule R7).
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fleet.model import (
+    Fleet,
+    HostId,
+    IncidentId,
+    Placement,
+    Placements,
+    SiteId,
+    Tombstone,
+    Why,
+    ZoneIntent,
+    ZoneName,
+)
+
+
+def place(
+    fleet: Fleet, current: Mapping[HostId, Placements], since: str
+) -> dict[HostId, Placements]:
+    """Placement documents that must change: new sites begin at home; a site whose home changed stays where it is
+    served and changes the document only; a site that left the fleet leaves its document.
+    """
+    places = {site: p for document in current.values() for site, p in document.sites.items()}
+    documents: dict[HostId, dict[SiteId, Placement]] = {
+        home: dict(document.sites) for home, document in current.items()
+    }
+    for id, site in fleet.sites.items():
+        if id in documents.get(site.home, {}):
+            continue
+        begun = Placement(host=site.home, since=since, why=Why("placed-at-home"))
+        documents.setdefault(site.home, {})[id] = places.get(id, begun)
+    added = _changed(documents, current)
+    if added:
+        return added
+    for home, sites in documents.items():
+        for id in list(sites):
+            declared = fleet.sites.get(id)
+            if declared is None or declared.home != home:
+                del sites[id]
+    return _changed(documents, current)
+
+
+def _changed(
+    documents: Mapping[HostId, dict[SiteId, Placement]], current: Mapping[HostId, Placements]
+) -> dict[HostId, Placements]:
+    empty = Placements()
+    return {
+        home: Placements(sites=sites)
+        for home, sites in documents.items()
+        if sites != current.get(home, empty).sites
+    }
+
+
+def moved(
+    current: Mapping[HostId, Placements],
+    homes: Mapping[SiteId, HostId],
+    targets: Mapping[SiteId, HostId],
+    *,
+    since: str,
+    why: Why,
+    incident: IncidentId,
+) -> dict[HostId, Placements]:
+    """The placement documents after moving `targets`' sites: one for each home that they have."""
+    changed: dict[HostId, dict[SiteId, Placement]] = {}
+    for site, target in targets.items():
+        home = homes[site]
+        sites = changed.setdefault(home, dict(current[home].sites))
+        sites[site] = Placement(host=target, since=since, why=why, incident=incident)
+    return {home: Placements(sites=sites) for home, sites in changed.items()}
+
+
+def zones(
+    current: Mapping[ZoneName, ZoneIntent], wanted: Mapping[ZoneName, ZoneIntent]
+) -> dict[ZoneName, ZoneIntent]:
+    """The zone intents to write; a zone that is no longer declared keeps what it has."""
+    empty = ZoneIntent()
+    changed = {}
+    for zone, intent in wanted.items():
+        before = current.get(zone, empty)
+        if (before.names, before.removed) != (intent.names, intent.removed):
+            changed[zone] = intent
+    return changed
+
+
+def buried(
+    tombstones: Mapping[str, Tombstone], created: Mapping[str, int], acknowledged: int | None
+) -> tuple[str, ...]:
+    """Tombstones that every edge has acknowledged, by the oldest revision that all edges follow; None: not known."""
+    if acknowledged is None:
+        return ()
+    return tuple(id for id in tombstones if created[id] <= acknowledged)
+
+
+def encode(value: object) -> bytes:
+    """The stored form of every document."""
+    return msgspec.json.encode(value)
