@@ -1,5 +1,6 @@
 """The store's protocol and its implementations; knows keys and bytes, not what they mean."""
 
+from controller.store.embedded import EmbeddedStore
 from controller.store.protocol import (
     KV,
     Ambiguous,
@@ -31,6 +32,7 @@ __all__ = [
     "Compacted",
     "Delete",
     "Denied",
+    "EmbeddedStore",
     "Event",
     "Get",
     "Leadership",

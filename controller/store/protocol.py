@@ -12,7 +12,7 @@ Source: etcd API reference, v3; etcd `--max-txn-ops` (128) and `--max-request-by
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -173,11 +173,13 @@ class Store(Protocol):
 
     async def put(
         self, key: bytes, value: bytes, *, lease: int = 0, timeout: float = TIMEOUT_S
-    ) -> int: ...
+    ) -> int:
+        """The revision it made. Raises LeaseLost when there is no such lease."""
+        ...
 
-    async def delete(
-        self, key: bytes, *, prefix: bool = False, timeout: float = TIMEOUT_S
-    ) -> int: ...
+    async def delete(self, key: bytes, *, prefix: bool = False, timeout: float = TIMEOUT_S) -> int:
+        """How many keys went."""
+        ...
 
     async def txn(
         self,
@@ -192,8 +194,13 @@ class Store(Protocol):
         """A lease of at least `ttl` seconds; kept alive inside until revoked or lost."""
         ...
 
-    def watch(self, prefix: bytes, *, after: int, prev: bool = False) -> AsyncIterator[Batch]:
-        """Every change after revision `after`; resumes by itself. Raises Compacted and Denied only."""
+    def watch(
+        self, prefix: bytes, *, after: int, prev: bool = False
+    ) -> AsyncGenerator[Batch, None]:
+        """Every change after revision `after`; resumes by itself. Raises Compacted and Denied only.
+
+        Ends when the store is closed. Iterate it under contextlib.aclosing: leaving early then leaves no watcher.
+        """
         ...
 
     def campaign(
