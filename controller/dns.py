@@ -7,6 +7,7 @@ at all is `failover.ownership`'s to decide. Nothing here raises for what a serve
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+import dns.exception
 import dns.message
 import dns.name
 import dns.rcode
@@ -21,6 +22,7 @@ from fleet.model import Domain, Epoch, NameServer, RecordSet, Why, Zone, ZoneInt
 from metrics.exporter import Exporter
 
 CONNECTIONS = 16  # at once, over all zones: a co-op's few servers see no flood
+NAMES_PER_UPDATE = 100
 # A server's policy may allow some names only; when it refused this many and accepted none, it means all of them.
 REFUSALS = 8
 RACED = frozenset({dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN})
@@ -201,15 +203,14 @@ class _Work:
 async def _send(work: _Work, writes: list[Write], key: dns.tsig.Key, primary: Line) -> None:
     """Write batch by batch; a batch that is turned down is halved until the names at fault are alone."""
     zone = work.zone
-    pending = list(dnsmessages.batches(writes))
+    pending = [writes[i : i + NAMES_PER_UPDATE] for i in range(0, len(writes), NAMES_PER_UPDATE)]
     pending.reverse()
     while pending:
         batch = pending.pop()
-        [answer] = await primary.exchange([dnsmessages.update(zone, batch, work.mark, key)])
-        rcode = answer.rcode()
+        rcode = await _update(work, batch, key, primary)
         if rcode == dns.rcode.NOERROR:
             work.sent += [write.name for write in batch]
-        elif rcode not in RACED and rcode != dns.rcode.REFUSED:
+        elif rcode is not None and rcode not in RACED and rcode != dns.rcode.REFUSED:
             raise refusal(zone.primary, zone.name, rcode)
         elif len(batch) > 1:
             middle = len(batch) // 2
@@ -224,6 +225,19 @@ async def _send(work: _Work, writes: list[Write], key: dns.tsig.Key, primary: Li
         raise refusal(zone.primary, zone.name, dns.rcode.REFUSED)
     for name in work.refused:
         work.hold(name, Why("dns-name-refused", {"name": name, "server": str(zone.primary)}))
+
+
+async def _update(
+    work: _Work, batch: Sequence[Write], key: dns.tsig.Key, primary: Line
+) -> dns.rcode.Rcode | None:
+    """The primary's verdict on one message; None: the batch does not fit into one (64 kB)."""
+    message = dnsmessages.update(work.zone, batch, work.mark, key)
+    try:
+        [answer] = await primary.exchange([message])
+    except dns.exception.TooBig:
+        assert len(batch) > 1, f"{batch[0].name}: more addresses than a message holds"
+        return None
+    return answer.rcode()
 
 
 def _compare(

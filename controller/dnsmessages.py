@@ -1,6 +1,6 @@
 """The DNS messages that relevo speaks: three questions a name, and updates that require what was seen."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import dns.flags
@@ -18,7 +18,6 @@ from failover.dns import records
 from failover.ownership import MARK_LABEL, Mark, Seen, Step
 from fleet.model import Domain, RecordSet, Zone
 
-NAMES_PER_UPDATE = 100
 # A message holds 65,535 bytes; beyond its first 16 kB owner names can't be compressed (RFC 1035 §4.1.4).
 UPDATE_BYTES = 60_000
 FIXED_BYTES = (
@@ -88,29 +87,6 @@ def _text(rdata: object) -> str:
     if isinstance(rdata, dns.rdtypes.txtbase.TXTBase):
         return b"".join(rdata.strings).decode(errors="replace")
     return str(rdata)  # an alias in the mark's place: no mark of ours
-
-
-def batches(writes: Iterable[Write]) -> Iterator[list[Write]]:
-    """`writes` in their order, cut so that each update fits into one message."""
-    batch: list[Write] = []
-    size = 0
-    for write in writes:
-        more = _bytes(write)
-        if batch and (len(batch) == NAMES_PER_UPDATE or size + more > UPDATE_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(write)
-        size += more
-    if batch:
-        yield batch
-
-
-def _bytes(write: Write) -> int:
-    want = write.want or RecordSet()
-    sets = (write.seen.records.a, write.seen.records.aaaa, want.a, want.aaaa)
-    # Beyond the addresses: up to 4 prerequisites, 3 deletions and the mark, twice with its text.
-    owners = sum(map(len, sets)) + 9
-    return owners * (len(mark_name(write.name)) + 2 + FIXED_BYTES) + 512
 
 
 def update(

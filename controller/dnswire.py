@@ -114,10 +114,18 @@ class Line:
         try:
             answer = dns.message.from_wire(wire, keyring=question.keyring, request_mac=question.mac)
         except dns.tsig.PeerBadTime as error:
-            raise self._failed("dns-bad-time", "BADTIME") from error
+            why = _why("dns-bad-time", self._server, self._zone, rcode="BADTIME")
+            raise NoAnswer(why) from error
         except (dns.tsig.PeerBadKey, dns.tsig.PeerBadSignature) as error:
             rcode = "BADKEY" if isinstance(error, dns.tsig.PeerBadKey) else "BADSIG"
-            raise self._failed("dns-bad-key", rcode) from error
+            why = _why(
+                "dns-bad-key",
+                self._server,
+                self._zone,
+                rcode=rcode,
+                key=question.keyname.to_text(omit_final_dot=True) if question.keyname else "",
+            )
+            raise NoAnswer(why) from error
         except dns.exception.DNSException as error:
             raise self._unproven(wire, question, error) from error
         if answer.flags & dns.flags.TC or not question.is_response(answer):
@@ -136,9 +144,6 @@ class Line:
             if question.is_response(answer) and answer.rcode() != dns.rcode.NOERROR:
                 return refusal(self._server, self._zone, answer.rcode())
         return self._bad(f"{type(error).__name__}: {error}")
-
-    def _failed(self, code: str, rcode: str) -> NoAnswer:
-        return NoAnswer(_why(code, self._server, self._zone, rcode=rcode))
 
     def _bad(self, detail: str) -> NoAnswer:
         return NoAnswer(_why("dns-bad-answer", self._server, self._zone, detail=detail[:200]))

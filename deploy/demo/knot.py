@@ -69,8 +69,10 @@ def empty_zone(zone: str, servers: Sequence[Server]) -> str:
     ]
     for number, server in enumerate(servers):
         lines.append(f"@ NS ns{number}")
-        for address in server.addresses:
-            lines.append(f"ns{number} {'AAAA' if ':' in address else 'A'} {address}")
+        lines += [
+            f"ns{number} {'AAAA' if ':' in address else 'A'} {address}"
+            for address in server.addresses
+        ]
     return "\n".join([*lines, ""])
 
 

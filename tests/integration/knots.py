@@ -21,7 +21,7 @@ FIRST_PORT, LAST_PORT = 21000, 29999
 
 def free_port() -> int:
     """A port below the ephemeral range that nobody listens on, for TCP and UDP, IPv4 and IPv6."""
-    start = FIRST_PORT + (time.monotonic_ns() // 1000) % (LAST_PORT - FIRST_PORT)
+    start: int = FIRST_PORT + (time.monotonic_ns() // 1000) % (LAST_PORT - FIRST_PORT)
     for port in (*range(start, LAST_PORT), *range(FIRST_PORT, start)):
         with ExitStack() as stack:
             try:

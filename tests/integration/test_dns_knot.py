@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import dns.name
@@ -12,6 +15,7 @@ import dns.query
 import dns.rcode
 import dns.tsig
 import dns.update
+import msgspec
 import pytest
 
 from controller.dns import Zones
@@ -56,8 +60,8 @@ def zone(servers: tuple[knot.Server, knot.Server]) -> Iterator[Zone]:
     sweep(one)
 
 
-def zones(cluster: str = "c1", key: dns.tsig.Key = TSIG, **bounds: float) -> Zones:
-    return Zones(cluster, {KEY.name: key}, **bounds)
+def zones(cluster: str = "c1", key: dns.tsig.Key = TSIG, timeout_s: float = 3.0) -> Zones:
+    return Zones(cluster, {KEY.name: key}, timeout_s=timeout_s)
 
 
 def intent(**names: RecordSet) -> ZoneIntent:
@@ -98,6 +102,11 @@ def sweep(server: knot.Server) -> None:
     by_hand(server, ("delete", ZONE, "A"), ("delete", ZONE, "AAAA"))
     for start in range(0, len(gone), 200):
         by_hand(server, *(("delete", f"{name}.") for name in gone[start : start + 200]))
+
+
+def say(text: str) -> None:
+    """Shown by `pytest -rP`."""
+    sys.stdout.write(f"{text}\n")
 
 
 def codes(report: ZoneReport) -> dict[str, str]:
@@ -213,7 +222,7 @@ async def test_what_is_not_ours_is_left_alone(
         ("add", f"_relevo.odd.{ZONE}.", "60", "TXT", '"v=spf1 -all"'),
         ("add", f"sub.{ZONE}.", "60", "NS", f"ns0.{ZONE}."),
     )
-    wanted = {name: HERE for name in ("foreign", "alias", "theirs", "odd", "www")}
+    wanted = dict.fromkeys(("foreign", "alias", "theirs", "odd", "www"), HERE)
     names = dict(intent(**wanted).names) | {
         Domain(f"x.sub.{ZONE}"): HERE,
         Domain(".".join(["l" * 60] * 3 + ["k" * 50, ZONE])): HERE,
@@ -244,3 +253,169 @@ async def test_removal_needs_our_older_mark(
     assert codes(report) == {f"foreign.{ZONE}": "dns-not-ours", WWW: "dns-newer-writer"}
     assert report.removed == ()
     assert says(primary, WWW, "A") == list(HERE.a)
+
+
+@asynccontextmanager
+async def meddled(server: knot.Server, meddle: Callable[[], None]) -> AsyncIterator[NameServer]:
+    """A way to `server` on which `meddle` happens between the first connection (the look) and the second."""
+    connections = open_now = 0
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections, open_now
+        connections += 1
+        open_now += 1
+        if connections == 2:
+            meddle()
+        onward, outward = await asyncio.open_connection("127.0.0.1", server.port)
+        with closing(writer), closing(outward):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pump(reader, outward))
+                group.create_task(pump(onward, writer))
+        open_now -= 1
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as proxy:
+        yield NameServer(address="127.0.0.1", port=proxy.sockets[0].getsockname()[1])
+        async with asyncio.timeout(5):
+            while open_now:  # noqa: ASYNC110 - a test may poll
+                await asyncio.sleep(0.01)
+
+
+async def test_a_change_between_look_and_write_is_not_overwritten(
+    servers: tuple[knot.Server, knot.Server], zone: Zone
+) -> None:
+    """The offending name is held, its batch goes through without it, and what the other wrote stays."""
+    provider, primary = zones(), servers[0]
+    many = {f"n{number}": HERE for number in range(20)}
+    await provider.converge(zone, intent(**many), Epoch(1, 1))
+
+    def meddle() -> None:
+        by_hand(primary, ("replace", f"n7.{ZONE}.", "60", "A", "198.51.100.7"))
+        by_hand(  # faster, and of our opinion
+            primary,
+            ("replace", f"n8.{ZONE}.", "60", "A", *THERE.a),
+            ("replace", f"n8.{ZONE}.", "60", "AAAA", *THERE.aaaa),
+        )
+
+    async with meddled(primary, meddle) as way:
+        report = await provider.converge(
+            msgspec.structs.replace(zone, primary=way),
+            intent(**dict.fromkeys(many, THERE)),
+            Epoch(1, 2),
+        )
+    assert codes(report) == {f"n7.{ZONE}": "dns-raced"}
+    assert (len(report.sent), report.unchanged, report.error) == (18, 1, None)
+    assert says(primary, f"n7.{ZONE}", "A") == ["198.51.100.7"]
+    assert says(primary, f"n9.{ZONE}", "A") == list(THERE.a)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"key": dns.tsig.Key("relevo", b"wrong" * 8)}, "dns-bad-key"),
+        ({"key": dns.tsig.Key("stranger", b"wrong" * 8)}, "dns-bad-key"),
+        ({"key": dns.tsig.Key("relevo", TSIG.secret, "hmac-sha512")}, "dns-bad-key"),
+        ({"zone": "elsewhere.example"}, "dns-refused"),
+    ],
+)
+async def test_a_primary_that_says_no_is_an_error_with_its_reason(
+    servers: tuple[knot.Server, knot.Server], zone: Zone, change: dict[str, Any], code: str
+) -> None:
+    """A wrong secret, an unknown key, another algorithm, a zone that is not served: an error, and nothing sent."""
+    zone = msgspec.structs.replace(zone, name=change.get("zone", zone.name))
+    name = Domain(f"www.{zone.name}")
+    report = await zones(key=change.get("key", TSIG)).converge(
+        zone, ZoneIntent(names={name: HERE}), Epoch(1, 1)
+    )
+    assert report.error is not None
+    assert (report.error.code, report.sent) == (code, ())
+    assert report.error.values["server"] == str(zone.primary)
+    assert report.error.values["zone"] == zone.name
+    assert report.error.values["rcode"] in {"BADSIG", "BADKEY", "REFUSED"}
+    assert says(servers[0], WWW, "A") == []
+
+
+async def test_a_key_without_the_right_to_update_is_named(
+    servers: tuple[knot.Server, knot.Server], zone: Zone
+) -> None:
+    """The secondary knows the key and grants it no update; Knot calls that BADKEY, and the reason names the key."""
+    report = await zones().converge(
+        msgspec.structs.replace(zone, primary=address(servers[1])), intent(www=HERE), Epoch(1, 1)
+    )
+    assert report.error is not None
+    assert report.error.code == "dns-bad-key"
+    assert report.error.values["key"] == KEY.name
+
+
+async def test_secondaries_are_seen_to_converge(
+    servers: tuple[knot.Server, knot.Server], zone: Zone
+) -> None:
+    """Every server is asked by itself, IPv4 and IPv6; the secondary answers about a second later."""
+    provider, now = zones(), asyncio.get_running_loop().time
+    wanted = intent(www=HERE, ftp=THERE)
+    assert (await provider.converge(zone, wanted, Epoch(1, 1))).error is None
+    began = now()
+    views = await provider.verify(zone, wanted, wanted.names)
+    assert views[str(zone.primary)].converged
+    assert not views[str(zone.secondaries[0])].converged
+    assert views[str(zone.secondaries[0])].differing == tuple(sorted(wanted.names))
+    while not all(view.converged for view in views.values()):
+        await asyncio.sleep(0.05)
+        views = await provider.verify(zone, wanted, wanted.names)
+        assert now() - began < 10
+    say(f"secondary converged {now() - began:.2f} s after the primary")
+    gone = ZoneIntent(removed=tuple(wanted.names))
+    assert not (await provider.verify(zone, gone, wanted.names))[str(zone.primary)].converged
+
+
+async def test_a_stale_secondary_is_named(tools: Tools, tmp_path: Path) -> None:
+    """A secondary that is stopped is an error, one that stays behind is named with the names that differ."""
+    one, two = lay_out(tmp_path)
+    zone = Zone(
+        name=ZoneName(ZONE), primary=address(one), secondaries=(address(two),), key=KEY.name
+    )
+    provider = zones(timeout_s=1.0)
+    with running(tools, one):
+        with running(tools, two):
+            await provider.converge(zone, intent(www=HERE), Epoch(1, 1))
+        down = (await provider.verify(zone, intent(www=HERE), [WWW]))[str(zone.secondaries[0])]
+        assert down.error is not None
+        assert down.error.code == "dns-unreachable"
+        # Back, but cut off from its primary's transfers: it answers with what it has.
+        text = two.config.read_text().replace(f"127.0.0.1@{one.port}", f"127.0.0.1@{one.port + 1}")
+        two.config.write_text(text.replace("dGhl", "AAAA"))
+        with running(tools, two):
+            await provider.converge(zone, intent(www=THERE), Epoch(1, 2))
+            await asyncio.sleep(1.5)
+            view = (await provider.verify(zone, intent(www=THERE), [WWW]))[str(zone.secondaries[0])]
+            assert view.differing == (WWW,)
+            assert view.error is None
+
+
+async def test_a_thousand_names_are_a_few_messages(
+    servers: tuple[knot.Server, knot.Server], zone: Zone
+) -> None:
+    """1,000 names are created, compared, replaced and verified in seconds, by tens of messages."""
+    provider = zones()
+    clock = time.perf_counter
+    wants = {f"n{number:04}": HERE for number in range(1000)}
+    steps = [
+        ("create", intent(**wants), Epoch(1, 1), 1000),
+        ("compare", intent(**wants), Epoch(1, 2), 0),
+        ("replace", intent(**dict.fromkeys(wants, THERE)), Epoch(1, 3), 1000),
+    ]
+    for what, wanted, epoch, sent in steps:
+        began = clock()
+        report = await provider.converge(zone, wanted, epoch)
+        say(f"{what} 1,000 names: {clock() - began:.2f} s")
+        assert (len(report.sent), report.holds, report.error) == (sent, (), None)
+        assert clock() - began < 20
+    began = clock()
+    views = await provider.verify(zone, steps[-1][1], steps[-1][1].names)
+    say(f"verify 1,000 names at 2 servers: {clock() - began:.2f} s")
+    assert views[str(zone.primary)].converged
