@@ -1,0 +1,143 @@
+"""HAProxy's answers as values: its servers' health, who it is, what its map holds."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.edge.render import FRONTEND, SERVER, digest_of
+from fleet.model import Health, HostId
+
+
+class Unreadable(Exception):
+    """This is not what HAProxy says; the message shows its beginning."""
+
+    def __init__(self, what: str, answer: str) -> None:
+        super().__init__(f"{what} expected, not {answer[:120]!a}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """Which HAProxy answers. `digest` names the configuration it was started with; empty: not ours."""
+
+    pid: int
+    uptime_s: int
+    version: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapState:
+    """A map in a few numbers: enough to see most changes of it."""
+
+    version: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """One host as HAProxy checks it. `initial`: not checked yet by this process."""
+
+    health: Health
+    since_s: float
+    detail: str
+    address: str
+    initial: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """All hosts' servers, and the sessions of visitors."""
+
+    servers: Mapping[HostId, ServerView]
+    sessions: int
+
+
+def read_info(answer: str) -> Info:
+    """Source: HAProxy Management Guide, `show info`. Raises Unreadable."""
+    fields = dict(line.partition(": ")[::2] for line in answer.splitlines())
+    try:
+        return Info(
+            pid=int(fields["Pid"]),
+            uptime_s=int(fields["Uptime_sec"]),
+            version=fields["Version"],
+            digest=digest_of(fields.get("description", "")),
+        )
+    except (KeyError, ValueError):
+        raise Unreadable("`show info`", answer) from None
+
+
+_MAP_LINE = re.compile(r"\bcurr_ver=(\d+) next_ver=\d+ entry_cnt=(\d+)")
+
+
+def read_map_state(answer: str, path: str) -> MapState | None:
+    """The state of the map at `path` out of `show map`; None: this HAProxy has no such map. Raises Unreadable."""
+    if not answer.startswith("# id (file) description"):
+        raise Unreadable("`show map`", answer)
+    for line in answer.splitlines():
+        if f"({path})" in line and (found := _MAP_LINE.search(line)):
+            return MapState(version=int(found[1]), entries=int(found[2]))
+    return None
+
+
+def read_entries(answer: str) -> dict[str, str]:
+    """The entries out of `show map PATH`: lines of pointer, key, value. Raises Unreadable."""
+    entries: dict[str, str] = {}
+    for line in answer.splitlines():
+        if not line:
+            continue
+        words = line.split(" ", 2)
+        if len(words) != 3 or not words[0].startswith("0x"):
+            raise Unreadable("`show map PATH`", line)
+        entries.setdefault(words[1], words[2])
+    return entries
+
+
+def read_stat(answer: str) -> Stat:
+    """Source: HAProxy Management Guide §9.1 (CSV format). Raises Unreadable."""
+    if not answer.startswith("# pxname,svname,"):
+        raise Unreadable("`show stat`", answer)
+    servers: dict[HostId, ServerView] = {}
+    sessions = 0
+    try:
+        for row in _rows(answer.removeprefix("# ")):
+            if row["svname"] == SERVER:
+                servers[HostId(row["pxname"])] = _server(row)
+            elif row["pxname"] == FRONTEND:
+                sessions = int(row["scur"])
+    except (KeyError, ValueError, TypeError, csv.Error):
+        raise Unreadable("`show stat`", answer) from None
+    return Stat(servers=servers, sessions=sessions)
+
+
+def _rows(answer: str) -> Iterator[Mapping[str, str]]:
+    # csv.DictReader makes a dict of a hundred fields for each of 300 rows, twice a second; these eight suffice.
+    lines = csv.reader(line for line in answer.splitlines() if line)
+    header = next(lines)
+    names = (
+        "pxname", "svname", "scur", "status", "lastchg", "check_status", "check_code", "addr",
+    )  # fmt: skip
+    columns = [(name, header.index(name)) for name in names]
+    for line in lines:
+        if len(line) <= columns[-1][1]:
+            raise ValueError("a row ends early")
+        yield {name: line[column] for name, column in columns}
+
+
+def _server(row: Mapping[str, str]) -> ServerView:
+    check = row["check_status"].removeprefix("* ")  # "* ": the next check is under way
+    initial = check in ("", "INI")
+    health = Health.UNKNOWN
+    if not initial:
+        # "UP 1/3" and "DOWN 1/2" are on their way; "MAINT", "no check", "DRAIN" are no findings of a check.
+        health = {"UP": Health.UP, "DOWN": Health.DOWN}.get(row["status"], Health.UNKNOWN)
+    words = [word for word in (check, row["check_code"]) if word]
+    if health is Health.UNKNOWN:
+        words.insert(0, row["status"])
+    return ServerView(
+        health=health,
+        since_s=max(0.0, float(row["lastchg"] or 0)),
+        detail=" ".join(words)[:200],
+        address=row["addr"],
+        initial=initial,
+    )
