@@ -22,9 +22,16 @@ def load(path: Path, kind: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(f"{path}: not TOML: {error}") from error
     try:
-        return msgspec.convert(data, kind, strict=False)
+        return msgspec.convert(data, kind, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise BadConfig(f"{path}: {error}") from error
+
+
+def _path(kind: type[object], value: object) -> object:
+    """The one type of ours that TOML lacks."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 def secret(path: Path) -> str:
