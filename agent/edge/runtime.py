@@ -10,12 +10,10 @@ from pathlib import Path
 
 from agent.edge.view import (
     Info,
-    MapState,
     Stat,
     Unreadable,
     read_entries,
     read_info,
-    read_map_state,
     read_stat,
 )
 from agent.ports import DriverError
@@ -83,14 +81,6 @@ class Runtime:
         answer = await self._ask("show stat -1 5 -1", timeout_s)
         try:
             return read_stat(answer)
-        except Unreadable as error:
-            raise DriverError(f"haproxy: {error}") from error
-
-    async def map_state(self) -> MapState | None:
-        """None: this HAProxy has no map of ours."""
-        answer = await self._ask("show map")
-        try:
-            return read_map_state(answer, str(self._map))
         except Unreadable as error:
             raise DriverError(f"haproxy: {error}") from error
 

@@ -1,7 +1,6 @@
 """HAProxy's answers as values: its servers' health, who it is, what its map holds."""
 
 import csv
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -24,14 +23,6 @@ class Info:
     uptime_s: int
     version: str
     digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapState:
-    """A map in a few numbers: enough to see most changes of it."""
-
-    version: int
-    entries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +56,6 @@ def read_info(answer: str) -> Info:
         )
     except (KeyError, ValueError):
         raise Unreadable("`show info`", answer) from None
-
-
-_MAP_LINE = re.compile(r"\bcurr_ver=(\d+) next_ver=\d+ entry_cnt=(\d+)")
-
-
-def read_map_state(answer: str, path: str) -> MapState | None:
-    """The state of the map at `path` out of `show map`; None: this HAProxy has no such map. Raises Unreadable."""
-    if not answer.startswith("# id (file) description"):
-        raise Unreadable("`show map`", answer)
-    for line in answer.splitlines():
-        if f"({path})" in line and (found := _MAP_LINE.search(line)):
-            return MapState(version=int(found[1]), entries=int(found[2]))
-    return None
 
 
 def read_entries(answer: str) -> dict[str, str]:

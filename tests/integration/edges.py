@@ -186,6 +186,17 @@ async def running(
         shutil.rmtree(folder)
 
 
+@asynccontextmanager
+async def keeping(rig: Rig) -> AsyncIterator[None]:
+    """The driver's eternal loop, for as long as the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        keeper = group.create_task(rig.driver.keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+
+
 @contextmanager
 def library_path(tools: Tools) -> Iterator[None]:
     """The driver runs `haproxy -c`, which needs its libraries, in this process' environment."""
