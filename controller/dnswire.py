@@ -83,15 +83,16 @@ class Line:
             asked[question.id] = question
             wire = question.to_wire()
             frames += len(wire).to_bytes(2) + wire
+        ended = Ended(_why("dns-unreachable", self._server, self._zone, error="connection ended"))
+        if self._writer.is_closing():
+            raise ended
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._writer.write(frames)
                 await self._writer.drain()
                 answers = await self._answers(asked)
         except asyncio.IncompleteReadError as error:
-            raise Ended(
-                _why("dns-unreachable", self._server, self._zone, error="connection ended")
-            ) from error
+            raise ended from error
         except OSError as error:  # includes TimeoutError
             raise _unreachable(self._server, self._zone, error, self._timeout_s) from error
         return [answers[question.id] for question in questions]

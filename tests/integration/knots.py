@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import dns.exception
@@ -22,7 +23,7 @@ FIRST_PORT, LAST_PORT = 21000, 29999
 def free_port() -> int:
     """A port below the ephemeral range that nobody listens on, for TCP and UDP, IPv4 and IPv6."""
     start: int = FIRST_PORT + (time.monotonic_ns() // 1000) % (LAST_PORT - FIRST_PORT)
-    for port in (*range(start, LAST_PORT), *range(FIRST_PORT, start)):
+    for port in chain(range(start, LAST_PORT), range(FIRST_PORT, start)):
         with ExitStack() as stack:
             try:
                 for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
