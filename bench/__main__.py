@@ -1,0 +1,34 @@
+"""`python -m bench`: all benchmarks, or those named; `--list` says what each measures."""
+
+import argparse
+import importlib
+import sys
+
+BENCHES = {
+    "units": "how far systemd confines the daemons",
+    "rest": "an agent at rest: CPU and memory",
+    "beats": "300 agents on one controller: CPU, memory, the latest beat",
+    "apply": "coop.yaml validated and applied; a fresh controller ready on it",
+    "move500": "the failover of a host with 500 sites",
+    "restarts": "agent, HAProxy and controller restarted under load",
+    "failover": "a host killed, cut off, shut down: phases over many runs",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="all, if none is named")
+    parser.add_argument("--list", action="store_true", help="what there is")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, what in BENCHES.items():
+            print(f"  {name:10} {what}")
+        return 0
+    for name in arguments.names or BENCHES:
+        print(f"\n== {name}: {BENCHES[name]}")
+        importlib.import_module(f"bench.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
