@@ -9,7 +9,6 @@ from typing import Literal, get_args, get_origin
 import msgspec
 
 from fleet.findings import Finding, Path, Suggestions
-from fleet.model import NAME
 from fleet.yamltree import Node, plain
 
 WORDS = {
@@ -20,11 +19,12 @@ WORDS = {
     "array": "a list",
     "object": "a mapping",
 }
-PATTERNS = {  # the pattern of a type: what it means
-    NAME: "a name: letters, digits and _ . -, a letter or digit first, 63 at most",
-    r"^[A-Z]{2}$": "a country: two capital letters (ISO 3166-1), such as MX",
-    r"^[A-Z]{3}$": "a currency: three capital letters (ISO 4217), such as EUR",
-    r"^/[!-~]*$": 'a path: "/" first, no spaces',
+LINE_END = r"$(?!\n)"
+PATTERNS = {  # the pattern of a type, as the model has it without its end: what it means
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}": "a name: letters, digits and _ . -, a letter or digit first, 63 at most",
+    r"^[A-Z]{2}": "a country: two capital letters (ISO 3166-1), such as MX",
+    r"^[A-Z]{3}": "a currency: three capital letters (ISO 4217), such as EUR",
+    r"^/[!-~]*": 'a path: "/" first, no spaces',
 }
 # msgspec's words: "Expected `int` >= 1 - at `$.port`", "Expected `int | null`, got `str`".
 EXPECTED = re.compile(r"Expected `(?P<types>[^`]+)`(?P<rule>.*)", re.DOTALL)
@@ -104,7 +104,7 @@ def _scalar(node: Node, type_: object, path: Path, said: str, suggest: Suggestio
         remedy = suggest(value or "", words, among=",".join(words))
         message = f"is not one of {', '.join(words)}"
         return Finding(path=path, value=value, message=message, remedy=remedy)
-    if value == "":
+    if node.value is None:
         return Finding(path=path, message="has no value", remedy="leave it out, or give one")
     if (at := AT.search(said)) and isinstance(node.value, list):
         index = int(step[1]) if (step := INDEX.match(at[1])) else 0
@@ -115,7 +115,8 @@ def _scalar(node: Node, type_: object, path: Path, said: str, suggest: Suggestio
         return Finding(path=path, value=value, message=f"does not fit: {said}")
     wanted = " or ".join(WORDS.get(t, t) for t in found["types"].split(" | ") if t != "null")
     if matching := MATCHING.match(found["rule"]):
-        meaning = PATTERNS.get(matching[1], f"text that matches {matching[1]}")
+        pattern = matching[1].replace("\\\\", "\\").removesuffix(LINE_END)
+        meaning = PATTERNS.get(pattern, f"text that matches {pattern}")
         return Finding(path=path, value=value, message=f"is not {meaning}")
     remedy = _rewritten(node, wanted, value)
     return Finding(path=path, value=value, message=f"is not {wanted}{found['rule']}", remedy=remedy)

@@ -76,5 +76,5 @@ class Suggestions:
 def nearest(word: str, words: Iterable[str]) -> str:
     """The most similar of `words`, or nothing if none is near."""
     folded = {w.casefold(): w for w in words}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else ""

@@ -18,11 +18,12 @@ ControllerId = NewType("ControllerId", str)
 IncidentId = NewType("IncidentId", str)
 
 # Ids reach HAProxy's socket, store keys and file names: nothing in them may need quoting there.
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+# `$` alone would let a line end through.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$(?!\n)"
 Name = Annotated[str, Meta(pattern=NAME)]
 # A label may begin with "_" (service names) but never ends in "-". Source: RFC 1035 §2.3.1, RFC 5891 §4.4.
 DOMAIN = re.compile(
-    r"^(?=.{1,253}$)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)+(?!-)(?:[a-z][a-z0-9-]{0,61})(?<!-)$"
+    r"^(?=.{1,253}$)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)+(?!-)(?:[a-z][a-z0-9-]{0,61})(?<!-)$(?!\n)"
 )
 
 
@@ -76,7 +77,7 @@ class Location(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A data centre. `country` is ISO 3166-1 alpha-2."""
 
     id: LocationId
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)")]
     name: str = ""
 
 
@@ -105,7 +106,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`amount` in the currency's smallest unit (ISO 4217)."""
 
     amount: Annotated[int, Meta(ge=0)]
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
     per: Literal["month", "year"] = "year"
 
 
@@ -164,7 +165,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class SiteCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to see that a site answers: GET `path` gives a status in [200, 500) unless `status` names one."""
 
-    path: Annotated[str, Meta(pattern=r"^/[!-~]*$", max_length=1000)] = "/"
+    path: Annotated[str, Meta(pattern=r"^/[!-~]*$(?!\n)", max_length=1000)] = "/"
     status: Annotated[int, Meta(ge=100, le=599)] | None = None
 
     def accepts(self, status: int) -> bool:

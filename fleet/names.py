@@ -26,7 +26,7 @@ def canonical_domain(text: str) -> Domain:
             name = ".".join(_checked_label(label) for label in name.split("."))
     except (idna.IDNAError, UnicodeError) as error:
         raise ValueError(f"is not an internationalized domain name: {error}") from error
-    if not DOMAIN.match(name) or name.endswith("\n"):
+    if not DOMAIN.match(name):
         raise ValueError("is not a domain name")
     return Domain(name)
 

@@ -29,4 +29,4 @@ def format_bytes(number: int) -> str | int:
         if size > 1 and number % size == 0
     ]
     best = min(written, key=len, default="")
-    return best if number and len(best) < len(str(number)) else number
+    return best if number and best and len(best) < len(str(number)) else number

@@ -55,7 +55,8 @@ class _Checking:
         if id in known:
             return True
         if id not in self.declared.get(kind, ()):
-            remedy = self.suggest(id, known, among=kind, otherwise=f"declare it under {kind}")
+            words = known.keys() | self.declared.get(kind, frozenset())
+            remedy = self.suggest(id, words, among=kind, otherwise=f"declare it under {kind}")
             self.problem(path, f"is not a {kind.removesuffix('s')}", id, remedy)
         return False
 
@@ -250,7 +251,7 @@ def _routes(c: _Checking) -> None:
                 _direct(c, site)
         elif not edges and not unseen:
             remedy = "give a host the role edge, or write route: direct"
-            c.problem(("sites", id, "route"), "no host of the fleet is an edge", "edges", remedy)
+            c.problem(("sites", id, "route"), "no host of the fleet is an edge", remedy=remedy)
             break  # one cause, told once
 
 
