@@ -1,0 +1,252 @@
+"""The agent's wiring: senses, orders, links and beats of one host, and its life as a daemon."""
+
+import os
+import random
+import time
+from collections.abc import Coroutine, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from agent import serve
+from agent.beat import Beats, Identity, last_state
+from agent.config import Config
+from agent.link import Links
+from agent.orders import FileCache, Follower
+from agent.ports import Dial, Traffic
+from agent.sense.edge import EdgeSense
+from agent.sense.load import LoadSense
+from agent.sense.neighbours import Neighbours
+from agent.sense.packages import PackageSense
+from agent.sense.service import ServiceSense
+from agent.sense.shutdown import Shutdown
+from agent.websocket import Dialler, trust
+from failover.policy import Policy
+from fleet.messages import AgentState, Applied, Check, EdgeReport, Load, Orders, Service
+from fleet.model import ControllerId, HostId, Role
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from runtime import config as settings
+from runtime import log, supervise
+
+LAST_WORDS_S = 0.5
+# Containers and network namespaces share their machine's boot id: this names one of their own.
+BOOT_ID = "RELEVO_BOOT_ID"
+
+_log = log.logger("agent")
+
+
+class HostSenses:
+    """All senses of this host behind the one port that the beat reads."""
+
+    def __init__(
+        self,
+        load: LoadSense,
+        packages: PackageSense,
+        neighbours: Neighbours,
+        shutdown: Shutdown,
+        service: ServiceSense | None,
+        edge: EdgeSense | None,
+    ) -> None:
+        self._load, self._packages, self._neighbours = load, packages, neighbours
+        self._shutdown, self._service, self._edge = shutdown, service, edge
+        self.stopping = False
+
+    def state(self) -> AgentState:
+        state = self._shutdown.state
+        return last_state(state) if self.stopping else state
+
+    def load(self, now: float) -> Load:
+        return self._load.load(now)
+
+    def uptime_s(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def service(self, now: float) -> Service | None:
+        return self._service.service(now) if self._service else None
+
+    def package_run(self) -> bool:
+        return self._packages.running()
+
+    def checks(self, now: float) -> Mapping[HostId, Check]:
+        """The neighbours' probes; on an edge HAProxy's checks, which visitors depend on, take their place."""
+        own = self._neighbours.checks(now)
+        return {**own, **self._edge.checks(now)} if self._edge else own
+
+    def edge(self, now: float) -> EdgeReport | None:
+        return self._edge.report(now) if self._edge else None
+
+
+class Appliers:
+    """Makes orders true on this host."""
+
+    def __init__(self, neighbours: Neighbours, traffic: Traffic | None) -> None:
+        self._neighbours, self._traffic = neighbours, traffic
+
+    async def apply(self, orders: Orders) -> tuple[str, ...]:
+        """Raises DriverError. Orders without routes leave HAProxy as it is (rule R7)."""
+        refused = self._neighbours.follow(orders.probes)
+        if self._traffic is None:
+            if Role.EDGE in orders.roles:
+                refused += ("the role edge: agent.toml has no [edge]",)
+        elif orders.routes is not None:
+            refused += await self._traffic.follow(orders.routes, orders.epoch)
+        return refused
+
+
+def identity(host: HostId) -> Identity:
+    boot_id = os.environ.get(BOOT_ID) or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Identity(
+        host=host, boot_id=boot_id, kernel=os.uname().release, version=version("relevo")
+    )
+
+
+class Agent:
+    """One host's agent, wired. `dial` and `traffic` reach the world; `probing` asks web servers."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dial: Dial,
+        traffic: Traffic | None,
+        probing: aiohttp.ClientSession,
+        exporter: Exporter,
+    ) -> None:
+        me = identity(config.host)
+        exporter.info("relevo_agent_build", version=me.version)
+        watchdog = supervise.Watchdog("beat", *(["edge"] if traffic else []))
+        packages = PackageSense(config.package_locks)
+        self._traffic, self._exporter = traffic, exporter
+        self._neighbours = Neighbours(probing)
+        self._shutdown = Shutdown(
+            wait_s=config.shutdown_wait_s,
+            orders=lambda: self.orders.newest,
+            changed=lambda: self.beats.hurry(),  # noqa: PLW0108 - it does not exist yet
+        )
+        self._service = self._edge = None
+        if config.service:
+            self._service = ServiceSense(config.service, probing, packages, exporter)
+        if traffic:
+            self._edge = EdgeSense(
+                traffic, every_s=config.beat_s, exporter=exporter, watchdog=watchdog
+            )
+        self.links = Links(
+            map(ControllerId, config.controllers),
+            dial,
+            self._deliver,
+            random=random.SystemRandom(),
+            reconnect_max_s=config.reconnect_max_s,
+            exporter=exporter,
+        )
+        self.orders = Follower(
+            config.host,
+            FileCache(config.state / "orders.json"),
+            Appliers(self._neighbours, traffic).apply,
+            acknowledge=self.links.applied,
+            exporter=exporter,
+        )
+        self._senses = HostSenses(
+            LoadSense(exporter),
+            packages,
+            self._neighbours,
+            self._shutdown,
+            self._service,
+            self._edge,
+        )
+        self.beats = Beats(
+            me,
+            self._senses,
+            self.orders,
+            self.links,
+            beat_s=config.beat_s,
+            policy=Policy(),
+            exporter=exporter,
+            watchdog=watchdog,
+        )
+        _log.info("agent starts", host=me.host, version=me.version, boot_id=me.boot_id)
+
+    def _deliver(self, offered: Orders) -> Applied | None:
+        answer = self.orders.offer(offered)
+        self._shutdown.orders_arrived()
+        return answer
+
+    def services(self, door: serve.Door) -> dict[str, Coroutine[Any, Any, Any]]:
+        """What this agent does, each eternal, by name."""
+        services: dict[str, Coroutine[Any, Any, Any]] = {
+            "beats": self.beats.keep(),
+            "links": self.links.keep(),
+            "orders": self.orders.keep(),
+            "neighbours": self._neighbours.keep(),
+            "shutdown": self._shutdown.keep(),
+            "serve": serve.keep(door, self._exporter, self.beats.unwell),
+        }
+        if self._service:
+            services["service"] = self._service.keep()
+        if self._traffic and self._edge:
+            services |= {"edge": self._edge.keep(), "traffic": self._traffic.keep()}
+        return services
+
+    async def last_words(self) -> None:
+        """One more beat that says whether only this agent goes, or the machine."""
+        self._senses.stopping = True
+        await self.beats.last_words(LAST_WORDS_S)
+
+
+async def main(config: Config, credential: str, door: serve.Door) -> None:
+    """Live until SIGTERM."""
+    exporter = Exporter(AGENT)
+    traffic = haproxy(config, exporter)
+    async with aiohttp.ClientSession() as linking, aiohttp.ClientSession() as probing:
+        dialler = Dialler(
+            linking,
+            config.host,
+            {ControllerId(id): url for id, url in config.controllers.items()},
+            credential,
+            trust(config.controllers, config.ca),
+        )
+        agent = Agent(
+            config, dial=dialler.dial, traffic=traffic, probing=probing, exporter=exporter
+        )
+        await supervise.serve(on_stop=agent.last_words, **agent.services(door))
+
+
+def haproxy(config: Config, exporter: Exporter) -> Traffic | None:
+    """The edge's driver, on edges only: other hosts neither need nor load it."""
+    if config.edge is None:
+        return None
+    from agent.edge.haproxy import HAProxy  # noqa: PLC0415
+
+    return HAProxy(config.edge, exporter)
+
+
+def prepare(config: Config) -> tuple[str, serve.Door]:
+    """Check what the configuration points to, before anything runs. Raises BadConfig."""
+    credential, door = settings.secret(config.token), serve.Door(config.metrics)
+    trust(config.controllers, config.ca)
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise settings.BadConfig(f"state = {config.state}: {error.strerror}") from error
+    if not os.access(config.state, os.W_OK | os.X_OK):
+        raise settings.BadConfig(f"state = {config.state}: this user can't write there")
+    return credential, door
+
+
+@click.command("agent")
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), required=True, help="The agent.toml."
+)
+def command(path: Path) -> None:
+    """Run the agent of this host."""
+    try:
+        config = settings.load(path, Config)
+        credential, door = prepare(config)
+    except settings.BadConfig as error:
+        click.echo(f"relevo agent: {error}", err=True)
+        raise SystemExit(2) from error
+    log.configure(debug=config.debug)
+    supervise.run(main(config, credential, door))
