@@ -11,7 +11,8 @@ import msgspec
 
 from controller.events import Events
 from controller.mirror import Mirror
-from controller.ports import NameServers, Work, ZoneReport
+from controller.nameservers import NameServers, ZoneReport
+from controller.ports import Work
 from fleet import keys
 from fleet.model import Domain, Epoch, Hold, Why, Zone, ZoneIntent, ZoneName
 from runtime import log

@@ -21,7 +21,8 @@ from controller.events import Events
 from controller.lead import Leader
 from controller.link import Link
 from controller.mirror import Mirror
-from controller.ports import NameServers, Visitor
+from controller.nameservers import NameServers
+from controller.ports import Visitor
 from controller.prove import Prover
 from controller.store import LeaseLost, Store
 from controller.store.embedded import EmbeddedStore
@@ -166,6 +167,7 @@ async def _main(config: Config) -> None:
             mirror=controller.follow(),
             leader=controller.campaign(),
             orders=controller.give_orders(),
+            time=controller.link.keep_time(),
             api=serve_api(Api(controller, admins), config.listen),
         )
 

@@ -10,7 +10,6 @@ from failover.judge import Verdict
 from fleet.model import Entry, Epoch, Incident, IncidentId, Phase, Why
 from runtime.clock import iso
 
-
 DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeline begins with it
 
 
@@ -73,8 +72,9 @@ def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:
         "would": len(guarded.would),
         "held": len(guarded.held),
     }
-    if isinstance(guarded.withdraw, Why):
-        incident = add(incident, Phase.NOTE, times.wall, guarded.withdraw)
+    said = any(entry.phase is Phase.DECIDED for entry in incident.timeline)
+    if said and not guarded.acts:
+        return incident  # only reasons changed: `held` says the present ones
     code = DECIDED if guarded.acts else "observed" if incident.observed else "held"
     return add(incident, Phase.DECIDED, times.wall, Why(code, counts))
 

@@ -93,11 +93,10 @@ class Leader:
         self._verdicts, self._settled_at, self._above = {}, -1, 0
         self.leadership = leadership
         self._exporter.set("relevo_controller_leader", 1)
-        due = now()
         try:
             while (started := now()) < leadership.deadline and not leadership.lost.is_set():
                 heard = self._link.urgent.count
-                self._link.watch_itself(self._mirror.fleet, max(0.0, started - due - self._tick_s))
+                self._link.watch_itself(self._mirror.fleet)
                 try:
                     async with asyncio.timeout_at(leadership.deadline):
                         await self._round(leadership, Times(wall=wall(), now=started))
@@ -109,8 +108,7 @@ class Leader:
                     self._exporter.count("relevo_controller_store_errors_total", kind=kind)
                     _log.warning("round failed", error=f"{kind}: {error}")
                 self._exporter.observe("relevo_controller_round_seconds", now() - started)
-                due = started + self._tick_s
-                await self._link.urgent.within(heard, due - now())
+                await self._link.urgent.within(heard, started + self._tick_s - now())
         finally:
             self.leadership = None
             self._exporter.set("relevo_controller_leader", 0)
@@ -180,7 +178,7 @@ class Leader:
             fleet=mirror.fleet,
             places=mirror.places,
             verdicts=self._verdicts,
-            drains={h: note for h, note in mirror.drains.items() if wall() < note.until},
+            drains=self._drains(),
             withdrawn=frozenset(mirror.withdrawn),
             boots={
                 host: heard[host].beat.boot_id if host in heard else known.boot_id
@@ -193,12 +191,16 @@ class Leader:
             },
         )
 
+    def _drains(self) -> dict[HostId, Note]:
+        """The drains in force: one whose time is over is none, also before it is deleted (rule R11)."""
+        return {host: note for host, note in self._mirror.drains.items() if wall() < note.until}
+
     def refuse_unfit(self, targets: Iterable[HostId]) -> None:
         """For a move that a person orders. Raises Refused if a target can't take sites now, as far as we see."""
         now = asyncio.get_running_loop().time()
         refuge = Refuge(
             verdicts=self._verdicts,
-            draining=frozenset(self._mirror.drains),
+            draining=frozenset(self._drains()),
             serves={},
             memory_available_ratio={},
         )
@@ -305,7 +307,11 @@ class Leader:
 
     async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> None:
         """Bring the store's derived documents up to date, a batch at a time."""
-        operations = [*self._known(times), *self._returned(situation, times)]
+        operations = [
+            *self._known(times),
+            *self._returned(situation, times),
+            *self._expired(times),
+        ]
         mirror = self._mirror
         if mirror.revision != self._settled_at:
             placed = settle.place(mirror.fleet, mirror.placements, iso(times.wall))
@@ -340,6 +346,20 @@ class Leader:
         return [
             Delete(keys.withdrawn(edge)) for edge in returns(situation, self._policy, times.now)
         ]
+
+    def _expired(self, times: Times) -> list[Op]:
+        """What had an end and has reached it (rule R11)."""
+        mirror = self._mirror
+        operations: list[Op] = [
+            Delete(keys.drain(host))
+            for host, note in mirror.drains.items()
+            if note.until <= times.wall
+        ]
+        paused = mirror.switches.paused
+        if paused is not None and paused.until <= times.wall:
+            switches = msgspec.structs.replace(mirror.switches, paused=None)
+            operations.append(Put(keys.SWITCHES, settle.encode(switches)))
+        return operations
 
     def _zones(self) -> list[Op]:
         mirror = self._mirror

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Never
 
 import msgspec
 
@@ -22,6 +23,7 @@ from runtime.pulse import Pulse
 _log = log.logger("link")
 SEND_TIMEOUT_S = 1.0  # a peer that does not read for two beats is gone
 SILENCE_S = 10.0  # a link without a frame for this long is closed; the agent makes a new one
+TIME_S = 0.1  # a tenth of the stall that makes us doubt ourselves
 OPINION_S = 1.5  # a view of others older than three beats is none
 
 _decoder: msgspec.json.Decoder[Beat | Applied] = msgspec.json.Decoder(FromAgent)
@@ -69,6 +71,8 @@ class Link:
         self._intent: Intent | None = None
         self._common: Shared | None = None
         self._ordered = Epoch()
+        self._kept_at: float | None = None
+        self._late_s = 0.0
 
     def admits(self, host: str, token: str) -> bool:
         """Whether `token` is this host's own. A foreign or wrong one is counted and refused."""
@@ -197,9 +201,23 @@ class Link:
             await _send(session.connection, _encode(Refusal(why=why)))
             await session.connection.close()
 
-    def watch_itself(self, fleet: Fleet, late_s: float) -> None:
-        """Once a round: do our own links and loop let our view count (rule R5)?"""
+    async def keep_time(self) -> Never:
+        """Eternal: notice when this process' own loop was late, however it was."""
+        now = asyncio.get_running_loop().time
+        self._kept_at = now()
+        while True:
+            await asyncio.sleep(TIME_S)
+            self._late_s = max(self._late_s, now() - self._kept_at - TIME_S)
+            self._kept_at = now()
+
+    def watch_itself(self, fleet: Fleet) -> None:
+        """Once a round: do our own links and loop let our view count (rule R5)?
+
+        After a stall this may run before the time keeper does: what it has not kept yet counts too.
+        """
         now = asyncio.get_running_loop().time()
+        unkept_s = now - self._kept_at - TIME_S if self._kept_at is not None else 0.0
+        late_s, self._late_s = max(self._late_s, unkept_s, 0.0), 0.0
         self._began = now if self._began is None else self._began
         links = {
             host: host in self.heard and now - self.heard[host].at < self._policy.unreachable_s
