@@ -7,6 +7,7 @@ judge -> propose -> guard -> what would be committed; every change is a line of 
 from collections.abc import Iterator
 
 from failover.guards import Guarded, spent_causes
+from failover.plan import returns
 from fleet.model import Budget, Why
 from tests.unit.storyworld import World
 

@@ -8,7 +8,7 @@ import msgspec
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
 from failover.guards import Guarded, Leave, guard
 from failover.judge import Verdict, judge
-from failover.plan import Situation, propose, returns
+from failover.plan import Situation, propose
 from failover.policy import Policy
 from fleet.messages import AgentState, Check, RestartState, Service
 from fleet.model import (
