@@ -1,7 +1,7 @@
 """What must hold in a whole fleet, beyond each item's own types: references, addresses, names, plans."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from ipaddress import IPv4Address, IPv6Address
@@ -59,6 +59,12 @@ class _Checking:
             remedy = self.suggest(id, words, among=kind, otherwise=f"declare it under {kind}")
             self.problem(path, f"is not a {kind.removesuffix('s')}", id, remedy)
         return False
+
+
+def _repeated(values: Sequence[str]) -> set[int]:
+    """Where a value stands that stood before."""
+    first = {value: n for n, value in reversed(tuple(enumerate(values)))}
+    return {n for n, value in enumerate(values) if first[value] != n}
 
 
 def _ids(c: _Checking) -> None:
@@ -128,6 +134,7 @@ def _hosts(c: _Checking) -> None:
 def _addresses(c: _Checking) -> None:
     users: dict[IPv4Address | IPv6Address, Host] = {}
     for id, host in c.fleet.hosts.items():
+        again = _repeated(host.addresses)
         for index, literal in enumerate(host.addresses):
             path = ("hosts", id, "addresses", index)
             try:
@@ -136,7 +143,7 @@ def _addresses(c: _Checking) -> None:
                 c.problem(path, str(error), literal)
                 continue
             if other is host:
-                if literal in host.addresses[:index]:
+                if index in again:
                     c.problem(path, "is there twice", literal, "keep one")
             elif other.port == host.port:
                 c.problem(
@@ -195,11 +202,12 @@ def _sites(c: _Checking) -> None:
         c.refer(("sites", id, "member"), "members", site.member)
         c.refer(("sites", id, "plan"), "plans", site.plan)
         _server(c, ("sites", id, "home"), site.home)
+        again = _repeated(site.standbys)
         for index, standby in enumerate(site.standbys):
             path: Path = ("sites", id, "standbys", index)
             if standby == site.home:
                 c.problem(path, "is the home itself", standby, "name another host")
-            elif standby in site.standbys[:index]:
+            elif index in again:
                 c.problem(path, "is there twice", standby, "keep one")
             else:
                 _server(c, path, standby)
@@ -220,6 +228,7 @@ def _domains(c: _Checking) -> None:
     for id, site in c.fleet.sites.items():
         if not site.domains:
             c.problem(("sites", id, "domains"), "a site needs a domain")
+        again = _repeated(site.domains)
         for index, domain in enumerate(site.domains):
             path = ("sites", id, "domains", index)
             _domain(c, path, domain)
@@ -227,7 +236,7 @@ def _domains(c: _Checking) -> None:
                 c.problem(
                     path, f"belongs to the site {owner} already", domain, "one domain, one site"
                 )
-            elif domain in site.domains[:index]:
+            elif index in again:
                 c.problem(path, "is there twice", domain, "keep one")
 
 

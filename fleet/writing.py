@@ -8,8 +8,8 @@ import msgspec
 
 from fleet.kinds import KINDS, Item, id_field, items
 from fleet.model import Fleet
+from fleet.scalars import FALSE, NULL, TRUE
 from fleet.units import format_bytes, is_size
-from fleet.yamltree import FALSE, NULL, TRUE
 
 VERSION = 1
 # Nothing that a reader of YAML, 1.1 or 1.2, could take for something else: `y` and `n` are booleans to some.

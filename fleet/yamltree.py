@@ -1,36 +1,23 @@
 """YAML text as a tree that knows its lines, with limits: no aliases, no tags, bounded size and depth."""
 
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import yaml
 
 from fleet.findings import Finding, Path, shown_key
+from fleet.scalars import Scalar, is_text, resolve
 
 # A fleet of 10,000 sites is 3 MB, 350,000 nodes and 6 levels deep.
 TEXT_LIMIT_BYTES = 16 << 20
 NODES_LIMIT = 600_000
 DEPTH_LIMIT = 16
+LIST_LIMIT = 1000
 
 # libyaml's parser where PyYAML was built with it: ten times as fast.
 Loader: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )
-
-Scalar = str | int | float | bool | None
-
-NULL = frozenset({"", "~", "null", "Null", "NULL"})
-TRUE = frozenset(w for word in ("true", "yes", "on") for w in (word, word.title(), word.upper()))
-FALSE = frozenset(w for word in ("false", "no", "off") for w in (word, word.title(), word.upper()))
-INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
-# Readers of YAML 1.1 and 1.2 disagree about these: octal, hexadecimal, base 60, digit groups, numbers too long.
-ODD = re.compile(
-    r"[-+]?(?:0[0-9_]+|0[xob][0-9A-Fa-f_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*|[0-9]{19,})"
-)
-FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-ENDLESS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 @dataclass(slots=True)
@@ -87,27 +74,6 @@ def plain(node: Node) -> object:
     if isinstance(node.value, list):
         return [plain(child) for child in node.value]
     return node.value
-
-
-def resolve(text: str) -> Scalar:
-    """What an unquoted scalar means. Raises ValueError where readers of YAML disagree."""
-    if text in NULL:
-        return None
-    if text in TRUE or text in FALSE:
-        return text in TRUE
-    if text[0] not in "+-.0123456789":
-        return text
-    if INT.fullmatch(text):
-        return int(text)
-    if ODD.fullmatch(text):
-        raise ValueError("is one number to some readers of YAML and another, or text, to others")
-    if ENDLESS.fullmatch(text):
-        raise ValueError("is not a number that can be used")
-    if FLOAT.fullmatch(text):
-        if not math.isfinite(number := float(text)):
-            raise ValueError("is not a number that can be used")
-        return number
-    return text
 
 
 def _refuse_unfit(text: str) -> None:
@@ -284,7 +250,7 @@ class _Building:
     def key(self, frame: _Frame, event: yaml.ScalarEvent, line: int, column: int) -> None:
         frame.key, frame.key_at = event.value, (line, column)
         self.marks(event, line, column)
-        if event.implicit[0] and _not_text(event.value):
+        if event.implicit[0] and not is_text(event.value):
             text = event.value
             message = "is not text to YAML"
             remedy = f'quote it: "{shown_key(text)}"' if text else "give it a name"
@@ -303,6 +269,9 @@ class _Building:
             return
         frame = self.frames[-1]
         if isinstance(frame.node.value, list):
+            if len(frame.node.value) == LIST_LIMIT:
+                message = f"a list has more than {LIST_LIMIT} values"
+                raise Unreadable(node.line, node.column, message, path=self.path[:-1])
             frame.node.value.append(node)
             return
         assert isinstance(frame.node.value, dict)
@@ -312,10 +281,3 @@ class _Building:
         if isinstance(frame.key, str):
             frame.node.value[frame.key] = node
         frame.key = None
-
-
-def _not_text(text: str) -> bool:
-    try:
-        return not isinstance(resolve(text), str)
-    except ValueError:
-        return True

@@ -384,7 +384,8 @@ def test_each_problem_names_line_field_value_and_remedy(case: str) -> None:
         ("a: " + "[" * 100_000, "1: a[0][0]: is nested deeper than 16 levels"),
         ("# " + "x" * yamltree.TEXT_LIMIT_BYTES,
          "1: the file has 16777218 bytes; 16777216 is the most that is read"),
-        ("[" + "," .join("1" * 700_000) + "]", "1: the file holds more than 600000 values"),
+        ("[" + "1," * 1001 + "]", "1: a list has more than 1000 values"),
+        ("{" + ", ".join(f"k{n}: 1" for n in range(700_000)) + "}", "1: the file holds more than 600000 values"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_on_is_one_problem(text: str | bytes, expected: str) -> None:
