@@ -1,9 +1,9 @@
-"""Real knotd processes for tests: each in a folder of its own, on loopback, ended with the test."""
+"""Real name server processes for tests: each in a folder of its own, on loopback, ended with the test."""
 
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -37,22 +37,27 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    tools: Tools, server: knot.Server, zone: str = ZONE
+    tools: Tools, server: knot.Server, command: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """knotd on what its folder holds, from its first answer about `zone` to the end of the block."""
-    command = [str(tools.path("knotd")), "-c", str(server.config)]
+    """knotd (or `command`) on what its folder holds, from its first answer about ZONE to the end of the block."""
+    program, *arguments = command or ("knotd", "-c", str(server.config))
     log = (server.directory / "log").open("ab")
-    with log, subprocess.Popen(command, env=tools.env(), stdout=log, stderr=log) as process:
+    with (
+        log,
+        subprocess.Popen(
+            [tools.path(program), *arguments], env=tools.env(), stdout=log, stderr=log
+        ) as process,
+    ):
         try:
-            _await_answer(server, zone, process)
+            _await_answer(server, process)
             yield process
         finally:
             process.terminate()
             process.wait(10)
 
 
-def _await_answer(server: knot.Server, zone: str, process: subprocess.Popen[bytes]) -> None:
-    question = dns.message.make_query(zone, "SOA")
+def _await_answer(server: knot.Server, process: subprocess.Popen[bytes]) -> None:
+    question = dns.message.make_query(ZONE, "SOA")
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         assert process.poll() is None, (server.directory / "log").read_text()

@@ -289,13 +289,17 @@ async def meddled(server: knot.Server, meddle: Callable[[], None]) -> AsyncItera
 async def test_a_change_between_look_and_write_is_not_overwritten(
     servers: tuple[knot.Server, knot.Server], zone: Zone
 ) -> None:
-    """The offending name is held, its batch goes through without it, and what the other wrote stays."""
+    """The names at fault are held, their batch goes through without them, and what others wrote stays."""
     provider, primary = zones(), servers[0]
     many = {f"n{number}": HERE for number in range(20)}
     await provider.converge(zone, intent(**many), Epoch(1, 1))
 
     def meddle() -> None:
+        newer = '"relevo cluster=c1 epoch=9.9"'
         by_hand(primary, ("replace", f"n7.{ZONE}.", "60", "A", "198.51.100.7"))
+        by_hand(primary, ("replace", f"_relevo.n5.{ZONE}.", "60", "TXT", newer))
+        by_hand(primary, ("add", f"new.{ZONE}.", "60", "AAAA", "2001:db8:ffff::1"))
+        by_hand(primary, ("add", f"_relevo.claimed.{ZONE}.", "60", "TXT", newer))
         by_hand(  # faster, and of our opinion
             primary,
             ("replace", f"n8.{ZONE}.", "60", "A", *THERE.a),
@@ -305,11 +309,18 @@ async def test_a_change_between_look_and_write_is_not_overwritten(
     async with meddled(primary, meddle) as way:
         report = await provider.converge(
             msgspec.structs.replace(zone, primary=way),
-            intent(**dict.fromkeys(many, THERE)),
+            intent(**dict.fromkeys([*many, "new", "claimed"], THERE)),
             Epoch(1, 2),
         )
-    assert codes(report) == {f"n7.{ZONE}": "dns-raced"}
-    assert (len(report.sent), report.unchanged, report.error) == (18, 1, None)
+    assert codes(report) == {
+        f"claimed.{ZONE}": "dns-newer-writer",
+        f"n5.{ZONE}": "dns-newer-writer",
+        f"n7.{ZONE}": "dns-raced",
+        f"new.{ZONE}": "dns-not-ours",
+    }
+    assert (len(report.sent), report.unchanged, report.error) == (17, 1, None)
+    assert says(primary, f"n5.{ZONE}", "A") == list(HERE.a)
+    assert says(primary, f"new.{ZONE}", "A") == []
     assert says(primary, f"n7.{ZONE}", "A") == ["198.51.100.7"]
     assert says(primary, f"n9.{ZONE}", "A") == list(THERE.a)
 
