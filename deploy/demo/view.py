@@ -5,7 +5,7 @@ import os
 import sys
 import termios
 import tty
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
@@ -134,9 +134,7 @@ class View:
         """Once the host is up, its sites may come home."""
         try:
             async with asyncio.timeout(HOME_S):
-                while not any(
-                    h.id == machine.name and h.verdict == "up" for h in self._picture.hosts
-                ):
+                while not self._is_up(machine):  # noqa: ASYNC110 - it is what `follow` sees
                     await asyncio.sleep(LOOK_S)
                 await self._it.client.activate(machine.name)
         except (ApiFailed, TimeoutError) as finding:
@@ -166,7 +164,7 @@ def _keyboard() -> Iterator[int]:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
-async def _pressed(stdin: int) -> AsyncIterator[str]:
+async def _pressed(stdin: int) -> AsyncGenerator[str, None]:
     """Keys as they are pressed; an arrow is a word. Ends with the terminal."""
     queue: asyncio.Queue[bytes] = asyncio.Queue(KEYS_AT_ONCE)
 
