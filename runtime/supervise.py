@@ -13,6 +13,7 @@ import uvloop
 from runtime import log
 
 _log = log.logger("runtime")
+STUCK_S = 5.0  # no round of a daemon takes this long
 
 
 class TaskEnded(Exception):
@@ -61,9 +62,13 @@ class Watchdog:
     """
 
     def __init__(self, *rounds: str) -> None:
-        self._done: dict[str, float] = dict.fromkeys(rounds, 0.0)
+        self._done: dict[str, float] = dict.fromkeys(rounds, float("-inf"))
         period_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._period_s = period_us / 1e6
+
+    def age_s(self, name: str) -> float:
+        """Since the round `name` was last completed; infinite before the first."""
+        return asyncio.get_running_loop().time() - self._done[name]
 
     def finished(self, name: str) -> None:
         """The round `name` has just been completed."""

@@ -1,0 +1,111 @@
+"""Events as they happen, to any number of readers up to a limit. Source: WHATWG HTML, server-sent events.
+
+An id is `<process>.<count>`: after a restart of the controller a reader learns that it may have missed some.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import ClientError, web
+
+from controller.api.answers import answer, worded
+from controller.api.language import language
+from controller.api.problems import Busy
+from controller.events import KEPT, Happening
+
+if TYPE_CHECKING:
+    from controller.daemon import Controller
+
+STREAMS = 100
+QUIET_S = 10.0  # after this long a comment says that we are still here
+WRITE_S = 10.0  # a reader that takes nothing for this long is gone
+
+
+class Stream:
+    def __init__(self, controller: "Controller") -> None:
+        self._events, self._exporter = controller.events, controller.exporter
+        self._process = secrets.token_hex(4)
+        self._open = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/v1/events", self.stream)]
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """What happens from now on; with `?history=1`, or a Last-Event-ID, what is remembered first.
+
+        Who accepts application/json only gets what is remembered, as one answer.
+        """
+        lang = language(request)
+        if request.headers.get("Accept", "").startswith("application/json"):
+            kept = [self._told(event) for event in self._events.since(0)]
+            return answer({"events": kept, "last": self._id(self._events.last)}, lang)
+        last, missed = self._begin(request)
+        async with self._counted():
+            response = web.StreamResponse(
+                headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+            )
+            await response.prepare(request)
+            try:
+                if missed:
+                    await _send(response, "event: missed\ndata: {}\n\n")
+                await self._follow(response, last, lang)
+            except (OSError, ClientError):  # includes TimeoutError: the reader is gone
+                if request.transport is not None:
+                    request.transport.abort()
+            return response
+
+    @asynccontextmanager
+    async def _counted(self) -> AsyncGenerator[None, None]:
+        if self._open >= STREAMS:
+            raise Busy(f"{STREAMS} event streams are open; close one of them.")
+        self._open += 1
+        self._exporter.set("relevo_api_streams", self._open)
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._exporter.set("relevo_api_streams", self._open)
+
+    def _begin(self, request: web.Request) -> tuple[int, bool]:
+        """(the last event that the reader has, whether it may have missed some)."""
+        said = request.headers.get("Last-Event-ID", "")
+        if not said:
+            return (
+                0 if request.query.get("history", "") not in ("", "0") else self._events.last
+            ), False
+        process, _, count = said.partition(".")
+        if process == self._process and count.isascii() and count.isdigit():
+            return min(int(count[:18]), self._events.last), False
+        return 0, True
+
+    async def _follow(self, response: web.StreamResponse, last: int, lang: str) -> None:
+        while True:
+            count = self._events.added.count
+            news = self._events.since(last)
+            forgotten = self._events.last - KEPT
+            if last and last < forgotten:
+                await _send(response, "event: missed\ndata: {}\n\n")
+            for event in news:
+                await _send(response, self._framed(event, lang))
+                last = event.id
+            if not news and await self._events.added.within(count, QUIET_S) == count:
+                await _send(response, ":\n\n")
+
+    def _framed(self, event: Happening, lang: str) -> str:
+        data = msgspec.json.encode(worded(event.data, lang)).decode()
+        return f"id: {self._id(event.id)}\nevent: {event.kind}\ndata: {data}\n\n"
+
+    def _told(self, event: Happening) -> dict[str, object]:
+        return {"id": self._id(event.id), "event": event.kind, "data": event.data}
+
+    def _id(self, count: int) -> str:
+        return f"{self._process}.{count}"
+
+
+async def _send(response: web.StreamResponse, text: str) -> None:
+    async with asyncio.timeout(WRITE_S):
+        await response.write(text.encode())

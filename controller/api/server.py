@@ -1,0 +1,113 @@
+"""One listener for all of HTTP: the agents' links, the API, metrics and health."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Never
+
+from aiohttp import web
+
+from controller.api import link
+from controller.api.auth import Handler, NotAdmitted, admit, bearer
+from controller.api.events import Stream
+from controller.api.fleet import FleetFile
+from controller.api.problems import problems
+from controller.api.reads import Reads
+from controller.api.writes import Writes
+from controller.config import Listen
+from fleet.model import HostId
+from runtime import log
+from runtime.config import BadConfig
+
+if TYPE_CHECKING:
+    from controller.daemon import Controller
+
+_log = log.logger("api")
+GOODBYE_S = 1.0  # for requests under way when the controller ends
+
+
+class Api:
+    """The routes over one controller. `admins`: name -> SHA-256 (hex) of a token."""
+
+    def __init__(self, controller: "Controller", admins: Mapping[str, str]) -> None:
+        self._controller, self._admins = controller, admins
+
+    def app(self) -> web.Application:
+        controller = self._controller
+        app = web.Application(middlewares=[self._counted, problems, admit(self._admins)])
+        app.router.add_get("/v1/link/{host}", self.link)
+        for part in (Reads, Writes, FleetFile, Stream):
+            app.router.add_routes(part(controller).routes())
+        return app
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            self._controller.exporter.count(
+                "relevo_api_requests_total", status=f"{status // 100}xx"
+            )
+
+    async def link(self, request: web.Request) -> web.StreamResponse:
+        """An agent's link. One whose host is not declared yet is heard too; it has no orders."""
+        host = request.match_info["host"]
+        agents = self._controller.link
+        if not agents.admits(host, bearer(request)):
+            raise NotAdmitted
+        connection, socket = await link.accept(
+            request, lambda: agents.refused("malformed-frame", host)
+        )
+        await agents.serve(HostId(host), connection)
+        return socket
+
+
+async def serve_api(api: Api, listen: Listen) -> Never:
+    """Eternal. Raises BadConfig where it can't listen or read its certificate."""
+    async with listening(api, listen):
+        await asyncio.Event().wait()
+    raise AssertionError("the event is never set")
+
+
+@asynccontextmanager
+async def listening(api: Api, listen: Listen) -> AsyncGenerator[int, None]:
+    """The API served while the body lasts; gives the port. Raises BadConfig."""
+    tls = _tls(listen)
+    runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=GOODBYE_S)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, listen.address, listen.port, ssl_context=tls)
+        try:
+            await site.start()
+        except OSError as error:
+            raise BadConfig(
+                f"can't listen on {listen.address} port {listen.port}: {error.strerror or error}"
+            ) from error
+        port = int(runner.addresses[0][1])
+        _log.info("listening", address=listen.address, port=port, tls=tls is not None)
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+def _tls(listen: Listen) -> ssl.SSLContext | None:
+    if listen.certificate is None or listen.key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for path in (listen.certificate, listen.key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise BadConfig(f"{path}: {error.strerror or error}") from error
+    try:
+        context.load_cert_chain(listen.certificate, listen.key)
+    except (ssl.SSLError, ValueError) as error:
+        raise BadConfig(
+            f"{listen.certificate} and {listen.key}: no certificate with its key: {error}"
+        ) from error
+    return context

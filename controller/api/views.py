@@ -1,0 +1,258 @@
+"""What a controller knows, shaped for people and tools: pure looks at mirror, board and link."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from failover.guards import spent_causes
+from fleet.model import HeldSite, Hold, Host, HostId, Incident, Note, Site, SiteId, Why
+from runtime.clock import wall
+
+if TYPE_CHECKING:
+    from controller.daemon import Controller
+
+Shape = dict[str, object]
+NOT_JUDGED = Why("not-judged-here")
+
+
+class View:
+    """One look: everything in it belongs to the same moment."""
+
+    def __init__(self, controller: "Controller") -> None:
+        self._controller = controller
+        self._mirror, self._board = controller.mirror, controller.board
+        self._now, self._wall = asyncio.get_running_loop().time(), wall()
+        self._home: Counter[HostId] = Counter()
+        self._here: Counter[HostId] = Counter()
+        for site in self._mirror.fleet.sites.values():
+            self._home[site.home] += 1
+            if (place := self._mirror.places.get(site.id)) is not None:
+                self._here[place.host] += 1
+        self._held = _by_site(self._mirror.holds.values())
+
+    # --- the whole
+
+    def status(self) -> Shape:
+        controller, mirror = self._controller, self._mirror
+        spent, allowed = self.spent()
+        return {
+            "cluster": mirror.id.cluster,
+            "version": version("relevo"),
+            "controller": controller.config.id,
+            "leader": self.leads,
+            "ready": self.ready,
+            "arming": mirror.switches.all.value,
+            "paused": self.paused,
+            "rewound": self._board.rewound,
+            "doubts_itself": controller.link.doubt.doubts_itself,
+            "budget": {"spent": spent, "allowed": allowed},
+            "hosts": self.verdict_counts(),
+            "sites": {
+                "total": len(mirror.fleet.sites),
+                "away": self.away(),
+                "held": len(self._held),
+            },
+            "incidents_open": len(self.open_incidents()),
+            "revision": mirror.revision,
+        }
+
+    @property
+    def leads(self) -> bool:
+        return self._controller.leader.leadership is not None
+
+    @property
+    def ready(self) -> bool:
+        """The mirror is filled and, where this controller leads, its first round is done."""
+        return self._mirror.ready and (not self.leads or self._board.times is not None)
+
+    @property
+    def paused(self) -> Note | None:
+        note = self._mirror.switches.paused
+        return note if note is not None and self._wall < note.until else None
+
+    def spent(self) -> tuple[int, int]:
+        """Causes that the brake counts now, and how many it lets pass in an hour."""
+        allowed = self._controller.config.policy.causes_allowed(len(self._mirror.fleet.hosts))
+        return len(spent_causes(self._mirror.budget, self._wall)), allowed
+
+    def verdict_counts(self) -> dict[str, int]:
+        return dict(Counter(self.verdict_of(id)[0] for id in self._mirror.fleet.hosts))
+
+    def away(self) -> int:
+        """Sites served elsewhere than at home."""
+        sites, places = self._mirror.fleet.sites, self._mirror.places
+        return sum(id in places and places[id].host != site.home for id, site in sites.items())
+
+    def open_incidents(self) -> list[Incident]:
+        return [i for i in self._mirror.incidents.values() if i.closed_at is None]
+
+    def verdict_of(self, id: HostId) -> tuple[str, float | None, Why]:
+        """(verdict, since how many s, why) as this controller judged it last."""
+        verdict = self._board.verdicts.get(id)
+        if verdict is None:
+            return "unknown", None, NOT_JUDGED
+        return verdict.kind.value, round(max(0.0, self._now - verdict.since), 2), verdict.why
+
+    # --- hosts
+
+    def hosts(self) -> list[Shape]:
+        return [self._host(host) for _, host in sorted(self._mirror.fleet.hosts.items())]
+
+    def _host(self, host: Host) -> Shape:
+        link, mirror = self._controller.link, self._mirror
+        kind, since_s, why = self.verdict_of(host.id)
+        heard = link.heard.get(host.id)
+        return {
+            "id": host.id,
+            "tag": host.tag,
+            "location": host.location,
+            "roles": host.roles,
+            "addresses": host.addresses,
+            "verdict": kind,
+            "since_s": since_s,
+            "why": why,
+            "connected": host.id in link.connected,
+            "beat_age_s": round(self._now - heard.at, 3) if heard else None,
+            "sites_home": self._home[host.id],
+            "sites_here": self._here[host.id],
+            "draining": self._draining(host.id),
+            "withdrawn": mirror.withdrawn.get(host.id),
+            "load": heard.beat.load if heard else None,
+            "service": heard.beat.service if heard else None,
+            "boot_id": heard.beat.boot_id if heard else None,
+        }
+
+    def _draining(self, id: HostId) -> Note | None:
+        note = self._mirror.drains.get(id)
+        return note if note is not None and self._wall < note.until else None
+
+    def host(self, id: str) -> Shape | None:
+        """One host with the evidence on it and its sites, each with what holds it."""
+        if (host := self._mirror.fleet.hosts.get(HostId(id))) is None:
+            return None
+        heard = self._controller.link.heard.get(host.id)
+        agent: Shape | None = None
+        if heard is not None:
+            beat = heard.beat
+            agent = {
+                "version": beat.version,
+                "kernel": beat.kernel,
+                "uptime_s": beat.uptime_s,
+                "state": beat.state,
+                "orders": str(beat.orders),
+                "edge": beat.edge,
+            }
+        return {
+            **self._host(host),
+            "max_sites": host.max_sites,
+            "agent": agent,
+            "evidence": self._evidence(host.id),
+            "sites": self.sites(host=host.id),
+        }
+
+    def _evidence(self, id: HostId) -> Shape:
+        """Every witness' word, as the last round saw it."""
+        evidence = self._board.seen.hosts.get(id)
+        if evidence is None:
+            return {"reach": {}, "opinions": {}}
+        return {
+            "reach": {
+                controller: {"age_s": _rounded(reach.age_s), "trusted": reach.trusted}
+                for controller, reach in evidence.reach.items()
+            },
+            "opinions": {
+                witness: {
+                    "witness": opinion.kind.value,
+                    "health": opinion.health.value,
+                    "since_s": _rounded(opinion.since_s),
+                }
+                for witness, opinion in evidence.opinions.items()
+            },
+        }
+
+    # --- sites
+
+    def sites(self, *, host: str = "", member: str = "", q: str = "") -> list[Shape]:
+        """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
+        return [
+            self._site(site)
+            for _, site in sorted(self._mirror.fleet.sites.items())
+            if self._matches(site, host, member, q.lower())
+        ]
+
+    def _matches(self, site: Site, host: str, member: str, q: str) -> bool:
+        place = self._mirror.places.get(site.id)
+        return (
+            (not host or site.home == host or (place is not None and place.host == host))
+            and (not member or site.member == member)
+            and (not q or any(q in text.lower() for text in (site.id, *site.domains)))
+        )
+
+    def _site(self, site: Site) -> Shape:
+        place = self._mirror.places.get(site.id)
+        held = self._held.get(site.id)
+        return {
+            "id": site.id,
+            "member": site.member,
+            "domains": site.domains,
+            "home": site.home,
+            "host": place.host if place else None,
+            "mode": site.effective_mode,
+            "route": site.route,
+            "since": place.since if place else None,
+            "why": place.why if place else None,
+            "armed": self._armed(site),
+            "standbys": site.standbys,
+            "hold": held.why if held else None,
+        }
+
+    def _armed(self, site: Site) -> bool:
+        place = self._mirror.places.get(site.id)
+        host = self._mirror.fleet.hosts.get(place.host if place else site.home)
+        return host is not None and self._mirror.switches.armed(site.id, host.id, host.location)
+
+    def site(self, id: str) -> Shape | None:
+        """One site, with the incidents that moved it."""
+        if (site := self._mirror.fleet.sites.get(SiteId(id))) is None:
+            return None
+        place = self._mirror.places.get(site.id)
+        return {
+            **self._site(site),
+            "plan": site.plan,
+            "check": site.check,
+            "incident": place.incident if place else None,
+            "incidents": [
+                incident.id
+                for incident in reversed(list(self._mirror.incidents.values()))
+                if any(move.site == id for move in incident.moved)
+            ][:20],
+        }
+
+    # --- failover
+
+    def failover(self) -> Shape:
+        mirror, policy = self._mirror, self._controller.config.policy
+        switches, (spent, allowed) = mirror.switches, self.spent()
+        return {
+            "arming": {
+                "all": switches.all,
+                "locations": switches.locations,
+                "hosts": switches.hosts,
+                "sites": switches.sites,
+            },
+            "paused": self.paused,
+            "rewound": self._board.rewound,
+            "budget": {"spent": spent, "allowed": allowed, "causes": mirror.budget.spent},
+            "policy": policy,
+        }
+
+
+def _by_site(holds: Iterable[Hold]) -> dict[SiteId, HeldSite]:
+    """What keeps each held site where it is."""
+    return {held.site: held for hold in holds for held in hold.sites}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
