@@ -36,8 +36,8 @@ DEFAULTS = f"""\
 defaults
     mode http
     load-server-state-from-file global
-    timeout connect 400ms
-    timeout check 400ms
+    timeout connect 350ms
+    timeout check 350ms
     timeout client 30s
     timeout client-fin 5s
     timeout http-request 10s
