@@ -119,8 +119,6 @@ class Link:
     async def _send(self, connection: Connection) -> Never:
         loop = asyncio.get_running_loop()
         while True:
-            if self._pending and loop.time() - self._pending[0][1] >= ACK_S:
-                raise DriverError(f"no acknowledgement for {ACK_S:g} s")
             if (applied := self._applied) is not None:
                 self._applied = None
                 await _send_bounded(connection, applied)
@@ -134,13 +132,14 @@ class Link:
                 await self._wait_due()
 
     async def _wait_due(self) -> None:
-        """Until there is something to send, or the oldest beat's acknowledgement is overdue."""
-        deadline = self._pending[0][1] + ACK_S if self._pending else None
+        """Until there is something to send. Raises DriverError if the oldest beat is not acknowledged in time."""
+        oldest = self._pending[0] if self._pending else None
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(oldest[1] + ACK_S if oldest else None):
                 await self._due.wait()
         except TimeoutError:
-            return
+            if self._pending and self._pending[0] == oldest:
+                raise DriverError(f"no acknowledgement for {ACK_S:g} s") from None
 
     async def _receive(self, connection: Connection) -> Never:
         while True:
