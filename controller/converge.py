@@ -69,6 +69,11 @@ class Converger:
         """What keeps a zone from converging, if a server said so."""
         return state.error if (state := self._zones.get(zone)) else None
 
+    def removed(self, zone: ZoneName) -> frozenset[Domain]:
+        """Names told to be removed that the primary no longer has: the intent need not say so any more."""
+        state = self._zones.get(zone)
+        return frozenset(state.report.removed) if state and state.report else frozenset()
+
     def holds(self) -> dict[str, Hold]:
         """Names that wait for a human, and zones whose servers refuse, by hold id."""
         found = {}

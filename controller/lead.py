@@ -321,8 +321,10 @@ class Leader:
             operations += self._graves()
             if not operations:
                 self._settled_at = mirror.revision
-        elif mirror.tombstones:
+        else:
             operations += self._graves()
+            if any(intent.removed for intent in mirror.dns.values()):
+                operations += self._zones()
         await self._batch(leadership, operations)
 
     async def _batch(self, leadership: Leadership, operations: Sequence[Op]) -> None:
@@ -366,6 +368,10 @@ class Leader:
         serving = {site: place.host for site, place in mirror.places.items()}
         down = frozenset(mirror.withdrawn)
         wanted = dns.intents(mirror.fleet, serving, down, mirror.dns)
+        for zone, intent in wanted.items():
+            if gone := self._convergence.removed(zone) & set(intent.removed):
+                kept = tuple(name for name in intent.removed if name not in gone)
+                wanted[zone] = msgspec.structs.replace(intent, removed=kept)
         changed = settle.zones(mirror.dns, wanted)
         return [Put(keys.dns(zone), settle.encode(intent)) for zone, intent in changed.items()]
 

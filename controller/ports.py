@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fleet.model import Hold
+from fleet.model import Domain, Hold, ZoneName
 
 
 class ConnectionLost(Exception):
@@ -56,6 +56,10 @@ class Convergence(Protocol):
     """How far the zones' intents are carried out."""
 
     def work(self, zone: str) -> Work | None: ...
+
+    def removed(self, zone: ZoneName) -> frozenset[Domain]:
+        """Names told to be removed that are gone from the zone's primary."""
+        ...
 
     def holds(self) -> dict[str, Hold]:
         """Names and zones that wait for a human, by hold id."""
