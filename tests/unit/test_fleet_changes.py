@@ -164,12 +164,17 @@ def test_broken_chunks_are_refused_with_the_reason() -> None:
         join(msgspec.structs.replace(pointer, chunks={**pointer.chunks, "robots": ()}), chunks)
 
 
-def test_a_change_of_one_site_touches_one_chunk() -> None:
-    """Sites lie together by home, so an edit stages one chunk of some ninety."""
+def test_a_change_at_one_home_touches_one_chunk() -> None:
+    """Sites lie together by home, so editing all of a host's sites stages one chunk of some ninety."""
     fleet = coop()
     _, before = split(fleet, by="ana", reason="test", at=1.0)
-    site = next(iter(fleet.sites.values()))
-    sites = {**fleet.sites, site.id: msgspec.structs.replace(site, mode=Mode.MANUAL)}
+    sites = {
+        id: msgspec.structs.replace(site, max_data_loss_s=7.0)
+        if site.home == "mx1-web-01"
+        else site
+        for id, site in fleet.sites.items()
+    }
+    assert sum(site.max_data_loss_s == 7.0 for site in sites.values()) > 3
     _, after = split(msgspec.structs.replace(fleet, sites=sites), by="ana", reason="t", at=2.0)
     assert len(after.keys() - before.keys()) == 1
 

@@ -287,6 +287,32 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "and never grow with the window",
         ),
     ),
+    "caps below what they rest on": (
+        "cpu_percent: 100, cpu_base_percent: 25",
+        "cpu_percent: 100, cpu_base_percent: 101",
+        ("12: plans.solidarity.caps.cpu_base_percent: '101' must not exceed cpu_percent = 100",),
+    ),
+    "more memory kept than allowed": (
+        "memory_low_bytes: 48 MiB",
+        "memory_low_bytes: 1 GiB",
+        (
+            "13: plans.solidarity.caps.memory_low_bytes: '1073741824' must not exceed "
+            "memory_max_bytes = 536870912",
+        ),
+    ),
+    "a database busier than its site for long": (
+        "[150, 100, 50, 30]",
+        "[150, 150, 150, 101]",
+        (
+            "18: plans.solidarity.caps.database_cpu_percent: '150, 150, 150, 101' over 300 s "
+            "must not exceed cpu_percent = 100",
+        ),
+    ),
+    "more background tasks than tasks": (
+        "background_tasks: 20",
+        "background_tasks: 81",
+        ("19: plans.solidarity.caps.background_tasks: '81' must not exceed tasks = 80",),
+    ),
     "a plan that cannot be read hides no other problem": (
         "[150, 100, 50, 30]",
         "[150, 100, x, 30]",
