@@ -68,8 +68,12 @@ class IncidentItem(msgspec.Struct, frozen=True, kw_only=True):
         return next((entry.at for entry in self.timeline if entry.phase is phase), None)
 
 
-class _Items(msgspec.Struct, frozen=True):
-    items: msgspec.Raw
+class _Listing(msgspec.Struct, frozen=True):
+    """What a list's answer may hold, one of them at a time."""
+
+    hosts: tuple[HostItem, ...] = ()
+    sites: tuple[SiteItem, ...] = ()
+    incidents: tuple[IncidentItem, ...] = ()
 
 
 class Client:
@@ -77,14 +81,14 @@ class Client:
         self._session, self._base, self._tls = session, base, tls
 
     async def hosts(self) -> tuple[HostItem, ...]:
-        return await self._items("/v1/hosts", tuple[HostItem, ...])
+        return (await self._list("/v1/hosts")).hosts
 
     async def sites(self) -> tuple[SiteItem, ...]:
-        return await self._items("/v1/sites", tuple[SiteItem, ...])
+        return (await self._list("/v1/sites")).sites
 
     async def incidents(self) -> tuple[IncidentItem, ...]:
         """Newest last."""
-        found = await self._items("/v1/incidents", tuple[IncidentItem, ...])
+        found = (await self._list("/v1/incidents")).incidents
         return tuple(sorted(found, key=lambda incident: incident.began_at))
 
     async def incident(self, id: str) -> IncidentItem:
@@ -108,14 +112,14 @@ class Client:
         await self._send("POST", "/v1/failover/pause", reason="demo", for_s=3600)
 
     async def resume(self) -> None:
-        await self._ask("DELETE", "/v1/failover/pause")
+        await self._send("DELETE", "/v1/failover/pause", reason="demo")
 
     async def activate(self, host: str) -> None:
         """`host` may serve again, and its sites come home."""
         await self._send("POST", f"/v1/hosts/{host}/activate", reason="demo", bring_home=True)
 
-    async def _items(self, path: str, kind: type[T]) -> T:
-        return _decode(_decode(await self._ask("GET", path), _Items).items, kind)
+    async def _list(self, path: str) -> _Listing:
+        return _decode(await self._ask("GET", path), _Listing)
 
     async def _send(self, method: str, path: str, **body: Any) -> None:
         await self._ask(method, path, data=msgspec.json.encode(body), kind="application/json")
@@ -137,7 +141,7 @@ class Client:
         return body
 
 
-def _decode(body: bytes | msgspec.Raw, kind: type[T]) -> T:
+def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
