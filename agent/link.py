@@ -17,7 +17,7 @@ from agent.ports import Connection, Dial, DriverError
 from fleet.messages import ORDERS_LIMIT_BYTES, Ack, Applied, Beat, FromController, Orders, Refusal
 from fleet.model import ControllerId
 from metrics.exporter import Exporter
-from runtime import log
+from runtime import log, supervise
 
 ACK_S = 2.0  # a controller that heard nothing for as long calls us unreachable: try anew before people ask
 SEND_S = 1.0  # two beats: a link that takes no more is dead or might as well be
@@ -86,6 +86,7 @@ class Link:
             except* DriverError as group:
                 errors = "; ".join(str(error) for error in _leaves(group))
                 _log.warning("link lost", controller=self.controller, error=errors)
+            supervise.end_if_cancelled()
             self._exporter.count("relevo_agent_reconnects_total", controller=self.controller)
             limit_s = min(self._reconnect_max_s, BACKOFF_S * 2.0**self._attempts)
             self._attempts = min(self._attempts + 1, 16)

@@ -46,6 +46,16 @@ async def _forever(name: str, service: Coroutine[Any, Any, Any]) -> None:
     raise TaskEnded(name)
 
 
+def end_if_cancelled() -> None:
+    """Raise CancelledError if the current task was asked to end. Call it after catching what a TaskGroup raised.
+
+    Before Python 3.13 a group whose child fails in the same moment forgets that its own task was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def notify(state: str) -> None:
     """Tell systemd, where there is one. Source: sd_notify(3)."""
     if not (path := os.environ.get("NOTIFY_SOCKET")):

@@ -15,7 +15,7 @@ from dbus_fast.aio import MessageBus
 from agent.ports import DriverError
 from fleet.messages import AgentState, Orders
 from fleet.model import Role
-from runtime import log
+from runtime import log, supervise
 
 LOGIND = "org.freedesktop.login1"
 PATH = "/org/freedesktop/login1"
@@ -73,6 +73,7 @@ class Shutdown:
                 self._logged = error
             finally:
                 self._release()
+            supervise.end_if_cancelled()
             await asyncio.sleep(RETRY_S)
 
     async def _watch(self) -> None:
