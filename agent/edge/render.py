@@ -134,6 +134,8 @@ def _columns(
 
 
 def _global(edge: Edge) -> str:
+    # A connection costs two descriptors: where the service manager grants fewer, an edge that serves fewer
+    # visitors is better than one that refuses to start.
     threads = f"    nbthread {edge.threads}\n" if edge.threads else ""
     return f"""\
 global
@@ -145,6 +147,7 @@ global
     server-state-file {edge.directory / STATE}
     hard-stop-after 5m
     mworker-max-reloads 10
+    no strict-limits
     ssl-default-bind-options ssl-min-ver TLSv1.2
 """
 
