@@ -102,7 +102,7 @@ class Link:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send(connection))
-                group.create_task(self._receive(connection))
+                await self._receive(connection)
         finally:
             self._opened(False)
             await _close(connection)

@@ -49,7 +49,9 @@ async def _forever(name: str, service: Coroutine[Any, Any, Any]) -> None:
 def end_if_cancelled() -> None:
     """Raise CancelledError if the current task was asked to end. Call it after catching what a TaskGroup raised.
 
-    Before Python 3.13 a group whose child fails in the same moment forgets that its own task was cancelled.
+    Before Python 3.13 a group whose child fails in the same moment forgets that its own task was cancelled. The
+    group's body must outlive its start (await one of the parts in it): otherwise the group miscounts, and this
+    would see a request that nobody made.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

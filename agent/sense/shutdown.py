@@ -84,7 +84,7 @@ class Shutdown:
             bus.add_message_handler(self._hear)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_until_gone(bus))
-                group.create_task(self._follow(bus))
+                await self._follow(bus)
         finally:
             bus.disconnect()
 
