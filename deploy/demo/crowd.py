@@ -77,8 +77,10 @@ async def visitors(
         process.stdin.write(msgspec.json.encode(crowd) + b"\n")
         told = Visitors(process)
         listening = group.create_task(told.listen())
-        yield told
-        listening.cancel()
+        try:
+            yield told
+        finally:
+            listening.cancel()
     finally:
         with suppress(ProcessLookupError):
             process.kill()

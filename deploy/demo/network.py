@@ -20,6 +20,12 @@ IP_TIMEOUT_S = 20.0
 CLONE_NEWNET = 0x40000000
 
 
+NO_CUT = (
+    "a host can't be cut off here: on one loopback the kernel answers for a dead machine; "
+    "run as root, so that each machine gets a network namespace"
+)
+
+
 class NoNetwork(Exception):
     """Namespaces can't be made here; the message says why."""
 
@@ -137,21 +143,24 @@ class Loopback:
         return ()
 
     async def cut(self, machine: Machine) -> None:
-        raise NotPossible(
-            f"{machine.name} can't be cut off: on one loopback the kernel answers for a dead "
-            "machine; run as root, so that each machine gets a network namespace"
-        )
+        del machine
+        raise NotPossible(NO_CUT)
 
     async def mend(self, machine: Machine) -> None:
         del machine
 
 
+def has_namespaces(wanted: bool | None) -> bool:
+    """Whether `network` will use namespaces."""
+    if wanted is None:
+        return os.geteuid() == 0 and shutil.which("ip") is not None
+    return wanted
+
+
 @asynccontextmanager
 async def network(*, namespaces: bool | None = None) -> AsyncIterator[Network]:
     """A network for the demo, gone at the end. `namespaces` None: where possible. Raises NoNetwork."""
-    if namespaces is None:
-        namespaces = os.geteuid() == 0 and shutil.which("ip") is not None
-    if not namespaces:
+    if not has_namespaces(namespaces):
         yield Loopback(_free_loopback())
         return
     own = Namespaces(in_namespaces())

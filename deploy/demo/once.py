@@ -9,6 +9,7 @@ from deploy.demo.client import ApiFailed, Client, IncidentItem
 from deploy.demo.crowd import Visitors
 from deploy.demo.effect import Incomplete
 from deploy.demo.lab import Kind, Machine
+from deploy.demo.network import NO_CUT, NotPossible, has_namespaces
 from deploy.demo.show import Say, Show, show
 from deploy.demo.stage import POLL_S, Fault, Stage, Struck
 from fleet.model import Phase
@@ -38,6 +39,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 async def once(fault: Fault, say: Say, *, namespaces: bool | None = None, seed: int = 1) -> Outcome:
     """Raises NotComplete, NotPossible, and what `show` raises."""
+    if fault is Fault.CUT and not has_namespaces(namespaces):
+        raise NotPossible(NO_CUT)
     async with show(say, namespaces=namespaces, seed=seed) as it:
         return await measure(it, fault, say)
 
@@ -119,7 +122,8 @@ def _since(struck: Struck, incident: IncidentItem, phase: Phase) -> float:
 
 
 def _tell_failures(visitors: Visitors, struck: Struck, say: Say) -> None:
-    own = {site.id for site in struck.sites}
+    """On stderr, what should not have failed: others' requests, and at a shutdown any."""
+    own = {site.id for site in struck.sites} if struck.fault is not Fault.SHUTDOWN else set()
     for failure in [f for f in visitors.failures if f.site not in own][:10]:
         after = failure.due - struck.at
         say(f"failed: {failure.site} at {failure.door}, {after:+.3f} s: {failure.reason}")
