@@ -1,11 +1,54 @@
-"""Reasons as sentences: one catalogue of codes in English, translated by gettext (rule R13)."""
+"""Reasons as sentences, in the languages of those who read them (rule R13)."""
+
+import gettext
+from functools import cache
+from pathlib import Path
+from string import Formatter
 
 from fleet.model import Why
+from runtime.sentences import VERDICTS, sentences
 
 LANGUAGES = ("en", "es")  # the first is the catalogue's own
+LOCALE = Path(__file__).parent / "locale"
 
 
 def explain(why: Why, language: str = "en") -> str:
     """`why` as a sentence; a code that the catalogue lacks is shown with its values. Never raises."""
-    values = ", ".join(f"{name} = {value}" for name, value in why.values.items())
-    return f"{why.code}: {values}" if values else why.code
+    catalogue = _catalogue(language)
+    values = _worded(why.values, catalogue)
+    for sentence in sentences(why.code):
+        if placeholders(sentence) <= values.keys():
+            return catalogue.gettext(sentence).format_map(values)
+    told = ", ".join(f"{name} = {value}" for name, value in values.items())
+    return f"{why.code}: {told}" if told else why.code
+
+
+def placeholders(sentence: str) -> frozenset[str]:
+    """The names of the values that `sentence` speaks of."""
+    return frozenset(name for _, name, _, _ in Formatter().parse(sentence) if name)
+
+
+def _worded(
+    values: dict[str, str | int | float], catalogue: gettext.NullTranslations
+) -> dict[str, str]:
+    """Values as they read. What is empty, or a time that never began (below 0), is not known."""
+    worded = {}
+    for name, value in values.items():
+        if value == "" or (isinstance(value, int | float) and value < 0):
+            continue
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if name == "verdict" and (word := VERDICTS.get(text)) is not None:
+            text = catalogue.gettext(word)
+        worded[name] = text
+    return worded
+
+
+@cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    """English is the fallback of a language whose catalogue was not compiled."""
+    if language not in LANGUAGES[1:]:
+        return gettext.NullTranslations()
+    try:
+        return gettext.translation("relevo", LOCALE, [language], fallback=True)
+    except (OSError, UnicodeDecodeError):  # a .mo that is none
+        return gettext.NullTranslations()

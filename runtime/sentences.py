@@ -1,0 +1,156 @@
+"""The catalogue: what each reason's code means, in English. Its Spanish is in locale/es/LC_MESSAGES/relevo.po.
+
+A code has one sentence, or several from the most to the least specific: the first whose values are all known is used.
+"""
+
+SENTENCES: dict[str, str | tuple[str, ...]] = {
+    # What is seen of a host: the judge.
+    "answers": "It reports, and nobody sees anything wrong.",
+    "not-heard-yet": "Nothing has been heard of it yet.",
+    "not-judged-here": "This controller has not judged it: it does not lead, or has just begun to.",
+    "never-reported": "It has never reported, so its silence says nothing.",
+    "observers-doubt": (
+        "The controllers don't agree, or doubt themselves: unreachable for {unreachable}, "
+        "needed {needed}."
+    ),
+    "announced-shutdown": "The machine has announced its shutdown.",
+    "agent-restarting": "Its agent is restarting; the host goes on serving.",
+    "silent": "No beat for {silence_s} s.",
+    "witnesses-cannot-reach": "It reports, but none of its witnesses gets an answer from it (witnesses: {witnesses}).",
+    "service-check-disputed": (
+        "Its own check of the web service fails, but others get answers (witnesses: {witnesses})."
+    ),
+    "service-down-in-package-run": "Its web service is down while packages are being installed: that is waited for.",
+    "service-down-no-restart": "Its web service is down, and its agent may not restart it.",
+    "service-failing": (
+        "Its web service has been failing for {for_s} s; it is called down after {of_s} s and "
+        "a failed restart."
+    ),
+    "no-other-witness": "Only one observer has lost it, and no other witness can say whether it answers.",
+    "agent-silent-host-answers": (
+        "Its agent has been silent for {silence_s} s, but the host goes on answering (witnesses: {witnesses}).",
+        "Its agent has never been heard, but the host answers (witnesses: {witnesses}).",
+    ),
+    "silent-and-no-answers": (
+        "No beat for {silence_s} s, and no witness gets an answer (witnesses: {witnesses}).",
+        "It is silent, and no witness gets an answer (witnesses: {witnesses}).",
+    ),
+    # Why a site is where it is.
+    "placed-at-home": "At home.",
+    "dead": "Moved because {host} was dead.",
+    "leaving": "Moved because {host} was shutting down.",
+    "service-down": (
+        "Moved because the web service of {host} was down.",
+        "Its web service is down, a restart did not help, and no witness gets an answer.",
+    ),
+    "drain": "Moved because {host} is being drained.",
+    "move": "Moved by {owner}: {reason}",
+    "bring-home": "Brought home by {owner}: {reason}",
+    "drained": "Drained by {owner}: {reason}",
+    # Why a site does not move.
+    "gated-not-fenced": (
+        "The site is gated: it moves only when its old host is known to write no more. A "
+        "person's word on that lets it move."
+    ),
+    "manual": "The site moves only when a person says so.",
+    "no-standby-declared": "It has no standby where it could go.",
+    "standby-not-in-fleet": "{host} is not in the fleet.",
+    "standby-not-up": "{host} is {verdict}, not up.",
+    "standby-draining": "{host} is being drained.",
+    "standby-just-returned": "{host} came back less than {of_s} s ago.",
+    "standby-full": "{host} has as many sites as it may have ({max_sites}).",
+    "standby-short-of-memory": "{host} is short of memory (free share: {available}).",
+    "chosen": "{host} takes it.",
+    "not-placed-yet": "The site {site} is not placed yet; that takes a moment after it was declared.",
+    # What stops a plan: the guards.
+    "observing": "Failover of {host} is not armed: relevo only observes.",
+    "brake": (
+        "Too many causes in one hour: {spent} of {allowed} are spent, and everything automatic "
+        "waits for a person."
+    ),
+    "paused": "Failover was paused by {owner}: {reason}",
+    "leader-doubts-itself": (
+        "The controller doubts itself: its own loop was late, or it lost most of its links at once."
+    ),
+    "location-in-question": (
+        "Hosts lost at once in {location}: {lost} of {hosts}. "
+        "The question is the location or the network there, not the hosts, and a person answers it."
+    ),
+    "store-rewound": (
+        "{host} holds epoch {epoch}, above the store's {ours}: the store is older than what "
+        "was already in force. "
+        "Nothing is ordered until it is recovered."
+    ),
+    # Why an order was refused.
+    "fleet-changed": (
+        "The fleet has changed since: compared with revision {base}, now at {now}. Compare again."
+    ),
+    "host-still-serves": "{host} still serves the site {site}; drain the host before you remove it.",
+    "changed-meanwhile": (
+        "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "
+        "still right."
+    ),
+    # The lines of an incident.
+    "verdict": "Verdict: {verdict}.",
+    "decided": "Decided: moves {moved}, only observed {would}, held {held}.",
+    "observed": "Only observed, because failover is not armed: would move {would}, held {held}.",
+    "held": "Nothing may move: held {held}.",
+    "committed": "Committed at epoch {epoch}.",
+    "edge-follows": "The edge follows.",
+    "edges-follow": (
+        "Every live edge follows ({edges}). Not live: {silent}.",
+        "Every live edge follows ({edges}).",
+    ),
+    "dns-sent": "DNS sent (zones: {zones}).",
+    "dns-server-answers": "The name server answers as intended.",
+    "dns-everywhere": "Every name server answers as intended (zones: {zones}).",
+    "proven": "Proven by real requests through every live edge (sites: {sites}).",
+    "complete": "Complete.",
+    "recovered": "Recovered: the cause is over, and everything it asked for is done.",
+    "cause-over": "The cause ended before anything was done.",
+    # DNS.
+    "dns-too-many-changes": (
+        "Too many changes at once in {zone}: {updated} updated, {removed} removed of {names} "
+        "names; {allowed} are allowed. "
+        "If you mean it, say so with --much."
+    ),
+    "dns-bad-mark": "The ownership mark of {name} can't be read: {text}",
+    "dns-other-cluster": "{name} belongs to another cluster ({cluster}); this one is {ours}.",
+    "dns-cname": "{name} is an alias of {alias}, and aliases are left alone.",
+    "dns-newer-writer": "{name} was written at epoch {epoch}, which is not below ours, {ours}.",
+    "dns-not-ours": "{name} has addresses that relevo did not write ({addresses}), and they are left alone.",
+    "dns-not-converged": "Not every name server of {zone} answers as intended: {servers}.",
+    "dns-no-key": "The zone {zone} wants the TSIG key {key}, which this controller's configuration lacks.",
+    "dns-raced": "Somebody else changed {name} while it was being written.",
+    "dns-name-too-long": "{name} is too long to carry an ownership mark.",
+    "dns-delegated": "{name} is delegated out of {zone}.",
+    "dns-name-refused": "{server} refuses to change {name}.",
+    "dns-unreachable": "The name server {server} of {zone} can't be reached: {error}.",
+    "dns-timeout": "The name server {server} of {zone} did not answer within {seconds} s.",
+    "dns-bad-time": "The name server {server} and this controller differ about the time ({rcode}).",
+    "dns-bad-key": "The name server {server} does not accept the TSIG key {key} for {zone} ({rcode}).",
+    "dns-bad-answer": "The name server {server} of {zone} gave an answer that can't be used: {detail}.",
+    "dns-refused": "The name server {server} refuses to change {zone} ({rcode}).",
+    "dns-not-served": "The name server {server} does not serve {zone} ({rcode}).",
+    "dns-server-failed": "The name server {server} failed on {zone} ({rcode}).",
+    "dns-not-authoritative": "The name server {server} answers for {zone}, but not with authority.",
+}
+
+# Values that are words themselves.
+VERDICTS: dict[str, str] = {
+    "up": "up",
+    "suspect": "suspect",
+    "dead": "dead",
+    "agent-lost": "without its agent",
+    "service-down": "without its web service",
+    "leaving": "leaving",
+    "restarting": "restarting",
+    "unknown": "unknown",
+    "drain": "being drained",
+}
+
+
+def sentences(code: str) -> tuple[str, ...]:
+    """Those of `code`, the most specific first; empty where there is none."""
+    found = SENTENCES.get(code, ())
+    return (found,) if isinstance(found, str) else found
