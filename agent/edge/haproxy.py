@@ -20,7 +20,7 @@ from agent.edge.runtime import Master, Runtime, entries_of
 from agent.edge.view import Info
 from agent.ports import DriverError, EdgeView
 from fleet.messages import EdgeReport, Routes
-from fleet.model import Epoch, HostId
+from fleet.model import Epoch, Health, HostId
 from metrics.exporter import Exporter
 from runtime import log
 
@@ -189,6 +189,15 @@ class HAProxy:
         changed = len(target.items() ^ live.domains.items())
         _log.info("map committed", entries=len(target), changed=changed, took_s=round(took_s, 4))
         self._meter.committed(took_s)
+        await self._release(set(live.domains.values()) - set(target.values()))
+
+    async def _release(self, left: set[str]) -> None:
+        """Visitors who wait for a host that is down and has no site any more may ask again, elsewhere."""
+        servers = (await self._runtime.stat()).servers
+        for host in sorted(left):
+            view = servers.get(HostId(host))
+            if view is not None and view.health is Health.DOWN:
+                await self._runtime.end_sessions(host)
 
     async def _write(self, text: str, wanted: Wanted, disk: Served) -> None:
         if text != self._files.config_text():

@@ -16,7 +16,10 @@ from fleet.model import HostId
 
 ALIVE = "/.relevo/alive"  # asked by other edges and by controllers; never reaches a site
 FRONTEND = "relevo:public"  # no host can be called so: a NAME has no colon
-SERVER = "host"  # the only server of each backend
+SERVER = "host"  # each backend's server: checked, and witness to whether the host answers
+# The same address unchecked: a check is a witness, not a judge. A host too slow for its checks goes on serving
+# whom it can, until somebody who knows more moves its sites.
+LAST = "last"
 CONFIG, MAP, STATE = "haproxy.cfg", "domains.map", "servers.state"
 
 PROOF = re.compile(r"[A-Za-z0-9_=-]{8,128}")
@@ -31,7 +34,7 @@ AWAY = (
     "Este sitio no está disponible en este momento. Inténtelo de nuevo en un momento.\\n"
 )
 # A host that drops packets is down after the check under way, two more at the fast pace and their connect
-# timeouts; one that refuses needs no timeout. `on-marked-down` ends the requests that wait for a dead host.
+# timeouts; one that refuses needs no timeout.
 DEFAULTS = f"""\
 defaults
     mode http
@@ -50,7 +53,7 @@ defaults
     retry-on conn-failure
     option httpchk
     option idle-close-on-response
-    default-server check inter 500ms fastinter 250ms downinter 500ms fall 3 rise 2 on-marked-down shutdown-sessions
+    default-server check inter 500ms fastinter 250ms downinter 500ms fall 3 rise 2
     http-error status 502 {TEXT} hdr retry-after 5 string "{AWAY}"
     http-error status 503 {TEXT} hdr retry-after 5 string "{AWAY}"
     http-error status 504 {TEXT} hdr retry-after 5 string "{AWAY}"
@@ -62,7 +65,8 @@ _BACKEND = re.compile(
     r"^backend (?P<host>\S+)\n"
     r"    http-check send meth GET uri '(?P<check>[^'\n]*)'.*\n"
     r"    http-check expect .*\n"
-    rf"    server {SERVER} (?P<address>\S+):(?P<port>\d+)$",
+    rf"    server {SERVER} (?P<address>\S+):(?P<port>\d+)\n"
+    rf"    server {LAST} .*$",
     re.MULTILINE,
 )
 _PROVED = re.compile(r"req\.hdr\(x-relevo-proof\) -m str '([^'\n]*)'")
@@ -191,4 +195,5 @@ backend {host}
     http-check send meth GET uri '{target.check}' ver HTTP/1.1 hdr host {where} hdr user-agent relevo
     http-check expect status 200-499
     server {SERVER} {where}
+    server {LAST} {where} no-check backup
 """

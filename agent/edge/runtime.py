@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from agent.edge.render import LAST, SERVER
 from agent.edge.view import (
     Info,
     Stat,
@@ -113,6 +114,11 @@ class Runtime:
             raise DriverError(
                 f"haproxy's map is not what was committed: {len(has)} entries of {len(entries)}, {wrong} differ"
             )
+
+    async def end_sessions(self, host: str) -> None:
+        """End what still waits for a host's answer. Source: HAProxy Management Guide, `shutdown sessions server`."""
+        for server in (SERVER, LAST):
+            await self._order(f"shutdown sessions server {host}/{server}")
 
     async def _order(self, command: str) -> None:
         if answer := (await self._ask(command)).strip():

@@ -24,7 +24,7 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     text = (UNITS / request.param).read_text()
     text = text.replace("/usr/lib/relevo/bin/relevo", sys.executable)
     text = re.sub(r"^(User|Group)=relevo$", r"\1=root", text, flags=re.M)  # no such user here
-    path = tmp_path / request.param
+    path: Path = tmp_path / request.param
     path.write_text(text)
     return path
 
