@@ -212,11 +212,16 @@ def library_path(tools: Tools) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def web_host(name: str, address: str, port: int = 0) -> AsyncIterator[Target]:
-    """A web server that answers with its name; a lie about who it is, too, which the edge must not pass on."""
+async def web_host(
+    name: str, address: str, port: int = 0, *, slow: asyncio.Event | None = None
+) -> AsyncIterator[Target]:
+    """A web server that answers with its name; a lie about who it is, too, which the edge must not pass on.
+
+    While `slow` is set it takes longer than any check waits.
+    """
 
     async def answer(request: web.Request) -> web.Response:
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.8 if slow is not None and slow.is_set() else 0.005)
         seen = ",".join(sorted(key.lower() for key in request.headers))
         headers = {
             "x-relevo-host": "a-lie",

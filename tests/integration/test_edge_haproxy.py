@@ -86,6 +86,24 @@ async def test_a_move_costs_no_request_and_no_reload(rig: Rig, routes: Routes) -
     assert (await rig.driver.look()).report.routes == Epoch(1, 30)
 
 
+async def test_a_host_too_slow_for_its_checks_goes_on_serving(
+    tools: Tools, stack: AsyncExitStack
+) -> None:
+    """A check is a witness, not a judge: what an overloaded host can still answer reaches its visitors."""
+    slow = asyncio.Event()
+    host = await stack.enter_async_context(web_host("w1", "127.0.0.11", slow=slow))
+    routes = Routes(hosts={W1: host}, domains=domains(a="w1"), proof=PROOF)
+    rig = await stack.enter_async_context(running(tools, routes, FIRST))
+    await rig.up(W1)
+    async with visitors(rig.url, "a.example", clients=4) as seen:
+        slow.set()
+        await rig.seen(lambda view: view.checks[W1].health is Health.DOWN)
+        assert (await rig.get("a.example"))[:2] == (200, "w1")
+        slow.clear()
+        await rig.up(W1)
+    assert seen.failed == []
+
+
 async def test_a_new_host_costs_a_reload_and_no_request(
     rig: Rig, routes: Routes, stack: AsyncExitStack
 ) -> None:
