@@ -131,9 +131,7 @@ class Agent:
         if config.service:
             self._service = ServiceSense(config.service, probing, packages, exporter)
         if traffic:
-            self._edge = EdgeSense(
-                traffic, every_s=config.beat_s, exporter=exporter, watchdog=watchdog
-            )
+            self._edge = EdgeSense(traffic, every_s=config.beat_s, watchdog=watchdog)
         self.links = Links(
             map(ControllerId, config.controllers),
             dial,

@@ -6,8 +6,7 @@ from typing import Never
 
 from agent.ports import EdgeView, Traffic
 from fleet.messages import Check, EdgeReport
-from fleet.model import Health, HostId
-from metrics.exporter import Exporter
+from fleet.model import HostId
 from runtime.supervise import Watchdog
 
 LOOK_S = 1.0
@@ -20,11 +19,9 @@ UNSEEN = EdgeView(checks={}, report=EdgeReport(haproxy_up=False, error="no look 
 class EdgeSense:
     """What the last look saw; when it is too old, nothing."""
 
-    def __init__(
-        self, traffic: Traffic, *, every_s: float, exporter: Exporter, watchdog: Watchdog
-    ) -> None:
+    def __init__(self, traffic: Traffic, *, every_s: float, watchdog: Watchdog) -> None:
         self._traffic, self._every_s = traffic, every_s
-        self._exporter, self._watchdog = exporter, watchdog
+        self._watchdog = watchdog
         self._view, self._at = UNSEEN, float("-inf")
 
     def checks(self, now: float) -> Mapping[HostId, Check]:
@@ -49,14 +46,5 @@ class EdgeSense:
                 report = EdgeReport(haproxy_up=False, error=f"no answer within {LOOK_S:g} s")
                 view = EdgeView(checks={}, report=report)
             self._view, self._at = view, loop.time()
-            self._measure(view)
             self._watchdog.finished("edge")
             await asyncio.sleep(max(0.0, started + self._every_s - loop.time()))
-
-    def _measure(self, view: EdgeView) -> None:
-        self._exporter.set("relevo_edge_haproxy_up", view.report.haproxy_up)
-        self._exporter.set("relevo_edge_domains", view.report.domains)
-        self._exporter.set("relevo_edge_strays", len(view.report.strays))
-        self._exporter.forget("relevo_edge_host_up")
-        for host, check in view.checks.items():
-            self._exporter.set("relevo_edge_host_up", check.health is Health.UP, host=host)

@@ -245,6 +245,12 @@ def test_a_token_in_the_clear_or_open_to_others_is_refused(tmp_path: Path) -> No
         Door(settings.Metrics(address="::", token=token))
 
 
+def gone(pid_file: Path) -> bool:
+    """Whether that process has ended, reaped or not."""
+    status = Path(f"/proc/{pid_file.read_text().strip()}/status")
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
 async def test_a_restart_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     """Nothing of it is left after its time."""
     assert await run(("true",), 5) == "exit 0"
@@ -254,5 +260,4 @@ async def test_a_restart_command_that_hangs_is_killed_with_its_children(tmp_path
     script = f"sleep 60 & echo $! > {child}; wait"
     assert await run(("sh", "-c", script), 0.5) == "killed after 0.5 s"
     await asyncio.sleep(0.1)
-    status = Path(f"/proc/{child.read_text().strip()}/status")
-    assert not status.exists() or "State:\tZ" in status.read_text()
+    assert gone(child)
