@@ -91,3 +91,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for finding in group.exceptions:
         found += _leaves(finding) if isinstance(finding, BaseExceptionGroup) else [finding]
     return found
+
+
+if __name__ == "__main__":
+    command()

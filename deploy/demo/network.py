@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -212,16 +213,19 @@ async def _batch(lines: list[str], *options: str) -> None:
 
 
 async def _ip(*arguments: str, text: str = "") -> None:
-    """Run ip(8). Raises NoNetwork with what it said."""
-    process = await asyncio.create_subprocess_exec(
-        "ip",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,  # ctrl-C is for the demo, which then removes what it made
-    )
+    """Run ip(8), `text` on its stdin. Raises NoNetwork with what it said."""
+    with tempfile.TemporaryFile() as lines:  # a file, not a pipe: it may end without reading
+        lines.write(text.encode())
+        lines.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            "ip",
+            *arguments,
+            stdin=lines,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # ctrl-C is for the demo, which then removes what it made
+        )
     async with asyncio.timeout(IP_TIMEOUT_S):
-        said, _ = await process.communicate(text.encode())
+        said, _ = await process.communicate()
     if process.returncode != 0:
         raise NoNetwork(f"ip {' '.join(arguments)}: {said.decode(errors='replace').strip()}")

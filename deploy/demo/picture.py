@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.demo.client import HostItem, IncidentItem
+from deploy.demo.client import EntryItem, HostItem, IncidentItem
 from deploy.demo.load import TELL_EVERY_S, Tally
 from fleet.model import Phase
 
@@ -21,13 +21,14 @@ COLOURS = {
     "dead": "bold red",
 }
 PHASE_COLOURS = {Phase.SYMPTOM: "yellow", Phase.VERDICT: "red", Phase.COMPLETE: "bold green"}
+SINGLE = (Phase.EDGE, Phase.DNS_SENT, Phase.DNS_SERVER, Phase.NOTE)
 KEYS = (
-    ("1-6 ↑↓", "host"),
+    ("1-6", "host"),
     ("k", "kill"),
     ("f", "freeze"),
-    ("c", "cut off"),
-    ("s", "shut down"),
-    ("b", "bring back"),
+    ("c", "cut"),
+    ("s", "shutdown"),
+    ("b", "back"),
     ("p", "pause"),
     ("q", "quit"),
 )
@@ -64,11 +65,11 @@ def draw(picture: Picture, width: int, height: int) -> RenderableType:
     return Group(
         _title(picture),
         Text(),
-        _hosts(picture, width),
+        _hosts(picture),
         Text(),
         *_visitors(picture, width),
         Text(),
-        *_incident(picture.incident, lines, width),
+        *_incident(picture.incident, lines),
         Text(picture.message or picture.missing, style="cyan", no_wrap=True, overflow="ellipsis"),
         _keys(),
     )
@@ -85,12 +86,12 @@ def _title(picture: Picture) -> Text:
     return text
 
 
-def _hosts(picture: Picture, width: int) -> Table:
+def _hosts(picture: Picture) -> Table:
     table = Table(box=None, padding=(0, 1), expand=True, header_style="dim")
     table.add_column("", width=3, no_wrap=True)
-    for heading, least in (("host", 6), ("tag", 6), ("location", 8), ("verdict", 14)):
+    for heading, least in (("host", 5), ("tag", 5), ("where", 5), ("verdict", 12)):
         table.add_column(heading, min_width=least, no_wrap=True)
-    table.add_column("serves", justify="right", no_wrap=True)
+    table.add_column("sites", justify="right", no_wrap=True)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
     for number, host in enumerate(picture.hosts):
         chosen = number == picture.selected
@@ -106,7 +107,6 @@ def _hosts(picture: Picture, width: int) -> Table:
             Text.assemble((f"{done} " if done else "", "bold red"), (why, "dim")),
             style="bold" if chosen else "",
         )
-    del width
     return table
 
 
@@ -152,28 +152,39 @@ def _chart(tallies: Sequence[Tally], width: int) -> Text:
     return text
 
 
-def _incident(incident: IncidentItem | None, lines: int, width: int) -> Iterable[RenderableType]:
+def _incident(incident: IncidentItem | None, lines: int) -> Iterable[RenderableType]:
     if incident is None:
         yield Text(" No incident yet. Choose a host and press k.", style="dim")
         return
-    heading = Text(f" {incident.subject}: {incident.verdict}", style="bold", no_wrap=True)
+    heading = Text(
+        f" {incident.subject.rpartition(':')[2]}: {incident.verdict}", style="bold", no_wrap=True
+    )
     heading.append(f"   {len(incident.moved)} sites moved", style="not bold")
     if incident.held:
         heading.append(f", {len(incident.held)} held", style="not bold yellow")
+    if incident.complete and incident.timeline:
+        after_s = max(entry.offset_s for entry in incident.timeline)
+        heading.append(f"   complete after {after_s:.2f} s", style="not bold green")
     yield heading
     table = Table(box=None, padding=(0, 1), show_header=False, expand=True)
     table.add_column(justify="right", width=9, no_wrap=True, style="dim")
     table.add_column(width=11, no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for entry in incident.timeline[-lines:]:
+    for entry in _fitting(incident.timeline, lines):
         words = entry.why.text or entry.why.code
         about = (
             f"{entry.subject}: {words}" if entry.subject and entry.subject not in words else words
         )
         colour = PHASE_COLOURS.get(entry.phase, "green" if entry.phase is Phase.PROVEN else "")
         table.add_row(f"+{entry.offset_s:.3f} s", Text(entry.phase.value, style=colour), about)
-    del width
     yield table
+
+
+def _fitting(timeline: Sequence[EntryItem], lines: int) -> Sequence[EntryItem]:
+    """As many entries as fit: single edges and servers are left out first, then what is oldest."""
+    if len(timeline) > lines:
+        timeline = [entry for entry in timeline if entry.phase not in SINGLE]
+    return timeline[-lines:]
 
 
 def _keys() -> Text:
