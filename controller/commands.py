@@ -41,6 +41,7 @@ from runtime.clock import iso, wall
 
 K = TypeVar("K", LocationId, HostId, SiteId)
 AUDIT_KEPT = 1000
+REMOVALS_ALLOWED = 5  # hosts, or sites, that one fleet file may drop without saying that it knows
 STAGE_OPERATIONS = 4  # chunks of up to 256 KiB in one request of at most 1.5 MiB
 assert STAGE_OPERATIONS * (256 << 10) < MAX_REQUEST_BYTES
 
@@ -76,7 +77,7 @@ class Commands:
         """Make `fleet` the declared one, as one atomic change of any size.
 
         `base`: the fleet revision it was compared with; another one since is refused. `much`: the person knows that
-        it changes many DNS names at once. What was removed gets a tombstone (rule R7).
+        it removes many hosts or sites, or changes many DNS names, at once. What was removed gets a tombstone (rule R7).
         """
         mirror = self._mirror
         if base is not None and base != mirror.fleet_revision:
@@ -87,6 +88,7 @@ class Commands:
             return mirror.fleet_revision, changes
         self._refuse_removal_of_serving(fleet)
         if not much:
+            _refuse_many_removals(mirror.fleet, changes)
             self._refuse_many_names(fleet)
         pointer, chunks = split(fleet, by=person.name, reason=person.reason, at=wall())
         await self._stage(chunks)
@@ -297,6 +299,21 @@ class Commands:
             raise Refused(Why("changed-meanwhile"))
         await self._mirror.reached(result.revision)
         return result.revision
+
+
+def _refuse_many_removals(fleet: Fleet, changes: Changes) -> None:
+    """A file that was cut short must not remove half a co-op: past a tenth the order must say that it knows."""
+    for kind, declared in (("hosts", len(fleet.hosts)), ("sites", len(fleet.sites))):
+        removed = sum(c.kind == kind and c.what == "removed" for c in changes.changes)
+        allowed = max(REMOVALS_ALLOWED, declared // 10)
+        if removed > allowed:
+            values: dict[str, str | int | float] = {
+                "removed": removed,
+                "kind": kind,
+                "of": declared,
+                "allowed": allowed,
+            }
+            raise Refused(Why("fleet-too-many-removed", values))
 
 
 def _armed(old: Switches, fleet: Fleet, scope: str, id: str, arming: Arming | None) -> Switches:

@@ -85,6 +85,9 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "fleet-changed": (
         "The fleet has changed since: compared with revision {base}, now at {now}. Compare again."
     ),
+    "fleet-too-many-removed": (
+        "The file would remove {removed} of {of} {kind} at once; {allowed} are allowed. Was it cut short?"
+    ),
     "host-still-serves": "{host} still serves the site {site}; drain the host before you remove it.",
     "changed-meanwhile": (
         "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "
@@ -111,8 +114,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     # DNS.
     "dns-too-many-changes": (
         "Too many changes at once in {zone}: {updated} updated, {removed} removed of {names} "
-        "names; {allowed} are allowed. "
-        "If you mean it, say so with --much."
+        "names; {allowed} are allowed."
     ),
     "dns-bad-mark": "The ownership mark of {name} can't be read: {text}",
     "dns-other-cluster": "{name} belongs to another cluster ({cluster}); this one is {ours}.",
@@ -148,6 +150,9 @@ VERDICTS: dict[str, str] = {
     "unknown": "unknown",
     "drain": "being drained",
 }
+
+KINDS: dict[str, str] = {"hosts": "hosts", "sites": "sites"}
+WORDS = {"verdict": VERDICTS, "kind": KINDS}  # by the name of the value
 
 
 def sentences(code: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Formatter
 
 from fleet.model import Why
-from runtime.sentences import VERDICTS, sentences
+from runtime.sentences import WORDS, sentences
 
 LANGUAGES = ("en", "es")  # the first is the catalogue's own
 LOCALE = Path(__file__).parent / "locale"
@@ -37,7 +37,7 @@ def _worded(
         if value == "" or (isinstance(value, int | float) and value < 0):
             continue
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        if name == "verdict" and (word := VERDICTS.get(text)) is not None:
+        if (word := WORDS.get(name, {}).get(text)) is not None:
             text = catalogue.gettext(word)
         worded[name] = text
     return worded

@@ -17,6 +17,7 @@ from controller.store import Ambiguous, LeaseLost, StoreError
 from fleet.documents import BadDocument
 from runtime.words import explain
 
+BLANK = r"Expected `str` matching regex '\\S'"  # as msgspec says it
 AT = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 
 
@@ -80,7 +81,7 @@ def rendered(error: Exception, lang: str) -> web.Response:
             }
             return problem(409, error.why.code, "Refused", str(why["text"]), why=why)
         case msgspec.ValidationError():
-            said = str(error)
+            said = str(error).replace(BLANK, "Must not be blank")
             at = AT.search(said)
             return problem(
                 422, "invalid-body", "Not valid", AT.sub("", said), field=at["field"] if at else ""

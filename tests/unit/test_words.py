@@ -10,7 +10,7 @@ from babel.messages.pofile import read_po
 
 from failover.judge import MOVING, Kind
 from fleet.model import Why
-from runtime.sentences import SENTENCES, VERDICTS, sentences
+from runtime.sentences import SENTENCES, VERDICTS, WORDS, sentences
 from runtime.words import LANGUAGES, LOCALE, explain, placeholders
 
 ROOT = Path(__file__).parents[2]
@@ -108,14 +108,15 @@ def test_every_sentence_is_in_spanish_with_the_same_values(spanish: Catalog) -> 
         for sentence in sentences(code):
             assert placeholders(translated(spanish, sentence)) == placeholders(sentence), code
             assert translated(spanish, sentence) != sentence
-    for kind in Kind:
-        assert translated(spanish, VERDICTS[kind.value])
+    for words in WORDS.values():
+        assert all(translated(spanish, word) for word in words.values())
+    assert VERDICTS.keys() == {kind.value for kind in Kind} | {"drain"}
 
 
 def test_the_translation_says_nothing_that_english_does_not(spanish: Catalog) -> None:
     """A message that no English sentence asks for is an old one."""
     english = {sentence for code in SENTENCES for sentence in sentences(code)}
-    english |= set(VERDICTS.values())
+    english |= {word for words in WORDS.values() for word in words.values()}
     assert {message.id for message in spanish if message.id} - english == set()
 
 

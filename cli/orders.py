@@ -1,0 +1,141 @@
+"""Commands that change something: each with its reason, each with an end where it restricts."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from cli import answers, tables
+from cli.client import Controllers
+from cli.looks import raw, read, segment, show
+from cli.options import for_s, reason, talks
+
+CHANGES_SHOWN = 40
+
+
+def done(body: bytes, as_json: bool, said: str) -> None:
+    if as_json:
+        return raw(body)
+    found = read(body, answers.Done)
+    show(f"{said} (revision {found.revision})")
+    for move in found.moved:
+        show(tables.plain(f"  {move.site}: {move.source} -> {move.target}"))
+    return None
+
+
+@click.group()
+def fleet() -> None:
+    """The declared fleet."""
+
+
+@fleet.command("apply")
+@click.argument("file", type=click.File("rb"))
+@click.option("--reason", default="", help="why; it is kept and shown to everybody")
+@click.option("--much", is_flag=True, help="yes, this may change many DNS names at once")
+@talks
+def apply(to: Controllers, as_json: bool, file: BinaryIO, reason: str, much: bool) -> None:
+    """Make FILE the declared fleet, as one change."""
+    name = "stdin" if file.name in ("-", "<stdin>") else Path(file.name).name
+    query = {"file": name, "reason": reason} | ({"much": "1"} if much else {})
+    body = to.put("/v1/fleet", file.read(), **query)
+    if as_json:
+        return raw(body)
+    found = read(body, answers.Applied)
+    for warning in found.warnings:
+        show(tables.plain(f"{warning.file}:{warning.line}: {warning.said}", "yellow"))
+    for change in found.changes[:CHANGES_SHOWN]:
+        show(tables.plain(change))
+    if (more := len(found.changes) - CHANGES_SHOWN) > 0:
+        show(f"… and {more} more changes")
+    return show(f"{found.summary} (revision {found.revision})")
+
+
+@fleet.command("show")
+@talks
+def show_fleet(to: Controllers, as_json: bool) -> None:
+    """Print the declared fleet as a file that can be applied."""
+    click.echo(to.get("/v1/fleet"), nl=False)
+
+
+@click.group()
+def host() -> None:
+    """One host: look at it, empty it, take it back."""
+
+
+@host.command("show")
+@click.argument("id")
+@talks
+def show_host(to: Controllers, as_json: bool, id: str) -> None:
+    """Verdict, evidence, load and sites of a host."""
+    body = to.get(f"/v1/hosts/{segment(id)}")
+    raw(body) if as_json else show(*tables.host(read(body, answers.Host)))
+
+
+@host.command()
+@click.argument("id")
+@reason
+@for_s("4h", most_s=31 * 86_400)
+@talks
+def drain(to: Controllers, as_json: bool, id: str, reason: str, for_s: float) -> None:
+    """Move a host's sites away and keep it empty for a while."""
+    said = {"reason": reason, "for_s": for_s}
+    body = to.order("PUT", f"/v1/hosts/{segment(id)}/drain", said)
+    done(body, as_json, f"{id} is being drained")
+
+
+@host.command()
+@click.argument("id")
+@reason
+@click.option("--bring-home", is_flag=True, help="its own automatic sites come back at once")
+@talks
+def activate(to: Controllers, as_json: bool, id: str, reason: str, bring_home: bool) -> None:
+    """End a drain."""
+    said = {"reason": reason, "bring_home": bring_home}
+    body = to.order("POST", f"/v1/hosts/{segment(id)}/activate", said)
+    done(body, as_json, f"{id} is active")
+
+
+@click.group()
+def site() -> None:
+    """One site: look at it, move it."""
+
+
+@site.command("show")
+@click.argument("id")
+@talks
+def show_site(to: Controllers, as_json: bool, id: str) -> None:
+    """Where a site is, why, and what holds it."""
+    body = to.get(f"/v1/sites/{segment(id)}")
+    raw(body) if as_json else show(tables.site(read(body, answers.Site)))
+
+
+@site.command()
+@click.argument("id")
+@click.argument("target")
+@reason
+@click.option(
+    "--old-host-stopped",
+    is_flag=True,
+    help="your word that the old host no longer serves or writes this site; a gated site needs it",
+)
+@click.option("--anyway", is_flag=True, help="even though relevo does not see TARGET up")
+@talks
+def move(
+    to: Controllers,
+    as_json: bool,
+    id: str,
+    target: str,
+    reason: str,
+    old_host_stopped: bool,
+    anyway: bool,
+) -> None:
+    """Move a site to the host TARGET now."""
+    said = {
+        "to": target,
+        "reason": reason,
+        "old_host_stopped": old_host_stopped,
+        "anyway": anyway,
+    }
+    body = to.order("POST", f"/v1/sites/{segment(id)}/move", said)
+    moved = read(body, answers.Done).moved
+    done(body, as_json, f"{id} is served on {target}" if moved else f"{id} is there already")
