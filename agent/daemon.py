@@ -19,7 +19,6 @@ from agent.orders import FileCache, Follower
 from agent.ports import Dial, Traffic
 from agent.sense.edge import EdgeSense
 from agent.sense.load import LoadSense
-from agent.sense.neighbours import Neighbours
 from agent.sense.packages import PackageSense
 from agent.sense.service import ServiceSense
 from agent.sense.shutdown import Shutdown
@@ -31,6 +30,7 @@ from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime import config as settings
 from runtime import log, supervise
+from runtime.probes import Probes
 
 LAST_WORDS_S = 0.5
 # Containers and network namespaces share their machine's boot id: this names one of their own.
@@ -46,7 +46,7 @@ class HostSenses:
         self,
         load: LoadSense,
         packages: PackageSense,
-        neighbours: Neighbours,
+        neighbours: Probes,
         shutdown: Shutdown,
         service: ServiceSense | None,
         edge: EdgeSense | None,
@@ -83,7 +83,7 @@ class HostSenses:
 class Appliers:
     """Makes orders true on this host."""
 
-    def __init__(self, neighbours: Neighbours, traffic: Traffic | None) -> None:
+    def __init__(self, neighbours: Probes, traffic: Traffic | None) -> None:
         self._neighbours, self._traffic = neighbours, traffic
 
     async def apply(self, orders: Orders) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class Agent:
         watchdog = supervise.Watchdog("beat", *(["edge"] if traffic else []))
         packages = PackageSense(config.package_locks)
         self._traffic, self._exporter = traffic, exporter
-        self._neighbours = Neighbours(probing)
+        self._neighbours = Probes(probing)
         self._shutdown = Shutdown(
             wait_s=config.shutdown_wait_s,
             orders=lambda: self.orders.newest,

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Never
 
+import aiohttp
 import click
 
 from controller.api.server import Api, serve_api
@@ -22,21 +23,23 @@ from controller.lead import Leader
 from controller.link import Link
 from controller.mirror import Mirror
 from controller.nameservers import NameServers
-from controller.ports import Visitor
+from controller.ports import Probing, Visitor
 from controller.prove import Prover
 from controller.store import LeaseLost, Store
 from controller.store.embedded import EmbeddedStore
 from controller.visit import HttpVisitor
-from failover.routes import Intent
+from failover.routes import Intent, target
 from fleet import keys
-from fleet.model import HostId
+from fleet.model import HostId, Role
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.config import BadConfig, load
-from runtime.supervise import Watchdog, run, serve
+from runtime.probes import Probes
+from runtime.supervise import Watchdog, end_if_cancelled, run, serve
 
 _log = log.logger("controller")
+MOST_PROBES = 500  # a fleet without edges is a small one
 
 
 class Controller:
@@ -51,6 +54,7 @@ class Controller:
         tokens: Mapping[HostId, str],
         name_servers: Callable[[str], NameServers],
         visitor: Visitor,
+        probing: Probing,
     ) -> None:
         self.config, self.store = config, store
         self.exporter = exporter
@@ -62,6 +66,7 @@ class Controller:
         self.link = Link(
             tokens,
             self.exporter,
+            probing=probing,
             id=config.id,
             controllers=config.all_controllers,
             policy=config.policy,
@@ -82,7 +87,27 @@ class Controller:
             tick_s=config.tick_s,
             watchdog=self.watchdog,
         )
+        self.probing = probing
         self.commands = Commands(self.mirror, self.leader, self.events, config.policy)
+
+    async def probe(self) -> Never:
+        """Eternal: where a co-op has no edges, look at the services ourselves (rule R4)."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.probing.keep(), name="probes")
+            while True:
+                changed, fleet = self.mirror.changed.count, self.mirror.fleet
+                has_edges = any(host.is_edge for host in fleet.hosts.values())
+                self.probing.follow(
+                    {}
+                    if has_edges
+                    else {
+                        id: target(host)
+                        for id, host in fleet.hosts.items()
+                        if Role.WEB in host.roles and host.addresses
+                    }
+                )
+                while self.mirror.fleet is fleet:
+                    changed = await self.mirror.changed.after(changed)
 
     async def follow(self) -> None:
         """Eternal: keep the mirror."""
@@ -103,9 +128,10 @@ class Controller:
                     self.events.publish("leader", controller=self.config.id)
                     group.create_task(self.converger.run(), name="dns")
                     group.create_task(self.prover.run(), name="prove")
-                    group.create_task(self.leader.lead(leadership), name="lead")
+                    await self.leader.lead(leadership)
             except* LeaseLost as lost:
                 _log.warning("leadership lost", why=str(lost.exceptions[0]))
+            end_if_cancelled()
 
     async def give_orders(self) -> Never:
         """Eternal: orders to every agent whenever the store or the connections change, unless it was rewound."""
@@ -154,6 +180,7 @@ async def _main(config: Config) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(EmbeddedStore.open(config.state / "store.db"))
         visitor = await stack.enter_async_context(HttpVisitor(timeout_s=config.proof_timeout_s))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
         exporter = Exporter(CONTROLLER)
         controller = Controller(
             config,
@@ -161,6 +188,7 @@ async def _main(config: Config) -> None:
             exporter=exporter,
             tokens={HostId(host): digest for host, digest in agents.items()},
             visitor=visitor,
+            probing=Probes(session, most=MOST_PROBES),
             name_servers=lambda cluster: Zones(cluster, tsig, exporter=exporter),
         )
         await serve(
@@ -168,6 +196,7 @@ async def _main(config: Config) -> None:
             leader=controller.campaign(),
             orders=controller.give_orders(),
             time=controller.link.keep_time(),
+            probes=controller.probe(),
             api=serve_api(Api(controller, admins), config.listen),
         )
 

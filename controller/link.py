@@ -9,7 +9,7 @@ from typing import Never
 
 import msgspec
 
-from controller.ports import Connection, ConnectionLost
+from controller.ports import Connection, ConnectionLost, Probing
 from failover.doubt import Doubt, step
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
 from failover.policy import Policy
@@ -19,6 +19,7 @@ from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Why
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.pulse import Pulse
+from runtime.supervise import end_if_cancelled
 
 _log = log.logger("link")
 SEND_TIMEOUT_S = 1.0  # a peer that does not read for two beats is gone
@@ -56,6 +57,7 @@ class Link:
         tokens: Mapping[HostId, str],
         exporter: Exporter,
         *,
+        probing: Probing,
         id: ControllerId,
         controllers: frozenset[ControllerId],
         policy: Policy,
@@ -65,7 +67,7 @@ class Link:
         self.doubt = Doubt()
         self.cluster = ""
         self._tokens, self._exporter, self._policy = dict(tokens), exporter, policy
-        self._id, self._controllers = id, controllers
+        self._id, self._controllers, self._probing = id, controllers, probing
         self._sessions: dict[HostId, _Session] = {}
         self._began: float | None = None
         self._intent: Intent | None = None
@@ -117,6 +119,7 @@ class Link:
             if self._sessions.get(host) is session:
                 del self._sessions[host]
             await connection.close()
+        end_if_cancelled()
 
     async def _read(self, host: HostId, session: _Session) -> None:
         while True:
@@ -127,7 +130,7 @@ class Link:
                 raise ConnectionLost(f"no frame for {SILENCE_S:g} s") from None
             try:
                 message = self._decode(frame)
-            except (msgspec.DecodeError, ValueError) as error:
+            except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
                 self.refused("malformed-frame", host)
                 raise ConnectionLost(f"malformed frame: {error}") from None
             match message:
@@ -266,6 +269,10 @@ class Link:
 
     def _opinions(self, fleet: Fleet, now: float) -> dict[HostId, dict[str, Opinion]]:
         found: dict[HostId, dict[str, Opinion]] = {}
+        for host, check in self._probing.checks(now).items():
+            health = Health.UNKNOWN if self.doubt.doubts_itself else check.health
+            own = Opinion(kind=Witness.CONTROLLER, health=health, since_s=check.since_s)
+            found[host] = {self._id: own}
         for witness, heard in self.heard.items():
             declared, age_s = fleet.hosts.get(witness), now - heard.at
             if declared is None or age_s >= OPINION_S:

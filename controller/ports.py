@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Never, Protocol
 
-from fleet.model import Domain, Hold, ZoneName
+from fleet.messages import Check, Target
+from fleet.model import Domain, Hold, HostId, ZoneName
 
 
 class ConnectionLost(Exception):
@@ -40,6 +41,20 @@ class Visitor(Protocol):
     async def ask(self, address: str, port: int, *, domain: str, path: str, proof: str) -> Answer:
         """GET `path` of `domain` at `address`. A failure is an answer with status 0 and its error, never raised."""
         ...
+
+
+class Probing(Protocol):
+    """The controller's own look at services, where a co-op has no edges (rule R4)."""
+
+    def follow(self, probes: Mapping[HostId, Target]) -> tuple[str, ...]:
+        """Ask these hosts from now on, and no others."""
+        ...
+
+    def checks(self, now: float) -> Mapping[HostId, Check]:
+        """What they answered, at an instant of the loop's clock."""
+        ...
+
+    async def keep(self) -> Never: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

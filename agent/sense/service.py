@@ -20,12 +20,12 @@ from typing import Never
 import aiohttp
 
 from agent import config
-from agent.sense.http import ask
 from agent.sense.packages import PackageSense
 from fleet.messages import Check, RestartState, Service
 from fleet.model import Health
 from metrics.exporter import Exporter
 from runtime import log
+from runtime.ask import ask
 
 CHECK_S = 1.0
 FAILURES = 2

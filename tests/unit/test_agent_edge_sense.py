@@ -7,9 +7,9 @@ import pytest
 from agent.daemon import Appliers
 from agent.ports import EdgeView
 from agent.sense.edge import EdgeSense
-from agent.sense.neighbours import PROBES, Neighbours
 from fleet.messages import Check, EdgeReport, Orders, Routes, Target
 from fleet.model import Epoch, Health, HostId, Role
+from runtime.probes import MOST, Probes
 from runtime.supervise import Watchdog
 
 pytestmark = pytest.mark.virtual_time
@@ -72,13 +72,13 @@ async def test_what_this_host_can_not_do_is_refused_in_words() -> None:
     """An edge without HAProxy's configuration, and more probes than it makes."""
     neighbours = _neighbours()
     target = Target(address="127.0.0.1", port=1)
-    probes = {HostId(f"h{n:03}"): target for n in range(PROBES + 2)}
+    probes = {HostId(f"h{n:03}"): target for n in range(MOST + 2)}
     orders = Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, roles=(Role.EDGE,), probes=probes)
     refused = await Appliers(neighbours, None).apply(orders)
     assert len(refused) == 3 and "no [edge]" in refused[-1]
-    assert len(neighbours.checks(0.0)) == PROBES
+    assert len(neighbours.checks(0.0)) == MOST
 
 
-def _neighbours() -> Neighbours:
+def _neighbours() -> Probes:
     """Never asked to probe here, so it needs no session."""
-    return Neighbours(None)  # type: ignore[arg-type]
+    return Probes(None)  # type: ignore[arg-type]

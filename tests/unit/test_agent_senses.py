@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sense import neighbours, service
-from agent.sense.http import url_of
+from agent.sense import service
 from agent.sense.load import DiskCounters, LoadSense, Look, between, look, parse_pressure, pressure
 from agent.sense.packages import PackageSense, locked
 from agent.sense.service import Action, Seen, State
@@ -20,6 +19,8 @@ from fleet.messages import RestartState, Target
 from fleet.model import Health
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from runtime import probes
+from runtime.ask import url_of
 
 PSI = """\
 some avg10=2.50 avg60=0.40 avg300=0.15 total=3352624
@@ -176,10 +177,10 @@ def test_a_minute_of_health_makes_the_next_outage_a_new_one() -> None:
 
 def test_three_failed_probes_are_down_and_two_good_ones_are_up() -> None:
     """Before that nobody knows; one of the other kind begins the row anew."""
-    streak = neighbours.Streak(target=Target(address="10.0.0.1", port=80))
+    streak = probes.Streak(target=Target(address="10.0.0.1", port=80))
     told = ""
     for now, event in enumerate("--+- -- +- ++ +- -+ - --".replace(" ", "")):
-        streak = neighbours.step(streak, "" if event == "+" else "refused", float(now))
+        streak = probes.step(streak, "" if event == "+" else "refused", float(now))
         told += {Health.UP: "U", Health.DOWN: "D", Health.UNKNOWN: "?"}[streak.health]
     assert told == "?????DDDDUUUUUUUD"
 

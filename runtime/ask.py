@@ -1,4 +1,4 @@
-"""One question to a web server, as HAProxy's checks ask it: does it answer 2xx or 3xx in time?"""
+"""One question to a web server, as HAProxy asks it: does it answer in time, and not with a server error?"""
 
 import asyncio
 
@@ -17,7 +17,7 @@ async def ask(session: aiohttp.ClientSession, url: str, timeout_s: float) -> str
             asyncio.timeout(timeout_s),
             session.get(url, headers=NO_KEEPING, allow_redirects=False) as answer,
         ):
-            return "" if 200 <= answer.status < 400 else f"HTTP {answer.status}"
+            return "" if 200 <= answer.status < 500 else f"HTTP {answer.status}"
     except TimeoutError:
         return f"no answer within {timeout_s:g} s"
     except (OSError, aiohttp.ClientError, ValueError) as error:  # ValueError: not a URL

@@ -1,4 +1,4 @@
-"""The neighbours' probes: each host that the orders name is asked twice a second whether its service answers."""
+"""Probes of other hosts: each is asked twice a second whether its service answers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Never
 
 import aiohttp
 
-from agent.sense.http import ask, url_of
 from fleet.messages import Check, Target
 from fleet.model import Health, HostId
+from runtime.ask import ask, url_of
 
 PROBE_S = 0.5
 TIMEOUT_S = 0.5
@@ -17,7 +17,7 @@ FAILURES = 3
 SUCCESSES = 2
 AT_ONCE = 32
 # A round of unanswered probes then takes a second at most; a host needs a few neighbours, not all.
-PROBES = 64
+MOST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +57,17 @@ def view(streak: Streak, now: float) -> Check:
     )
 
 
-class Neighbours:
+class Probes:
     """Probes what it was told to follow."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, session: aiohttp.ClientSession, *, most: int = MOST) -> None:
+        self._session, self._most = session, most
         self._streaks: dict[HostId, Streak] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def follow(self, probes: Mapping[HostId, Target]) -> tuple[str, ...]:
         """Probe these hosts from now on; a host whose target is the same keeps its streak. Gives what is too much."""
-        chosen = sorted(probes)[:PROBES]
+        chosen = sorted(probes)[: self._most]
         now = asyncio.get_running_loop().time()
         self._streaks = {
             host: old
@@ -75,7 +75,9 @@ class Neighbours:
             else Streak(target=probes[host], since=now)
             for host in chosen
         }
-        return tuple(f"{host}: not probed, {PROBES} are" for host in sorted(probes)[PROBES:][:20])
+        return tuple(
+            f"{host}: not probed, {self._most} are" for host in sorted(probes)[self._most :][:20]
+        )
 
     def checks(self, now: float) -> dict[HostId, Check]:
         return {host: view(streak, now) for host, streak in self._streaks.items()}
