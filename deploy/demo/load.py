@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from itertools import count, product
 from random import Random
 from typing import TypeVar
@@ -25,6 +26,7 @@ Send = Callable[[float], Coroutine[None, None, None]]
 
 TIMEOUT_S = 2.0
 TELL_EVERY_S = 0.5
+FOLLOW_EVERY_S = 1.0
 FAILURES_KEPT = 2000
 
 
@@ -36,6 +38,7 @@ class Target(msgspec.Struct, frozen=True):
 class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     """Who visits what. `rate` (1/s) is spread over all pairs of `sites` and `doors`; `direct_rate` over `direct`.
 
+    A door that the DNS names no more is not visited.
     A direct site's address is asked of one of `name_servers` each time, as if by a resolver that keeps nothing.
     """
 
@@ -78,22 +81,24 @@ class Visitors:
         self._failed: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._failures: list[Failure] = []
+        self._withdrawn: set[Door] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`, then wait for what is under way; the last tally says so."""
         async with asyncio.TaskGroup() as group:
-            teller = group.create_task(self._tell())
+            company = [group.create_task(self._tell()), group.create_task(self._follow())]
             async with asyncio.TaskGroup() as visits:
                 senders = [visits.create_task(sender) for sender in self._senders(visits)]
                 await stop.wait()
                 for sender in senders:
                     sender.cancel()
-            teller.cancel()
+            for task in company:
+                task.cancel()
         self._write(last=True)
 
     def _senders(self, visits: asyncio.TaskGroup) -> Iterator[Coroutine[None, None, None]]:
         crowd = self._crowd
-        pairs = self._endless(product(crowd.sites, crowd.doors))
+        pairs = self._open_doors(self._endless(product(crowd.sites, crowd.doors)))
         yield self._pace(crowd.rate, lambda due: self._visit(due, *next(pairs)), visits)
         if crowd.direct:
             kinds = (A, AAAA) if crowd.direct_ipv6 else (A,)
@@ -117,6 +122,26 @@ class Visitors:
         while True:
             self._random.shuffle(order)
             yield from tuple(order)
+
+    def _open_doors(self, pairs: Iterator[tuple[Target, Door]]) -> Iterator[tuple[Target, Door]]:
+        """Those of `pairs` whose door the DNS still names."""
+        for target, door in pairs:
+            if door not in self._withdrawn:
+                yield target, door
+
+    async def _follow(self) -> None:
+        """Learn from the DNS, as every visitor does sooner or later, which edges to come to."""
+        servers, doors = self._crowd.name_servers, self._crowd.doors
+        for turn in count() if servers else ():
+            for kind in (A, AAAA):
+                own = {door for door in doors if (":" in door.address) is (kind is AAAA)}
+                named = self._crowd.sites[0].domain
+                with suppress(NoAnswer):
+                    server = servers[turn % len(servers)]
+                    found = await resolve(server, named, kind, timeout_s=TIMEOUT_S)
+                    if here := {door for door in own if door.address in found}:
+                        self._withdrawn = self._withdrawn - here | (own - here)
+            await asyncio.sleep(FOLLOW_EVERY_S)
 
     async def _visit(self, due: float, target: Target, door: Door) -> None:
         try:

@@ -114,6 +114,9 @@ def _logs_kept(directory: Path) -> Iterator[None]:
         yield
     except BaseException as finding:
         if not isinstance(finding, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
-            processes.keep_logs(directory, LOGS)
-            finding.add_note(f"The logs of every program are in {LOGS}.")
+            try:
+                processes.keep_logs(directory, LOGS)
+                finding.add_note(f"The logs of every program are in {LOGS}.")
+            except OSError as error:
+                finding.add_note(f"The logs could not be kept: {error}")
         raise
