@@ -29,6 +29,7 @@ class Shared:
     routes: Routes
     sites: Mapping[HostId, tuple[SiteId, ...]]
     has_edges: bool
+    addressed: frozenset[HostId]
 
 
 def shared(intent: Intent) -> Shared:
@@ -40,6 +41,12 @@ def shared(intent: Intent) -> Shared:
         routes=routes(intent),
         sites={host: tuple(sites) for host, sites in here.items()},
         has_edges=any(host.is_edge for host in intent.fleet.hosts.values()),
+        addressed=frozenset(
+            host
+            for site in intent.fleet.sites.values()
+            if site.route == "direct"
+            for host in (site.home, *site.standbys)
+        ),
     )
 
 
@@ -86,6 +93,7 @@ def orders(host: HostId, intent: Intent, common: Shared, epoch: Epoch) -> Orders
         roles=declared.roles,
         sites=here,
         removed_sites=tuple(sorted(removed)),
+        addressed=host in common.addressed or declared.is_edge,
         probes={} if common.has_edges else probes(host, intent.fleet),
         routes=common.routes if declared.is_edge else None,
     )

@@ -142,7 +142,10 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
-    """The complete desired state of one agent, a pure function of the store at `epoch`'s revision."""
+    """The complete desired state of one agent, a pure function of the store at `epoch`'s revision.
+
+    `addressed`: DNS names this host's own address for some site, or may have: visitors come while caches last.
+    """
 
     epoch: Epoch
     cluster: str
@@ -150,6 +153,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     roles: tuple[Role, ...] = ()
     sites: tuple[SiteId, ...] = ()
     removed_sites: tuple[SiteId, ...] = ()
+    addressed: bool = False
     probes: dict[HostId, Target] = {}
     routes: Routes | None = None
 

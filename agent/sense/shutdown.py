@@ -14,7 +14,6 @@ from dbus_fast.aio import MessageBus
 
 from agent.ports import DriverError
 from fleet.messages import AgentState, Orders
-from fleet.model import Role
 from runtime import log, supervise
 
 LOGIND = "org.freedesktop.login1"
@@ -34,9 +33,9 @@ _log = log.logger("shutdown")
 def may_go(orders: Orders | None) -> bool:
     """Whether the machine may go: its sites are served elsewhere, by the newest orders' word.
 
-    An edge stays as long as it may: its traffic follows DNS, which no orders of its own tell of.
+    One that DNS names stays as long as it may: resolvers send it visitors until their caches end.
     """
-    return orders is not None and not orders.sites and Role.EDGE not in orders.roles
+    return orders is not None and not orders.sites and not orders.addressed
 
 
 class Shutdown:

@@ -16,7 +16,7 @@ from agent.sense import shutdown
 from agent.sense.shutdown import DRAIN_S, Shutdown
 from deploy.demo.logind import MANAGER, PATH, Logind, private_bus, stand_in
 from fleet.messages import AgentState, Orders
-from fleet.model import Epoch, HostId, Role, SiteId
+from fleet.model import Epoch, HostId, SiteId
 
 pytestmark = [
     pytest.mark.integration,
@@ -25,7 +25,7 @@ pytestmark = [
 
 SERVING = Orders(epoch=Epoch(1, 1), cluster="c", host=HostId("h1"), sites=(SiteId("s1"),))
 EMPTY = Orders(epoch=Epoch(1, 2), cluster="c", host=HostId("h1"))
-EDGE = Orders(epoch=Epoch(1, 2), cluster="c", host=HostId("h1"), roles=(Role.EDGE,))
+ADDRESSED = Orders(epoch=Epoch(1, 2), cluster="c", host=HostId("h1"), addressed=True)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_the_machine_waits_until_the_orders_say_that_the_sites_are_gone(
         assert agent.said == [AgentState.LEAVING]
 
 
-@pytest.mark.parametrize("orders", [SERVING, EDGE, None], ids=["serving", "edge", "none"])
+@pytest.mark.parametrize("orders", [SERVING, ADDRESSED, None], ids=["serving", "addressed", "none"])
 async def test_nobody_is_waited_for_longer_than_configured(
     directory: Path, monkeypatch: pytest.MonkeyPatch, orders: Orders | None
 ) -> None:
