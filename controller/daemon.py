@@ -25,7 +25,7 @@ from controller.mirror import Mirror
 from controller.nameservers import NameServers
 from controller.ports import Probing, Visitor
 from controller.prove import Prover
-from controller.store import LeaseLost, Store
+from controller.store import LeaseLost, Store, StoreError
 from controller.store.embedded import EmbeddedStore
 from controller.visit import HttpVisitor
 from failover.routes import Intent, target
@@ -37,6 +37,8 @@ from runtime import log
 from runtime.config import BadConfig, load
 from runtime.probes import Probes
 from runtime.supervise import Watchdog, end_if_cancelled, run, serve
+
+CAMPAIGN_AGAIN_S = 0.5  # an outage of the store lasts seconds; its return should not
 
 _log = log.logger("controller")
 MOST_PROBES = 500  # a fleet without edges is a small one
@@ -131,6 +133,10 @@ class Controller:
                     await self.leader.lead(leadership)
             except* LeaseLost as lost:
                 _log.warning("leadership lost", why=str(lost.exceptions[0]))
+            except* StoreError as failed:
+                # A store that is away ends nothing: agents are heard, orders stand (rule R6).
+                _log.warning("can't campaign", error=repr(failed.exceptions[0]))
+                await asyncio.sleep(CAMPAIGN_AGAIN_S)
             end_if_cancelled()
 
     async def give_orders(self) -> Never:

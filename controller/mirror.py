@@ -1,11 +1,12 @@
 """The store in memory, typed: one list and one watch; every read of the controller comes from here."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 
-from controller.store import KV, Cmp, Compacted, Event, Store
+from controller.store import KV, Cmp, Compacted, Event, Store, Unavailable
 from fleet import keys
 from fleet.chunks import FleetPointer, join
 from fleet.model import (
@@ -31,6 +32,8 @@ from fleet.model import (
 )
 from runtime import log
 from runtime.pulse import Pulse
+
+LIST_AGAIN_S = 0.5
 
 _log = log.logger("mirror")
 T = TypeVar("T")
@@ -92,7 +95,12 @@ class Mirror:
     async def follow(self, store: Store) -> None:
         """Eternal: keep up with the store; what was compacted away is listed again."""
         while True:
-            snapshot = await store.list(keys.PREFIX)
+            try:
+                snapshot = await store.list(keys.PREFIX)
+            except Unavailable as error:
+                _log.warning("can't read the store", error=str(error))
+                await asyncio.sleep(LIST_AGAIN_S)
+                continue
             self._items = {item.key: item for item in snapshot.items}
             self._load({_section(key) for key in self._items} | _SECTIONS, snapshot.revision)
             try:
