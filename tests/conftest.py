@@ -10,6 +10,9 @@ import uvloop
 
 # A virtual clock jumps over every timer, so a real wait this long means that nobody will ever come.
 DEADLOCK_S = 10.0
+# The clock jumps a little past a timer, and fires none early: one that came an ulp before its time, as sums of
+# floats do, would find that it is not due, arm itself again, and stop the clock for ever.
+STEP_S, RESOLUTION_S = 1e-9, 1e-10
 
 
 class VirtualTime(selectors.DefaultSelector):
@@ -25,8 +28,8 @@ class VirtualTime(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready and timeout > 0:
             later = self.now + timeout
-            # Past three months a float is coarser than asyncio's 1 ns: step over the timer, or it never fires.
-            self.now = later if later + 1e-9 > later else math.nextafter(later, math.inf)
+            # Past three months a float is coarser than the step.
+            self.now = max(later + STEP_S, math.nextafter(later, math.inf))
         return ready
 
 
@@ -36,6 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = VirtualTime()
         super().__init__(self._virtual)
+        self._clock_resolution = RESOLUTION_S
 
     def time(self) -> float:
         return self._virtual.now

@@ -122,6 +122,22 @@ async def test_watchers_of_a_busy_store_hear_the_same_story(store: Store) -> Non
     assert [listener.result() for listener in listeners] == [story] * 3
 
 
+async def test_a_long_story_comes_in_whole_revisions(store: Store) -> None:
+    """However much there is to catch up with, a batch is bounded and never ends within a revision."""
+    at = (await store.list(b"")).revision
+    for chapter in range(30):
+        await store.txn([], [Put(b"%d/%d" % (chapter, i), b"") for i in range(100)])
+    heard: list[int] = []
+    async with aclosing(store.watch(b"", after=at)) as batches:
+        while len(heard) < 3_000:
+            batch = await anext(batches)
+            assert len(batch.events) < 3_000
+            assert len(batch.events) % 100 == 0
+            assert batch.revision == batch.events[-1].kv.mod_revision
+            heard += [event.kv.mod_revision for event in batch.events]
+    assert heard == sorted(heard)
+
+
 async def test_a_cancelled_watch_ends_at_once(store: Store) -> None:
     """Cancelling a watcher that waits ends it, and the store goes on for the others."""
     at = (await store.list(b"")).revision
