@@ -1,0 +1,45 @@
+"""The clock of the simulation: virtual, and never an ulp early; wall time goes as it goes."""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.simulation.processes import task_factory
+
+WALL_BEGAN = 1_800_000_000.0
+# The clock jumps a little past a timer and fires none early: one that came an ulp before its time, as sums of
+# floats do, would find that it is not due, arm itself again, and stop the clock for ever.
+STEP_S, RESOLUTION_S = 1e-9, 1e-10
+
+
+class _Jumps(selectors.DefaultSelector):
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "nobody will ever do anything again"
+        if timeout > 0:
+            self.now += timeout + STEP_S
+        return super().select(0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumps = _Jumps()
+        super().__init__(self._jumps)
+        self._clock_resolution = RESOLUTION_S
+        self.set_task_factory(task_factory)
+
+    def time(self) -> float:
+        return self._jumps.now
+
+
+def play(monkeypatch: pytest.MonkeyPatch, story: Coroutine[Any, Any, None]) -> None:
+    """Run `story` in virtual time, from loop time 0."""
+    clock = SimpleNamespace(time=lambda: WALL_BEGAN + asyncio.get_running_loop().time())
+    monkeypatch.setattr("runtime.clock.time", clock)
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        runner.run(story)
