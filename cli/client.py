@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
@@ -94,7 +95,11 @@ class Controllers:
                 headers = {"Accept": accept} if accept else {}
                 try:
                     async with session.request(
-                        method, url + path, params=query, data=body, headers=headers
+                        method,
+                        url + path,
+                        params=query,
+                        data=None if body is None else BytesIO(body),
+                        headers=headers,
                     ) as response:
                         answer = await response.read()
                     if response.status < 400:
