@@ -10,15 +10,16 @@ import uvloop
 
 # A virtual clock jumps over every timer, so a real wait this long means that nobody will ever come.
 DEADLOCK_S = 10.0
-# The clock jumps a little past a timer, and fires none early: one that came an ulp before its time, as sums of
-# floats do, would find that it is not due, arm itself again, and stop the clock for ever.
-STEP_S, RESOLUTION_S = 1e-9, 1e-10
+# Running code takes time too: after so many rounds in which the clock stood still it moves a nanosecond. Else a
+# timer that came an ulp before its time, as sums of floats do, could find itself not due and re-arm for ever.
+STILL_ROUNDS, STEP_S = 1_000, 1e-9
 
 
 class VirtualTime(selectors.DefaultSelector):
     """Never waits: when nothing is ready, the clock jumps to the next timer."""
 
     now = 0.0
+    still = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
@@ -27,10 +28,18 @@ class VirtualTime(selectors.DefaultSelector):
             return ready
         ready = super().select(0)
         if not ready and timeout > 0:
-            later = self.now + timeout
-            # Past three months a float is coarser than the step.
-            self.now = max(later + STEP_S, math.nextafter(later, math.inf))
+            self.jump(timeout)
+        elif self.still == STILL_ROUNDS:
+            self.jump(STEP_S)
+        else:
+            self.still += 1
         return ready
+
+    def jump(self, by_s: float) -> None:
+        later = self.now + by_s
+        # Past three months a float is coarser than asyncio's 1 ns: step over the timer, or it never fires.
+        self.now = later if later + STEP_S > later else math.nextafter(later, math.inf)
+        self.still = 0
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -39,7 +48,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = VirtualTime()
         super().__init__(self._virtual)
-        self._clock_resolution = RESOLUTION_S
 
     def time(self) -> float:
         return self._virtual.now

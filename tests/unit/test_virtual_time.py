@@ -1,6 +1,7 @@
 """The tests' own clock: what it promises to every other test."""
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -31,6 +32,40 @@ async def test_virtual_timers_fire_in_their_order() -> None:
         for for_s in (3.0, 1.0, 2.0):
             group.create_task(sleeper(for_s))
     assert woken == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.virtual_time
+async def test_a_virtual_clock_keeps_round_numbers() -> None:
+    """Ten half seconds are five seconds, to the last bit: tests may compare times exactly."""
+    now = asyncio.get_running_loop().time
+    began, seen = now(), list[float]()
+    for _ in range(10):
+        await asyncio.sleep(0.5)
+        seen.append(now() - began)
+    assert seen == [half / 2 for half in range(1, 11)]
+
+
+@pytest.mark.virtual_time
+async def test_a_deadline_that_floats_never_hit_is_reached() -> None:
+    """Sleeping the rest until a deadline ends, though now + (deadline - now) may fall short by an ulp."""
+    now = asyncio.get_running_loop().time
+    async with asyncio.timeout(1_000):
+        for third in range(1, 300):
+            deadline = now() + third / 3
+            while now() < deadline:
+                await asyncio.sleep(deadline - now())
+            if now() > 500:
+                break
+
+
+@pytest.mark.virtual_time
+async def test_a_virtual_clock_moves_while_code_runs() -> None:
+    """A busy wait for the next instant ends."""
+    now = asyncio.get_running_loop().time
+    deadline = math.nextafter(now() + 1, 2)
+    await asyncio.sleep(1)
+    while now() < deadline:
+        await asyncio.sleep(0)
 
 
 @pytest.mark.virtual_time
