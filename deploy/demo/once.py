@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -37,6 +38,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     failed_requests_others: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A fault whose incident is complete. `proven_s` and `dns_s` were measured by effect, from the fault."""
+
+    struck: Struck
+    incident: IncidentItem
+    proven_s: float
+    dns_s: float
+
+
 async def once(fault: Fault, say: Say, *, namespaces: bool | None = None, seed: int = 1) -> Outcome:
     """Raises NotComplete, NotPossible, and what `show` raises."""
     if fault is Fault.CUT and not has_namespaces(namespaces):
@@ -48,31 +59,42 @@ async def once(fault: Fault, say: Say, *, namespaces: bool | None = None, seed: 
 async def measure(it: Show, fault: Fault, say: Say) -> Outcome:
     """Let `fault` happen to the host with the most sites, and follow what becomes of them."""
     await asyncio.sleep(WARM_S)
-    serving = {site.id: site.host for site in await it.client.sites()}
-    machine = _busiest(it.stage, serving.values())
-    struck = await it.stage.strike(machine, fault, serving)
-    say(f"{fault.value}: {machine.name} with {len(struck.sites)} sites")
-    until = struck.at + COMPLETE_S
-    proven, announced = await _effects(it.stage, struck, until)
-    incident = await _incident(it.client, struck, until)
+    followed = await strike_and_follow(it, fault, say)
+    struck, incident = followed.struck, followed.incident
     await it.visitors.finish()
     _tell_failures(it.visitors, struck, say)
     own = sum(it.visitors.failed[site.id] for site in struck.sites)
     return Outcome(
         sites_moved=len(struck.sites),
-        detected_s=_since(struck, incident, Phase.VERDICT),
-        decided_s=_since(struck, incident, Phase.DECIDED),
-        edges_s=_since(struck, incident, Phase.EDGES),
-        proven_s=round(proven - struck.at, 3),
-        dns_s=round(announced - struck.at, 3),
-        complete_s=round(max(proven, announced) - struck.at, 3),
+        detected_s=since(struck, incident, Phase.VERDICT),
+        decided_s=since(struck, incident, Phase.DECIDED),
+        edges_s=since(struck, incident, Phase.EDGES),
+        proven_s=followed.proven_s,
+        dns_s=followed.dns_s,
+        complete_s=max(followed.proven_s, followed.dns_s),
         requests=it.visitors.requests,
         failed_requests_own=own,
         failed_requests_others=it.visitors.failed.total() - own,
     )
 
 
-def _busiest(stage: Stage, serving: Iterable[str]) -> Machine:
+async def strike_and_follow(it: Show, fault: Fault, say: Say) -> Followed:
+    """Let `fault` happen to the host with the most sites, until its incident is complete. Raises NotComplete."""
+    serving = {site.id: site.host for site in await it.client.sites()}
+    machine = busiest(it.stage, serving.values())
+    struck = await it.stage.strike(machine, fault, serving)
+    say(f"{fault.value}: {machine.name} with {len(struck.sites)} sites")
+    until = struck.at + COMPLETE_S
+    proven, announced = await _effects(it.stage, struck, until)
+    return Followed(
+        struck=struck,
+        incident=await _incident(it.client, struck, until),
+        proven_s=round(proven - struck.at, 3),
+        dns_s=round(announced - struck.at, 3),
+    )
+
+
+def busiest(stage: Stage, serving: Iterable[str]) -> Machine:
     hosts = list(serving)
     return max(stage.lab.of(Kind.WEB), key=lambda machine: hosts.count(machine.name))
 
@@ -115,7 +137,8 @@ async def _incident(client: Client, struck: Struck, until: float) -> IncidentIte
         raise NotComplete(str(error)) from error
 
 
-def _since(struck: Struck, incident: IncidentItem, phase: Phase) -> float:
+def since(struck: Struck, incident: IncidentItem, phase: Phase) -> float:
+    """From the fault to `phase`, s. Raises NotComplete where the incident has no such line."""
     if (at := incident.at(phase)) is None:
         raise NotComplete(f"incident {incident.id} has no {phase.value!r} in its timeline")
     return round(at - struck.wall, 3)

@@ -101,6 +101,17 @@ class Power:
         for process in self._running.values():
             _signal_group(process.pid, signal.SIGCONT)
 
+    def signal(self, program: str, number: signal.Signals) -> int:
+        """Send `number` to that program's first process alone; gives its pid. Raises KeyError where it does not run."""
+        process = self._running[program]
+        process.send_signal(number)
+        return process.pid
+
+    def pid(self, program: str) -> int | None:
+        """The first process of `program`, while it runs."""
+        process = self._running.get(program)
+        return process.pid if process else None
+
     async def halt(self) -> None:
         """Ask every program to end, as systemd does at a shutdown; kill what is left after `STOP_S`."""
         self._halting = True

@@ -37,6 +37,7 @@ class Outfit:
         self._lab, self._fleet, self._tools, self._directory = lab, fleet, tools, directory
         self.authority = Authority(directory)
         self.token = secrets.token_urlsafe(32)
+        self.policy: Toml = {"causes_per_hour": CAUSES_PER_HOUR}
         self._tokens = {machine.name: secrets.token_urlsafe(32) for machine in lab.hosts}
         self._dns_key = knot.Key(
             name=KEY, secret=base64.b64encode(secrets.token_bytes(32)).decode()
@@ -177,7 +178,7 @@ class Outfit:
                         "certificate": issued.certificate,
                         "key": issued.key,
                     },
-                    "policy": {"causes_per_hour": CAUSES_PER_HOUR},
+                    "policy": self.policy,
                     "dns_keys": {
                         KEY: {"secret": _secret(folder / "tsig", self._dns_key.secret)},
                     },

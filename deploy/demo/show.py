@@ -11,16 +11,18 @@ from deploy.demo.client import Client, client
 from deploy.demo.crowd import Visitors, crowd, visitors
 from deploy.demo.effect import Incomplete
 from deploy.demo.fleet import document, fleet
-from deploy.demo.lab import Kind
+from deploy.demo.lab import Kind, Lab
 from deploy.demo.network import Namespaces, Network
 from deploy.demo.packages import PREFIX, Tools, bring
 from deploy.demo.programs import Outfit
 from deploy.demo.stage import POLL_S, Stage
+from fleet.model import Fleet
 
 READY_S = 40.0
 LOGS = PREFIX.parent / "demo" / "logs"
 
 Say = Callable[[str], None]
+Tailor = Callable[[Lab, Fleet, Tools, Path], Outfit]
 
 
 class NotReady(Exception):
@@ -37,8 +39,18 @@ class Show:
 
 
 @asynccontextmanager
-async def show(say: Say, *, namespaces: bool | None = None, seed: int = 1) -> AsyncIterator[Show]:
-    """The whole co-op, ready. Raises NotReady, ApiFailed, Ended, NoNetwork, NotBrought; some in a group."""
+async def show(
+    say: Say,
+    *,
+    namespaces: bool | None = None,
+    seed: int = 1,
+    tailor: Tailor = Outfit,
+    declare: Callable[[Lab], Fleet] = fleet,
+) -> AsyncIterator[Show]:
+    """The whole co-op, ready; `tailor` and `declare` may give it other files and another fleet.
+
+    Raises NotReady, ApiFailed, Ended, NoNetwork, NotBrought; some in a group.
+    """
     say("bringing HAProxy, Knot, nginx and D-Bus (the first time takes half a minute)")
     tools = Tools(await asyncio.to_thread(bring))
     processes.remove_stale()
@@ -50,16 +62,16 @@ async def show(say: Say, *, namespaces: bool | None = None, seed: int = 1) -> As
             if isinstance(net, Namespaces):
                 net.enter(net.lab.the(Kind.VISITORS))
             with _logs_kept(directory):
-                async with _running(net, tools, directory, say, seed) as it:
+                declared = declare(net.lab)
+                outfit = tailor(net.lab, declared, tools, directory)
+                async with _running(net, declared, outfit, say, seed) as it:
                     yield it
 
 
 @asynccontextmanager
 async def _running(
-    net: Network, tools: Tools, directory: Path, say: Say, seed: int
+    net: Network, declared: Fleet, outfit: Outfit, say: Say, seed: int
 ) -> AsyncIterator[Show]:
-    declared = fleet(net.lab)
-    outfit = Outfit(net.lab, declared, tools, directory)
     async with asyncio.TaskGroup() as group:
         stage = Stage(net, declared, group)
         try:
