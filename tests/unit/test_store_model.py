@@ -165,7 +165,7 @@ def test_the_store_tells_the_same_story_as_a_naive_model(story: list[Transaction
     asyncio.run(run())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(transactions, max_size=10), st.data())
 def test_a_file_tells_the_same_story_after_compaction_and_reopening(
     story: list[Transaction], data: st.DataObject
