@@ -103,6 +103,8 @@ class Leader:
                     self._watchdog.finished("lead")
                 except LeaseLost:
                     raise
+                except TimeoutError:
+                    break  # a round that outlives the lease decides nothing more
                 except StoreError as error:
                     kind = type(error).__name__
                     self._exporter.count("relevo_controller_store_errors_total", kind=kind)

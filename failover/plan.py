@@ -70,15 +70,15 @@ def causes(situation: Situation) -> tuple[Cause, ...]:
     """Every host that should be empty, oldest trouble first."""
     found = []
     for host, verdict in situation.verdicts.items():
-        if verdict.kind in MOVING:
-            boot = situation.boots.get(host, "")
-            id = f"host:{host}:{boot}"
-            cause = Cause(id=id, host=host, verdict=verdict.kind.value, why=verdict.why)
-            found.append((verdict.since, cause))
-        elif host in situation.drains:
+        if host in situation.drains:  # a person's word passes what would stop ours (rule R8)
             note = situation.drains[host]
             why = Why("drained", {"owner": note.owner, "reason": note.reason})
             cause = Cause(id=f"drain:{host}", host=host, verdict="drain", why=why, human=True)
+            found.append((verdict.since, cause))
+        elif verdict.kind in MOVING:
+            boot = situation.boots.get(host, "")
+            id = f"host:{host}:{boot}"
+            cause = Cause(id=id, host=host, verdict=verdict.kind.value, why=verdict.why)
             found.append((verdict.since, cause))
     return tuple(cause for _, cause in sorted(found, key=lambda pair: (pair[0], pair[1].host)))
 

@@ -135,13 +135,13 @@ class Rules:
     def _judge_moves(self, by: str, moves: list[tuple[SiteId, HostId, Placement]]) -> None:
         for id, source, place in moves:
             assert place.incident is not None
-            incident = self.incidents[place.incident]
-            self.moves.append((now(), id, source, place.host, incident.verdict))
+            incident, cause = self.incidents[place.incident], place.why.code
+            self.moves.append((now(), id, source, place.host, cause))
             self._explained(place.why, f"move of {id}")
-            self._world.log(f"{by} moves {id}: {source} to {place.host} ({incident.verdict})")
+            self._world.log(f"{by} moves {id}: {source} to {place.host} ({cause})")
             site = self._world.fleet.sites[id]
-            if incident.verdict in HUMAN:
-                asked = incident.verdict != "drain" or site.effective_mode.value == "automatic"
+            if cause in HUMAN:
+                asked = cause != "drain" or site.effective_mode.value == "automatic"
                 self.check(asked, f"R3: a drain moved {id}, which is not automatic")
                 continue
             self.check(moves_by_itself(site), f"R3: {id} moved by itself")
@@ -149,10 +149,10 @@ class Rules:
             self.check(self.switches.armed(id, source, where), f"{id} moved and is not armed")
             paused = self.switches.paused
             self.check(paused is None or paused.until <= wall(), f"R11: {id} moved in a pause")
-            spent = {item.cause for item in self.budget.spent}
-            self.check(incident.cause in spent, f"R8: {incident.cause} was not paid for")
+            paid = any(item.incident == incident.id for item in self.budget.spent)
+            self.check(paid, f"R8: {incident.id} moved {id} and was not paid for")
             self._trusted(by)
-            self._truly(incident.verdict, source, by)
+            self._truly(cause, source, by)
             target = self._world.machines[place.host]
             lit = target.dark_since is None or now() - target.dark_since < STEADY_S
             self.check(lit, f"{id} moved to {place.host}, dark since {target.dark_since}")
