@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="all, if none is named")
     parser.add_argument("--list", action="store_true", help="what there is")
+    parser.add_argument("--runs", type=int, help="how often, where a benchmark repeats something")
     arguments = parser.parse_args()
     if arguments.list:
         for name, what in BENCHES.items():
@@ -26,7 +27,9 @@ def main() -> int:
         return 0
     for name in arguments.names or BENCHES:
         print(f"\n== {name}: {BENCHES[name]}")
-        importlib.import_module(f"bench.{name}").main()
+        bench = importlib.import_module(f"bench.{name}")
+        runs = getattr(bench, "RUNS", None)  # those that repeat something say how often
+        bench.main(arguments.runs or runs) if runs else bench.main()
     return 0
 
 
