@@ -7,7 +7,7 @@ import msgspec
 
 from failover.guards import Guarded
 from failover.judge import Verdict
-from fleet.model import Entry, Epoch, Incident, IncidentId, Phase, Why
+from fleet.model import Entry, Epoch, HeldSite, Incident, IncidentId, Phase, Why
 from runtime.clock import iso
 
 DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeline begins with it
@@ -56,14 +56,13 @@ def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:
     A decision that acts begins a new stretch of the timeline, whose effect is to be proven anew.
     """
     before = () if incident.observed else incident.moved
-    moved = {move.site: move for move in (*before, *(guarded.moves or guarded.would))}
+    acts = guarded.acts or bool(before)
+    moved = {move.site: move for move in (*before, *(guarded.moves if acts else guarded.would))}
     incident = msgspec.structs.replace(
         incident,
-        observed=not guarded.acts
-        and bool(guarded.would)
-        and not (before and not incident.observed),
+        observed=not acts and bool(guarded.would),
         moved=tuple(moved.values()),
-        held=guarded.held,
+        held=_held(guarded, acts=acts),
         epoch=Epoch() if guarded.acts else incident.epoch,
         complete=False if guarded.acts else incident.complete,
     )
@@ -114,11 +113,23 @@ def close(incident: Incident, at: float, why: Why) -> Incident:
 
 def same_plan(incident: Incident, guarded: Guarded) -> bool:
     """Whether the incident already says what this round found: nothing is written twice."""
-    wanted = {move.site for move in guarded.would}
-    held = {(item.site, item.target, item.why.code) for item in guarded.held}
+    acted_on = bool(incident.moved) and not incident.observed
+    wanted = set() if acted_on else {move.site for move in guarded.would}
+    held = {(h.site, h.target, h.why.code) for h in _held(guarded, acts=acted_on)}
     known = {(item.site, item.target, item.why.code) for item in incident.held}
     moved = {move.site for move in incident.moved}
     return held == known and wanted <= moved
+
+
+def _held(guarded: Guarded, *, acts: bool) -> tuple[HeldSite, ...]:
+    """What stays; beside sites that do move, one that is only observed is held for that."""
+    observed = [
+        HeldSite(
+            site=m.site, source=m.source, target=m.target, why=Why("observing", {"host": m.source})
+        )
+        for m in guarded.would
+    ]
+    return (*guarded.held, *(observed if acts else ()))
 
 
 def by_subject(incidents: Iterable[Incident]) -> dict[str, Incident]:

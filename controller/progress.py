@@ -102,7 +102,8 @@ class Progress:
         if subject is not None and subject.is_edge:
             return tuple(fleet.zones)
         sites = [fleet.sites[m.site] for m in incident.moved if m.site in fleet.sites]
-        domains = [d for site in sites if site.route == "direct" for d in site.domains]
+        edgeless = not any(host.is_edge for host in fleet.hosts.values())
+        domains = [d for site in sites if site.route == "direct" or edgeless for d in site.domains]
         found = {zone.name for d in domains if (zone := fleet.zone_of(d)) is not None}
         return tuple(sorted(found))
 

@@ -93,7 +93,8 @@ class Prover:
             self._proven[(move.site, move.target, incident.epoch)] = wall()
 
     def _places_to_ask(self, site: Site, target: Host) -> Iterator[tuple[str, int, bool]]:
-        if site.route == "direct":
+        edges = any(host.is_edge for host in self._mirror.fleet.hosts.values())
+        if site.route == "direct" or not edges:
             yield target.addresses[0], target.port, False
             return
         now = asyncio.get_running_loop().time()

@@ -1,0 +1,396 @@
+"""DESIGN's rules one by one, each in a world where it matters, on the real controllers and agents."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from controller.commands import Commands
+from controller.store import LeaseLost, Put
+from failover.judge import Kind
+from failover.policy import Policy
+from fleet import keys
+from fleet.model import Domain, Health, HostId, RecordSet, SiteId
+from tests.simulation.clock import play
+from tests.simulation.coop import Shape
+from tests.simulation.faults import order
+from tests.simulation.machines import now
+from tests.simulation.rules import ANA
+from tests.simulation.world import World, world
+
+WEB1, WEB2, EDGE1, EDGE2 = map(HostId, ("web1", "web2", "edge1", "edge2"))
+Play = Callable[..., None]
+
+
+@pytest.fixture
+def in_world(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Play a story in a settled world whose controllers trust themselves."""
+
+    def run(
+        story: Callable[[World], Awaitable[None]],
+        shape: Shape | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        async def whole() -> None:
+            async with world(1, shape, policy) as made:
+                await asyncio.sleep(12.0)
+                await story(made)
+
+        play(monkeypatch, whole())
+
+    return run
+
+
+def cut_from_controllers(made: World, host: HostId) -> None:
+    for seat in made.seats:
+        made.network.cut(host, seat)
+        made.network.cut(seat, host)
+
+
+async def nothing_moves(made: World, for_s: float) -> None:
+    await asyncio.sleep(for_s)
+    assert made.rules.moves == [], made.report("something moved")
+
+
+async def all_served(made: World, within_s: float = 30.0) -> None:
+    await made.until(lambda: not made.rules.unserved(), within_s, "all served")
+
+
+def _moving(target: HostId) -> Callable[[Commands], Awaitable[object]]:
+    return lambda commands: commands.move(SiteId("site0-web1"), target, ANA, anyway=True)
+
+
+def verdict(made: World, host: HostId) -> Kind:
+    assert made.leader is not None
+    return made.leader.board.verdicts[host].kind
+
+
+def test_a_dead_hosts_sites_are_served_by_their_standby_within_seconds(in_world: Play) -> None:
+    """Every armed automatic site, through every edge, with its incident complete; the others stay."""
+
+    async def story(made: World) -> None:
+        made.power_off(WEB1)
+        began = now()
+        await made.until(lambda: len(made.rules.moves) == 3, 4.0, "three moves")
+        await all_served(made, 5.0)
+        assert now() - began < 8.0
+        kept = {id for id, place in made.places.items() if place.host == WEB1}
+        assert kept == {"gated-web1", "manual-web1", "watched-web1"}
+
+    in_world(story)
+
+
+def test_without_edges_the_controller_and_the_neighbours_see_a_host_die(in_world: Play) -> None:
+    """Direct sites only: DNS follows the move."""
+
+    async def story(made: World) -> None:
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "three moves")
+        await all_served(made, 20.0)
+
+    in_world(story, Shape(edges=0, controllers=1))
+
+
+def test_r1_a_deposed_leaders_commit_fails_and_there_is_one_leader(in_world: Play) -> None:
+    """A leader that stands still past its lease finds another in its place, and writes nothing more."""
+
+    async def story(made: World) -> None:
+        old = next(seat for seat in made.seats.values() if seat.leads)
+        assert old.controller and old.controller.leader.leadership
+        leadership = old.controller.leader.leadership
+        old.freeze(8.0)
+        made.power_off(WEB1)
+        await made.until(lambda: made.leader is not None, 7.0, "another leader")
+        old.thaw()
+        with pytest.raises(LeaseLost):
+            await leadership.txn([Put(keys.BUDGET, b"{}")])
+        await made.until(lambda: len(made.rules.moves) == 3, 20.0, "the new leader's moves")
+        assert [seat.id for seat in made.seats.values() if seat.leads] != [old.id]
+
+    in_world(story)
+
+
+def test_r2_a_rewound_store_gives_no_orders_and_moves_nothing(in_world: Play) -> None:
+    """Agents hold epochs above the store's: until it is recovered nothing is ordered, moved or written to DNS."""
+
+    async def story(made: World) -> None:
+        made.back_up()
+        for n in range(6):  # a history that the backup lacks
+            target = HostId(f"web{2 + n % 2}")
+            assert await order(made, _moving(target))
+            await asyncio.sleep(3.0)
+        routes = {m.id: dict(m.haproxy.domains) for m in made.machines.values() if m.haproxy}
+        names, count = dict(made.primary.names), len(made.rules.moves)
+        await made.rewind()
+        await asyncio.sleep(10.0)
+        assert made.leader and made.leader.board.rewound, made.report("not noticed")
+        made.power_off(HostId("web4"))
+        await asyncio.sleep(20.0)
+        assert len(made.rules.moves) == count, made.report("something moved")
+        assert made.primary.names == names
+        for machine in made.machines.values():
+            if machine.haproxy:
+                assert machine.haproxy.domains == routes[machine.id], made.report("routes")
+
+    in_world(story)
+
+
+def test_r4_a_host_that_an_edge_still_reaches_is_never_dead(in_world: Play) -> None:
+    """Cut off from every controller, seen by one edge of two: its agent is lost, nothing moves."""
+
+    async def story(made: World) -> None:
+        cut_from_controllers(made, WEB1)
+        made.network.cut(EDGE1, WEB1)
+        await nothing_moves(made, 60.0)
+        assert verdict(made, WEB1) is Kind.AGENT_LOST
+
+    in_world(story)
+
+
+def test_r4_a_beating_host_that_no_edge_reaches_is_never_dead(in_world: Play) -> None:
+    """The way is broken, the host lives: suspect, and nothing moves."""
+
+    async def story(made: World) -> None:
+        for edge in (EDGE1, EDGE2):
+            made.network.cut(edge, WEB1)
+        await nothing_moves(made, 60.0)
+        assert verdict(made, WEB1) is Kind.SUSPECT
+
+    in_world(story)
+
+
+def test_r4_no_live_edge_is_no_witness(in_world: Play) -> None:
+    """Both edges and a host are cut off: nobody can tell, nothing moves."""
+
+    async def story(made: World) -> None:
+        for host in (EDGE1, EDGE2, WEB1):
+            cut_from_controllers(made, host)
+        await nothing_moves(made, 60.0)
+        assert verdict(made, WEB1) is Kind.UNKNOWN
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("for_s", [0.8, 1.5, 2.5, 5.0, 20.0])
+def test_r5_a_controller_that_stood_still_blames_itself(in_world: Play, for_s: float) -> None:
+    """However long it was stopped, it moves nothing for its own blindness."""
+
+    async def story(made: World) -> None:
+        for _ in range(5):
+            for seat in made.seats.values():
+                seat.freeze(for_s)
+            await asyncio.sleep(for_s)
+            for seat in made.seats.values():
+                seat.thaw()
+            await nothing_moves(made, 8.0)
+
+    in_world(story)
+
+
+def test_r5_a_fresh_controller_that_hears_nobody_moves_nothing(in_world: Play) -> None:
+    """All agents are cut off from a controller that starts: the common cause is here."""
+
+    async def story(made: World) -> None:
+        for host in made.machines:
+            cut_from_controllers(made, host)
+        for seat in made.seats.values():
+            await seat.kill()
+            seat.start()
+        await nothing_moves(made, 60.0)
+
+    in_world(story)
+
+
+def test_r5_an_edge_whose_agent_stood_still_convicts_nobody(in_world: Play) -> None:
+    """A stalled observer and a host that only controllers lost: nothing moves."""
+
+    async def story(made: World) -> None:
+        cut_from_controllers(made, WEB1)
+        for for_s in (1.2, 1.8, 3.0, 6.0):
+            for edge in (EDGE1, EDGE2):
+                agent = made.machines[edge].agent
+                assert agent
+                agent.freeze()
+                await asyncio.sleep(for_s)
+                agent.thaw()
+                await nothing_moves(made, 5.0)
+
+    in_world(story)
+
+
+def test_r6_without_controllers_traffic_and_dns_stay_as_they_are(in_world: Play) -> None:
+    """A host dies meanwhile: its sites wait, no route and no name changes, all others are served."""
+
+    async def story(made: World) -> None:
+        for seat in made.seats.values():
+            await seat.kill()
+        made.power_off(WEB1)
+        await nothing_moves(made, 120.0)
+        here = [id for id, place in made.places.items() if place.host != WEB1]
+        assert all(made.rules.served(id) for id in here)
+        for seat in made.seats.values():
+            seat.start()
+        await all_served(made, 40.0)
+
+    in_world(story)
+
+
+def test_r6_a_store_that_is_away_changes_nothing_and_ends_no_controller(in_world: Play) -> None:
+    """No move while it is away; when it is back the dead host's sites go."""
+
+    async def story(made: World) -> None:
+        made.weather.leave()
+        for seat in made.seats.values():
+            assert seat.client
+            seat.client.abandon()
+        made.power_off(WEB1)
+        await nothing_moves(made, 60.0)
+        assert all(seat.runs for seat in made.seats.values())
+        made.weather.come_back()
+        await all_served(made, 40.0)
+
+    in_world(story)
+
+
+def test_r7_a_domain_leaves_the_edges_only_when_it_was_told_to(in_world: Play) -> None:
+    """A site that leaves the fleet takes its domain along, by a tombstone; every other one stays."""
+
+    async def story(made: World) -> None:
+        gone = SiteId("site0-web2")
+        domain = made.fleet.sites[gone].domains[0]
+        rest = {id: site for id, site in made.fleet.sites.items() if id != gone}
+        smaller = msgspec.structs.replace(made.fleet, sites=rest)
+        before = {m.id: set(m.haproxy.domains) for m in made.machines.values() if m.haproxy}
+        made.rules.told_to_remove.add(domain)
+        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA))
+        await asyncio.sleep(5.0)
+        for machine in made.machines.values():
+            if machine.haproxy:
+                assert before[machine.id] - set(machine.haproxy.domains) == {domain}
+
+    in_world(story)
+
+
+def test_r8_past_three_causes_an_hour_only_a_person_acts(in_world: Play) -> None:
+    """Four hosts die minutes apart: three fail over, the fourth waits until ana drains it."""
+
+    async def story(made: World) -> None:
+        for n in (1, 3, 5, 7):
+            made.power_off(HostId(f"web{n}"))
+            await asyncio.sleep(90.0)
+        assert {source for _, _, source, _, _ in made.rules.moves} == {"web1", "web3", "web5"}
+        assert made.leader is not None
+        brakes = [hold for hold in made.leader.mirror.holds.values() if hold.kind == "brake"]
+        assert [hold.subject for hold in brakes] == ["web7"]
+        assert await order(made, lambda commands: commands.drain(HostId("web7"), 60.0, ANA))
+        await all_served(made)
+
+    in_world(story, Shape(web=8, edges=2), Policy(location_ratio=1.0))
+
+
+def test_r10_a_name_without_our_mark_is_never_touched(in_world: Play) -> None:
+    """A site is declared with a name that someone else keeps: it becomes a hold, its record stays."""
+
+    async def story(made: World) -> None:
+        name = Domain("webmail.coop.example")
+        site = made.fleet.sites[SiteId("direct-web1")]
+        taken = msgspec.structs.replace(site, domains=(*site.domains, name))
+        fleet = msgspec.structs.replace(made.fleet, sites={**made.fleet.sites, site.id: taken})
+        assert await order(made, lambda commands: commands.apply_fleet(fleet, ANA))
+        await asyncio.sleep(5.0)
+        assert made.primary.read(name).records == RecordSet(a=("198.51.100.7",))
+        assert made.leader is not None
+        assert made.leader.mirror.holds[f"dns-{name}"].why.code == "dns-not-ours"
+
+    in_world(story)
+
+
+def test_r11_a_pause_ends_by_itself(in_world: Play) -> None:
+    """A host that dies in a pause is left alone until the pause is over, and not longer."""
+
+    async def story(made: World) -> None:
+        assert await order(made, lambda commands: commands.pause(20.0, ANA))
+        made.power_off(WEB1)
+        await nothing_moves(made, 19.0)
+        await made.until(lambda: len(made.rules.moves) == 3, 2.0, "three moves after the pause")
+
+    in_world(story)
+
+
+def test_r11_a_drain_ends_by_itself(in_world: Play) -> None:
+    """A drained host is no refuge while its drain lasts, and one afterwards."""
+
+    async def story(made: World) -> None:
+        assert await order(made, lambda commands: commands.drain(WEB2, 20.0, ANA))
+        made.power_off(WEB1)
+        await asyncio.sleep(10.0)
+        assert {t for _, _, s, t, _ in made.rules.moves if s == WEB1} == {"web3"}
+        await asyncio.sleep(30.0)
+        made.power_off(HostId("web4"))  # its standbys: web1, dead, and web2
+        await made.until(
+            lambda: {t for _, _, s, t, _ in made.rules.moves if s == "web4"} == {WEB2},
+            10.0,
+            "web2 as a refuge",
+        )
+
+    in_world(story, None, Policy(location_ratio=1.0))
+
+
+def test_r12_an_incident_is_open_while_a_live_edge_does_not_follow(in_world: Play) -> None:
+    """An edge beats while its HAProxy is down: complete only once it routes to the new host."""
+
+    async def story(made: World) -> None:
+        edge = made.machines[EDGE2]
+        assert edge.haproxy is not None
+        made.power_off(WEB1)
+        edge.haproxy.up = False
+        edge.note()
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "three moves")
+        await asyncio.sleep(20.0)
+        moving = [i for i in made.rules.incidents.values() if i.subject == WEB1]
+        assert moving and not any(incident.complete for incident in moving)
+        edge.haproxy.up = True
+        edge.note()
+        await all_served(made)
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("word", [Health.DOWN, Health.UP])
+def test_r15_a_lying_hosting_server_is_one_voice_never_the_deciding_one(
+    in_world: Play, word: Health
+) -> None:
+    """web2 calls everyone dead, or alive: nothing moves but what others see, and that moves."""
+
+    async def story(made: World) -> None:
+        made.machines[WEB2].lies = dict.fromkeys(made.machines, word)
+        cut_from_controllers(made, HostId("web3"))
+        await nothing_moves(made, 40.0)
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "web1's sites moved")
+
+    in_world(story, Shape(web=5, edges=2, controllers=1), Policy(location_ratio=1.0))
+
+
+def test_restarts_of_controllers_agents_and_haproxy_move_nothing(in_world: Play) -> None:
+    """Twenty of each, one after the other: upgrades are non-events."""
+
+    async def story(made: World) -> None:
+        for n in range(20):
+            host = sorted(made.machines)[n % len(made.machines)]
+            await made.restart_agent(host, 1.0 + n % 5)
+            haproxy = made.machines[(EDGE1, EDGE2)[n % 2]].haproxy
+            assert haproxy is not None
+            haproxy.up = False
+            await asyncio.sleep(0.4)
+            haproxy.up = True
+            haproxy.checker.forget()
+            seat = [*made.seats.values()][n % 2]
+            await seat.kill()
+            await asyncio.sleep(1.0)
+            seat.start()
+            await nothing_moves(made, 3.0)
+        await nothing_moves(made, 30.0)
+
+    in_world(story)
