@@ -16,7 +16,7 @@ from agent.edge.files import Files
 from agent.edge.meter import Meter
 from agent.edge.plan import Served, Wanted, clip, placed, plan
 from agent.edge.render import FOLDER, digest_of, endpoint, map_path, render
-from agent.edge.runtime import Master, Runtime, entries_of
+from agent.edge.runtime import Master, Runtime, Unreached, entries_of
 from agent.edge.view import Info
 from agent.ports import DriverError, EdgeView
 from fleet.messages import EdgeReport, Routes
@@ -241,6 +241,9 @@ class HAProxy:
         try:
             await self._master.reload()
             live = await self._await_worker(digest)
+        except Unreached:
+            self._reload_after = now() + TICK_S  # it is starting: its master listens last
+            raise
         except DriverError:
             self._meter.reloaded("failed")
             raise

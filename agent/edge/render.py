@@ -69,7 +69,7 @@ _BACKEND = re.compile(
     rf"    server {LAST} .*$",
     re.MULTILINE,
 )
-_PROVED = re.compile(r"req\.hdr\(x-relevo-proof\) -m str '([^'\n]*)'")
+_PROVED = re.compile(r"req\.hdr\(x-relevo-proof\) -m str -- '([^'\n]*)'")
 
 
 def render(edge: Edge, hosts: Mapping[HostId, Target], proof: str) -> str:
@@ -162,7 +162,7 @@ def _frontend(edge: Edge, proof: str) -> str:
         tls = f"ssl crt {edge.certificates} alpn h2,http/1.1"
         binds += [f"{_bind(address)} {tls}" for address in edge.bind_tls]
     proved = (
-        f"    http-request set-var(txn.proved) bool(true) if {{ req.hdr(x-relevo-proof) -m str '{proof}' }}\n"
+        f"    http-request set-var(txn.proved) bool(true) if {{ req.hdr(x-relevo-proof) -m str -- '{proof}' }}\n"
         if proof
         else ""
     )

@@ -26,6 +26,10 @@ PAYLOAD_BYTES = 8_000
 READ_BYTES = 1 << 16
 
 
+class Unreached(DriverError):
+    """Nobody listens there: nothing was begun, and asking again soon costs nothing."""
+
+
 class Socket:
     """One command per connection, so that a late answer can never be taken for the next one's."""
 
@@ -43,7 +47,7 @@ class Socket:
                 f"haproxy at {self._path}: no whole answer to `{said}` within {timeout_s:g} s"
             ) from error
         except OSError as error:
-            raise DriverError(
+            raise Unreached(
                 f"haproxy at {self._path}: `{said}`: {error.strerror or repr(error)}"
             ) from error
         return answer.decode(errors="replace")

@@ -24,7 +24,7 @@ from fleet.model import Domain, Epoch, Health, HostId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 
-PROOF = "a-proof-token-of-the-tests"
+PROOF = "-a-proof-token-of-the-tests"  # as one in 64 random tokens begins
 
 
 def free_port() -> int:

@@ -45,11 +45,11 @@ targets = st.builds(
 @given(st.dictionaries(names, targets, min_size=2, max_size=6))
 def test_the_hosts_of_a_configuration_are_read_back(hosts: dict[HostId, Target]) -> None:
     """After a restart of the agent the file alone tells which hosts HAProxy has."""
-    wanted = plan(Routes(hosts=hosts, proof="a-proof-token"), Served(hosts={}, domains={}))
+    wanted = plan(Routes(hosts=hosts, proof="-a-proof-token"), Served(hosts={}, domains={}))
     text = render(EDGE, wanted.hosts, wanted.proof)
     assert read_hosts(text) == wanted.hosts
     assert len(wanted.hosts) + len(wanted.refused) == len(hosts)
-    assert read_proof(text) == "a-proof-token"
+    assert read_proof(text) == "-a-proof-token"
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True), names, min_size=2))
