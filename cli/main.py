@@ -61,3 +61,7 @@ class Lazy(click.Group):
 @click.version_option(package_name="relevo", message="relevo %(version)s")
 def main() -> None:
     """Keeps a hosting co-op's sites up: when a host dies, its sites live on elsewhere."""
+
+
+if __name__ == "__main__":
+    main()

@@ -184,7 +184,10 @@ async def _main(config: Config) -> None:
     tsig = read_keys(config.dns_keys)
     config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(EmbeddedStore.open(config.state / "store.db"))
+        try:
+            store = await stack.enter_async_context(EmbeddedStore.open(config.state / "store.db"))
+        except StoreError as error:
+            raise BadConfig(str(error)) from error
         visitor = await stack.enter_async_context(HttpVisitor(timeout_s=config.proof_timeout_s))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         exporter = Exporter(CONTROLLER)
@@ -219,7 +222,8 @@ async def _main(config: Config) -> None:
 def command(path: Path) -> None:
     try:
         config = load(path, Config)
-        log.configure(debug=config.debug)
-        run(_main(config))
     except BadConfig as error:
-        raise click.ClickException(str(error)) from error
+        click.echo(f"relevo controller: {error}", err=True)
+        raise SystemExit(2) from error
+    log.configure(debug=config.debug)
+    run(_main(config))

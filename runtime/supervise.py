@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import uvloop
 
 from runtime import log
+from runtime.config import BadConfig
 
 _log = log.logger("runtime")
 STUCK_S = 5.0  # no round of a daemon takes this long
@@ -91,10 +93,17 @@ class Watchdog:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a daemon's main coroutine on uvloop; what ends a service is logged and ends it with status 1."""
+    """Run a daemon's main coroutine on uvloop. What ends a service is logged and ends it with status 1.
+
+    A configuration that turns out to be unusable is one readable line, and status 2.
+    """
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
+    except* BadConfig as group:
+        for unusable in group.exceptions:
+            print(f"relevo: {unusable}", file=sys.stderr)  # noqa: T201 - for the person at the terminal
+        raise SystemExit(2) from None
     except* Exception as group:  # noqa: BLE001 - the outermost: log, then die
         for error in group.exceptions:
             _log.critical("service ended", error=repr(error), exc_info=error)

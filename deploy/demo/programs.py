@@ -216,9 +216,7 @@ class Outfit:
 
 
 def _relevo(daemon: str, config: Path) -> tuple[str, ...]:
-    # The daemon's own command, without looking through every entry point: seven of them start at once.
-    start = f"from {daemon}.daemon import command; command()"
-    return (sys.executable, "-c", start, "--config", str(config))
+    return (sys.executable, "-m", "cli.main", daemon, "--config", str(config))
 
 
 def _digest(token: str) -> str:
