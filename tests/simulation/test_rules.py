@@ -111,6 +111,21 @@ def test_r1_a_deposed_leaders_commit_fails_and_there_is_one_leader(in_world: Pla
     in_world(story)
 
 
+def test_r1_the_store_refuses_a_leader_whose_key_is_gone(in_world: Play) -> None:
+    """It believes in its lease; the fence in each transaction does not."""
+
+    async def story(made: World) -> None:
+        assert made.leader and (leadership := made.leader.leader.leadership)
+        budget = await made.store.get(keys.BUDGET)
+        await made.store.delete(keys.LEADER)
+        assert not leadership.lost.is_set()
+        with pytest.raises(LeaseLost):
+            await leadership.txn([Put(keys.BUDGET, b"{}")])
+        assert await made.store.get(keys.BUDGET) == budget
+
+    in_world(story)
+
+
 def test_r2_a_rewound_store_gives_no_orders_and_moves_nothing(in_world: Play) -> None:
     """Agents hold epochs above the store's: until it is recovered nothing is ordered, moved or written to DNS."""
 
