@@ -115,7 +115,8 @@ def test_r1_the_store_refuses_a_leader_whose_key_is_gone(in_world: Play) -> None
     """It believes in its lease; the fence in each transaction does not."""
 
     async def story(made: World) -> None:
-        assert made.leader and (leadership := made.leader.leader.leadership)
+        assert made.leader and made.leader.leader.leadership
+        leadership = made.leader.leader.leadership
         budget = await made.store.get(keys.BUDGET)
         await made.store.delete(keys.LEADER)
         assert not leadership.lost.is_set()
@@ -203,6 +204,24 @@ def test_r5_a_controller_that_stood_still_blames_itself(in_world: Play, for_s: f
     in_world(story)
 
 
+@pytest.mark.parametrize("for_s", [2.5, 6.0])
+def test_r5_after_a_stall_it_watches_for_a_while_before_it_moves(
+    in_world: Play, for_s: float
+) -> None:
+    """A host died while it stood still: its sites go, but not before the controller trusts itself again."""
+
+    async def story(made: World) -> None:
+        (seat,) = made.seats.values()
+        made.power_off(WEB1)
+        seat.freeze(for_s)
+        await asyncio.sleep(for_s)
+        seat.thaw()
+        await nothing_moves(made, made.policy.unreachable_s - 0.2)
+        await made.until(lambda: len(made.rules.moves) == 3, 10.0, "three moves")
+
+    in_world(story, Shape(controllers=1))
+
+
 def test_r5_a_fresh_controller_that_hears_nobody_moves_nothing(in_world: Play) -> None:
     """All agents are cut off from a controller that starts: the common cause is here."""
 
@@ -232,6 +251,20 @@ def test_r5_an_edge_whose_agent_stood_still_convicts_nobody(in_world: Play) -> N
                 await nothing_moves(made, 5.0)
 
     in_world(story)
+
+
+def test_r5_an_edge_that_lost_most_hosts_at_once_blames_itself(in_world: Play) -> None:
+    """Its own way is broken: its word does not convict a host that the controllers lost as well."""
+
+    async def story(made: World) -> None:
+        for host in made.machines:
+            if host != EDGE1:
+                made.network.cut(EDGE1, host)
+        cut_from_controllers(made, WEB1)
+        await nothing_moves(made, 60.0)
+        assert verdict(made, WEB1) is Kind.UNKNOWN
+
+    in_world(story, Shape(edges=1))
 
 
 def test_r6_without_controllers_traffic_and_dns_stay_as_they_are(in_world: Play) -> None:
