@@ -26,7 +26,7 @@ def filled(catalogue: tuple[Metric, ...]) -> bytes:
         labels = dict.fromkeys(metric.labels, "some")
         match metric.kind:
             case "counter":
-                exporter.count(metric.name, **labels)
+                exporter.count(metric.name, 1, **labels)
             case "gauge":
                 exporter.set(metric.name, 1, **labels)
             case "histogram":
