@@ -106,7 +106,7 @@ async def connect(command: tuple[str, ...], address: str) -> str:
 
 async def until_connects(command: tuple[str, ...], address: str) -> None:
     async with asyncio.timeout(10):
-        while await connect(command, address):  # noqa: ASYNC110 - it is asked over the network
+        while await connect(command, address):
             await asyncio.sleep(0.05)
 
 

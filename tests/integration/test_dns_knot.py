@@ -282,7 +282,7 @@ async def meddled(server: knot.Server, meddle: Callable[[], None]) -> AsyncItera
     async with await asyncio.start_server(forward, "127.0.0.1", 0) as proxy:
         yield NameServer(address="127.0.0.1", port=proxy.sockets[0].getsockname()[1])
         async with asyncio.timeout(5):
-            while open_now:  # noqa: ASYNC110 - a test may poll
+            while open_now:
                 await asyncio.sleep(0.01)
 
 

@@ -62,7 +62,7 @@ async def listening(handler: Handler) -> AsyncIterator[Zone]:
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
         yield zone(server.sockets[0].getsockname()[1])
         async with asyncio.timeout(5):
-            while busy:  # noqa: ASYNC110 - the last connection is noticing its end
+            while busy:
                 await asyncio.sleep(0.01)
 
 
