@@ -150,7 +150,10 @@ class Rules:
             self.check(self.switches.armed(id, source, where), f"{id} moved and is not armed")
             paused = self.switches.paused
             self.check(paused is None or paused.until <= wall(), f"R11: {id} moved in a pause")
-            paid = any(item.incident == incident.id for item in self.budget.spent)
+            paid = any(
+                incident.id == item.incident or incident.cause == item.cause
+                for item in self.budget.spent
+            )
             self.check(paid, f"R8: {incident.id} moved {id} and was not paid for")
             self._trusted(by)
             self._truly(cause, source, by)
@@ -192,6 +195,14 @@ class Rules:
                 and world.network.well_for(edge.id, id, now()) >= STEADY_S
             )
             self.check(not reaches, f"R4: {id} called dead while {edge.id} reaches it")
+        probed = (
+            not any(other.haproxy for other in world.machines.values())
+            and machine.answering_since is not None
+            and now() - machine.answering_since >= STEADY_S
+            and world.network.well_for(by, id, now()) >= STEADY_S
+            and now() - world.seats[ControllerId(by)].up_since >= STEADY_S
+        )
+        self.check(not probed, f"R4: {id} called dead while {by} itself gets answers from it")
         agent = machine.agent
         heard = (
             agent is not None
