@@ -405,6 +405,22 @@ def test_r12_an_incident_is_open_while_a_live_edge_does_not_follow(in_world: Pla
     in_world(story)
 
 
+def test_r12_an_incident_is_open_while_a_moved_site_does_not_answer(in_world: Play) -> None:
+    """Every edge follows, and one site answers with an error from its new host: not proven, not complete."""
+
+    async def story(made: World) -> None:
+        made.broken |= set(made.fleet.sites[SiteId("site0-web1")].domains)
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "three moves")
+        await asyncio.sleep(20.0)
+        moving = [i for i in made.rules.incidents.values() if i.subject == WEB1]
+        assert moving and not any(incident.complete for incident in moving)
+        made.broken.clear()
+        await all_served(made)
+
+    in_world(story)
+
+
 @pytest.mark.parametrize("word", [Health.DOWN, Health.UP])
 def test_r15_a_lying_hosting_server_is_one_voice_never_the_deciding_one(
     in_world: Play, word: Health

@@ -166,6 +166,7 @@ class World:
         self.seats = {id: Seat(self, id) for id in ids}
         self.store: EmbeddedStore
         self.backup: Keyspace | None = None
+        self.broken: set[Domain] = set()  # sites that answer with an error, wherever they are
 
     def log(self, what: str) -> None:
         self.trail.append(f"{now():8.2f}  {what}")
@@ -216,6 +217,8 @@ class World:
             return Answer(404)
         if not self.reaches(host, target):
             return Answer(503)
+        if domain in self.broken:
+            return Answer(500, served_by=target)
         return Answer(200, served_by=target)
 
     def _applied(self, machine: Machine, orders: Orders) -> None:
