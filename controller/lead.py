@@ -47,6 +47,7 @@ from runtime.supervise import Watchdog
 _log = log.logger("lead")
 BATCH = 100  # operations in one of our transactions; the store takes 128, compares included
 HOUR_S = 3600.0
+KEPT_S = 14 * 24 * HOUR_S  # evidence is deleted then (rule R16)
 REWOUND_ROUNDS = (
     3  # rounds that an epoch above ours must stand before we believe it: a mirror may lag a moment
 )
@@ -176,22 +177,32 @@ class Leader:
 
     def _situation(self) -> Situation:
         mirror, heard = self._mirror, self._link.heard
+        open_now = incidents.by_subject(mirror.incidents.values())
         return Situation(
             fleet=mirror.fleet,
             places=mirror.places,
             verdicts=self._verdicts,
             drains=self._drains(),
             withdrawn=frozenset(mirror.withdrawn),
-            boots={
-                host: heard[host].beat.boot_id if host in heard else known.boot_id
-                for host, known in mirror.known.items()
-            },
+            boots={host: self._episode(host, open_now.get(host)) for host in mirror.known},
             memory_available_ratio={
                 host: h.beat.load.memory_available_bytes / h.beat.load.memory_total_bytes
                 for host, h in heard.items()
                 if h.beat.load.memory_total_bytes
             },
         )
+
+    def _episode(self, host: HostId, open_now: Incident | None) -> str:
+        """What tells a host's present trouble from an earlier one, so that each is paid for (rule R8).
+
+        An open incident goes on under the leader who follows; else the boot and when the verdict fell.
+        """
+        if open_now is not None and open_now.cause.startswith(f"host:{host}:"):
+            return open_now.cause.removeprefix(f"host:{host}:")
+        heard, known = self._link.heard.get(host), self._mirror.known[host]
+        boot = heard.beat.boot_id if heard else known.boot_id
+        verdict = self._verdicts.get(host)
+        return f"{boot}:{verdict.since:.3f}" if verdict else boot
 
     def _drains(self) -> dict[HostId, Note]:
         """The drains in force: one whose time is over is none, also before it is deleted (rule R11)."""
@@ -352,12 +363,17 @@ class Leader:
         ]
 
     def _expired(self, times: Times) -> list[Op]:
-        """What had an end and has reached it (rule R11)."""
+        """What had an end and has reached it (rules R11, R16)."""
         mirror = self._mirror
         operations: list[Op] = [
             Delete(keys.drain(host))
             for host, note in mirror.drains.items()
             if note.until <= times.wall
+        ]
+        operations += [
+            Delete(keys.incident(id))
+            for id, incident in mirror.incidents.items()
+            if incident.closed_at is not None and incident.closed_at + KEPT_S < times.wall
         ]
         paused = mirror.switches.paused
         if paused is not None and paused.until <= times.wall:

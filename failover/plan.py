@@ -32,7 +32,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What is, as the planner sees it. `boots`: each host's last boot id, so that a new crash is a new cause."""
+    """What is, as the planner sees it. `boots` tell a host's present trouble from an earlier one."""
 
     fleet: Fleet
     places: Mapping[SiteId, Placement]
