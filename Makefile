@@ -39,8 +39,8 @@ test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulati
 test: $(READY) ## every test, real servers included: under 10 minutes
 	$(BIN)/pytest
 
-bench: $(READY) ## print every number that relevo promises
-	$(BIN)/python -m bench
+bench: $(READY) ## print every number that relevo promises (BENCH="failover --runs 30": one of them)
+	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove what `make` made
 	rm -rf $(VENV) .cache

@@ -13,7 +13,7 @@ import uvloop
 from deploy.demo.client import ApiFailed
 from deploy.demo.lab import Kind, Machine
 from deploy.demo.load import TELL_EVERY_S, TIMEOUT_S
-from deploy.demo.network import NotPossible
+from deploy.demo.network import NotPossible, has_namespaces
 from deploy.demo.show import Show
 from fleet.model import Phase, Site
 
@@ -26,6 +26,11 @@ SEED = 20_261_121
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main`, where the laboratory can be: machines that can be cut off need namespaces, those need root."""
+    if not has_namespaces(None):
+        main.close()
+        print("  not measured: this needs root and ip(8), for network namespaces")
+        return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 
