@@ -11,7 +11,7 @@ from agent.ports import Senses
 from failover.doubt import Doubt, step
 from failover.policy import Policy
 from fleet.messages import AgentState, Beat, Load
-from fleet.model import Health, HostId
+from fleet.model import Epoch, Health, HostId
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.supervise import Watchdog
@@ -82,6 +82,7 @@ class Beats:
         if before.reason is not self._doubt.reason:
             _log.info("self-doubt", old=before.reason.value, new=self._doubt.reason.value)
         load = self._senses.load(now)
+        newest = self._orders.newest
         self._sequence += 1
         self._links.beat(
             Beat(
@@ -99,6 +100,8 @@ class Beats:
                 checks=checks,
                 doubts_itself=self._doubt.doubts_itself,
                 orders=self._orders.epoch,
+                newest=newest.epoch if newest else Epoch(),
+                commit=newest.commit if newest else "",
                 edge=self._senses.edge(now),
             )
         )

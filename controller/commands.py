@@ -5,6 +5,7 @@ Raises `Refused` when the order can't be followed, with the reason as a code; `N
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import TypeVar
 
 import msgspec
@@ -296,7 +297,7 @@ class Commands:
     async def _txn(self, operations: Sequence[Op], when: Sequence[Cmp]) -> int:
         if (leadership := self._leader.leadership) is None:
             raise NotLeading
-        result = await leadership.txn(operations, when)
+        result = await leadership.txn(settle.named(operations, token_hex(8)), when)
         if not result.ok:
             raise Refused(Why("changed-meanwhile"))
         await self._mirror.reached(result.revision)

@@ -144,10 +144,12 @@ class Controller:
         while True:
             changed = self.mirror.changed.count
             mirror = self.mirror
-            if mirror.id.cluster and mirror.fleet_pointer and self.board.rewound is None:
+            ready = self.link.settled and self.board.rewound is None
+            if ready and mirror.commits and mirror.fleet_pointer:
                 self.link.order(
                     Intent(
                         cluster=mirror.id.cluster,
+                        commit=max(mirror.commits, key=lambda name: mirror.commits[name]),
                         fleet=mirror.fleet,
                         places=mirror.places,
                         tombstones=tuple(mirror.tombstones.values()),

@@ -27,6 +27,7 @@ from failover.guards import Guarded, Leave, guard
 from failover.judge import Verdict, judge
 from failover.plan import Proposal, Situation, propose, returns
 from failover.policy import Policy
+from failover.rewound import forgotten, undone
 from fleet import keys
 from fleet.model import (
     Budget,
@@ -86,18 +87,20 @@ class Leader:
         self._verdicts: dict[HostId, Verdict] = {}
         self._settled_at = -1
         self._above = 0
+        self._rewound_by: Why | None = None
         self.leadership: Leadership | None = None
 
     async def lead(self, leadership: Leadership) -> Never:
         """Round after round until the leadership is lost. Raises LeaseLost."""
         now = asyncio.get_running_loop().time
         self._verdicts, self._settled_at, self._above = {}, -1, 0
+        self._rewound_by = None
         self.leadership = leadership
         self._exporter.set("relevo_controller_leader", 1)
         try:
             while (started := now()) < leadership.deadline and not leadership.lost.is_set():
                 heard = self._link.urgent.count
-                self._link.watch_itself(self._mirror.fleet)
+                self._link.watch_itself(self._known_hosts())
                 try:
                     async with asyncio.timeout_at(leadership.deadline):
                         await self._round(leadership, Times(wall=wall(), now=started))
@@ -146,6 +149,10 @@ class Leader:
         await self._settle(leadership, situation, times)
         await self._follow_incidents(leadership, plan, times)
         await self._keep_holds(leadership, times)
+
+    def _known_hosts(self) -> frozenset[HostId]:
+        """Declared hosts that have reported before: the links that should be."""
+        return frozenset(self._mirror.known.keys() & self._mirror.fleet.hosts.keys())
 
     async def _found(self, leadership: Leadership) -> bool:
         """A new store gets its name first; True: nothing else is done in this round."""
@@ -225,29 +232,33 @@ class Leader:
                 raise Refused(why)
 
     def _rewound(self) -> Why | None:
-        """Agents that hold epochs above the store's, or another cluster's, prove that it was rewound (rule R2).
+        """Agents that hold orders from a future that this store does not have prove that it was rewound (rule R2).
 
         One edge or two hosts must say so: a single compromised hosting server must not stop the fail-over (R15).
+        Once believed it stays so: those who know may go silent.
         """
+        if self._rewound_by is not None:
+            return self._rewound_by
         mirror, ours = self._mirror, self._mirror.epoch
-        claims = [
-            (host, heard.beat)
+        claims = {
+            host: heard.beat
             for host, heard in self._link.heard.items()
             if host in mirror.fleet.hosts
-            and host in self._link.connected
+            and heard.beat.cluster
             and (
-                heard.beat.orders > ours
-                or (heard.beat.cluster and heard.beat.cluster != mirror.id.cluster)
+                heard.beat.cluster != mirror.id.cluster
+                or undone(heard.beat.newest, heard.beat.commit, mirror.commits, ours)
             )
-        ]
-        believed = len(claims) >= 2 or any(mirror.fleet.hosts[h].is_edge for h, _ in claims)
+        }
+        believed = len(claims) >= 2 or any(mirror.fleet.hosts[host].is_edge for host in claims)
         self._above = self._above + 1 if believed else 0
-        rewound = self._above >= REWOUND_ROUNDS
-        self._exporter.set("relevo_controller_store_rewound", rewound)
-        if not rewound:
-            return None
-        host, beat = max(claims, key=lambda claim: claim[1].orders)
-        return Why("store-rewound", {"host": host, "epoch": str(beat.orders), "ours": str(ours)})
+        if self._above >= REWOUND_ROUNDS:
+            host, beat = max(claims.items(), key=lambda claim: claim[1].newest)
+            values = {"host": host, "epoch": str(beat.newest), "ours": str(ours)}
+            self._rewound_by = Why("store-rewound", {**values})
+            _log.critical("the store was rewound: no orders, no moves", **values)
+        self._exporter.set("relevo_controller_store_rewound", self._rewound_by is not None)
+        return self._rewound_by
 
     async def _carry_out(self, leadership: Leadership, guarded: Guarded, times: Times) -> None:
         """Commit what the guards allow, with the incident and what it spends; record what they held."""
@@ -375,6 +386,7 @@ class Leader:
             for id, incident in mirror.incidents.items()
             if incident.closed_at is not None and incident.closed_at + KEPT_S < times.wall
         ]
+        operations += [Delete(keys.COMMITS + name.encode()) for name in forgotten(mirror.commits)]
         paused = mirror.switches.paused
         if paused is not None and paused.until <= times.wall:
             switches = msgspec.structs.replace(mirror.switches, paused=None)
@@ -448,7 +460,7 @@ class Leader:
         self, leadership: Leadership, operations: Sequence[Op], when: Sequence[Cmp]
     ) -> bool:
         """One fenced transaction; when it is in, wait until the mirror shows it. False: somebody was faster."""
-        result = await leadership.txn(operations, when)
+        result = await leadership.txn(settle.named(operations, secrets.token_hex(8)), when)
         if not result.ok:
             _log.info(
                 "commit lost a race", keys=[operation.key.decode() for operation in operations]

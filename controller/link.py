@@ -65,7 +65,8 @@ class Link:
         self.heard: dict[HostId, Heard] = {}
         self.urgent = Pulse()
         self.doubt = Doubt()
-        self.cluster = ""
+        # Enough agents were heard to know what they hold: before that, orders could be those of a rewound store.
+        self.settled = False
         self._tokens, self._exporter, self._policy = dict(tokens), exporter, policy
         self._id, self._controllers, self._probing = id, controllers, probing
         self._sessions: dict[HostId, _Session] = {}
@@ -213,8 +214,8 @@ class Link:
             self._late_s = max(self._late_s, now() - self._kept_at - TIME_S)
             self._kept_at = now()
 
-    def watch_itself(self, fleet: Fleet) -> None:
-        """Once a round: do our own links and loop let our view count (rule R5)?
+    def watch_itself(self, hosts: frozenset[HostId]) -> None:
+        """Once a round: do our own loop and our links to `hosts` let our view count (rule R5)?
 
         After a stall this may run before the time keeper does: what it has not kept yet counts too.
         """
@@ -224,9 +225,15 @@ class Link:
         self._began = now if self._began is None else self._began
         links = {
             host: host in self.heard and now - self.heard[host].at < self._policy.unreachable_s
-            for host in fleet.hosts
+            for host in hosts
         }
         self.doubt = step(self.doubt, links, late_s, self._policy, now)
+        if (
+            not self.doubt.doubts_itself
+            or not links
+            or now - self._began >= self._policy.first_beat_s
+        ):
+            self.settled = True
         self._exporter.set("relevo_controller_doubts_itself", self.doubt.doubts_itself)
         self._exporter.set("relevo_link_agents", len(self._sessions))
 
@@ -314,7 +321,8 @@ def _same_intent(old: Intent, new: Intent) -> bool:
 
 
 def _same(old: Orders, new: Orders) -> bool:
-    return msgspec.structs.replace(old, epoch=new.epoch) == new
+    """Whether `new` says nothing new: when it was said, and after which commit, changes nothing for the agent."""
+    return msgspec.structs.replace(old, epoch=new.epoch, commit=new.commit) == new
 
 
 def _report(beat: Beat) -> Report:

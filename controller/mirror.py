@@ -50,6 +50,7 @@ class Mirror:
         self.fleet = Fleet()
         self.fleet_pointer: FleetPointer | None = None
         self.fleet_revision = 0
+        self.commits: Mapping[str, int] = {}
         self.switches = Switches()
         self.budget = Budget()
         self.proof = ""
@@ -164,6 +165,13 @@ class Mirror:
             site: place for document in found.values() for site, place in document.sites.items()
         }
 
+    def _load_commits(self) -> None:
+        self.commits = {
+            keys.leaf(key): item.create_revision
+            for key, item in self._items.items()
+            if key.startswith(keys.COMMITS)
+        }
+
     def _load_switches(self) -> None:
         self.switches = self._one(keys.SWITCHES, Switches) or Switches()
 
@@ -203,6 +211,7 @@ _LOADERS = {
     b"store": Mirror._load_id,
     b"fleet": Mirror._load_fleet,
     b"placements": Mirror._load_placements,
+    b"commits": Mirror._load_commits,
     b"switches": Mirror._load_switches,
     b"budget": Mirror._load_budget,
     b"proof": Mirror._load_proof,

@@ -4,10 +4,12 @@ Pure and level-triggered: from what is to what is missing. Additions come before
 revision between finds each site at least once (rule R7).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from controller.store import Op, Put
+from fleet import keys
 from fleet.model import (
     Fleet,
     HostId,
@@ -97,6 +99,17 @@ def buried(
     if acknowledged is None:
         return ()
     return tuple(id for id in tombstones if created[id] <= acknowledged)
+
+
+# What orders are made from: a commit that touches any of these gets a name.
+_ORDERED = (keys.FLEET, keys.PLACEMENTS, keys.TOMBSTONES, keys.PROOF)
+
+
+def named(operations: Sequence[Op], name: str) -> tuple[Op, ...]:
+    """The operations of one commit, with its random name if orders follow from it (rule R2)."""
+    if not any(operation.key.startswith(_ORDERED) for operation in operations):
+        return tuple(operations)
+    return (*operations, Put(keys.COMMITS + name.encode(), b""))
 
 
 def encode(value: object) -> bytes:

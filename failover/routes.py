@@ -16,6 +16,7 @@ class Intent:
     """What orders are made from; all of it read at one store revision."""
 
     cluster: str
+    commit: str
     fleet: Fleet
     places: Mapping[SiteId, Placement]
     tombstones: tuple[Tombstone, ...] = ()
@@ -89,6 +90,7 @@ def orders(host: HostId, intent: Intent, common: Shared, epoch: Epoch) -> Orders
     return Orders(
         epoch=epoch,
         cluster=intent.cluster,
+        commit=intent.commit,
         host=host,
         roles=declared.roles,
         sites=here,

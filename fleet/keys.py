@@ -8,6 +8,7 @@ STORE = PREFIX + b"store"  # StoreId: cluster id and generation
 FLEET = PREFIX + b"fleet/current"  # FleetPointer: makes staged chunks true
 CHUNKS = PREFIX + b"fleet/chunks/"  # + sha256 of the content
 PLACEMENTS = PREFIX + b"placements/"  # + home host: Placements
+COMMITS = PREFIX + b"commits/"  # + random name of a commit that orders are made from (rule R2)
 SWITCHES = PREFIX + b"switches"  # Switches
 BUDGET = PREFIX + b"budget"  # Budget
 DRAINS = PREFIX + b"drains/"  # + host: Note

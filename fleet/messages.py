@@ -90,7 +90,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     """What an agent says of itself, twice a second.
 
     `checks` are its views of other hosts: HAProxy's on an edge, its own probes elsewhere.
-    `doubts_itself` marks views that must not count (rule R5). `orders` is the newest epoch it has applied.
+    `doubts_itself` marks views that must not count (rule R5). `orders` is the newest epoch it has applied; `newest`
+    and `commit` are those of the newest orders it has accepted.
     """
 
     host: HostId
@@ -107,6 +108,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     checks: dict[HostId, Check] = {}
     doubts_itself: bool = False
     orders: Epoch = Epoch()
+    newest: Epoch = Epoch()
+    commit: str = ""
     edge: EdgeReport | None = None
 
 
@@ -144,11 +147,13 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
 class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     """The complete desired state of one agent, a pure function of the store at `epoch`'s revision.
 
+    `commit` names the newest commit that they are made from: a store that was rewound does not know it (rule R2).
     `addressed`: DNS names this host's own address for some site, or may have: visitors come while caches last.
     """
 
     epoch: Epoch
     cluster: str
+    commit: str = ""
     host: HostId
     roles: tuple[Role, ...] = ()
     sites: tuple[SiteId, ...] = ()

@@ -352,7 +352,7 @@ def test_r7_routes_never_lose_a_domain_of_a_placed_site(fleet: Fleet, data: st.D
         id: Placement(host=data.draw(st.sampled_from(WEB)), since="", why=Why("told"))
         for id in placed
     }
-    found = routes(Intent(cluster="c", fleet=fleet, places=places))
+    found = routes(Intent(commit="l", cluster="c", fleet=fleet, places=places))
     for id in placed:
         for domain in fleet.sites[id].domains:
             assert found.domains[domain] == places[id].host
