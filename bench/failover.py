@@ -37,7 +37,10 @@ class Series:
 
 
 def main(runs: int = RUNS) -> None:
-    print(f"  {machine()}; 220 requests/s through 2 edges; seconds from the fault", flush=True)
+    print(
+        f"  {machine()}; 200 requests/s through 2 edges, 20 direct; seconds from the fault",
+        flush=True,
+    )
     run(_run(runs))
 
 

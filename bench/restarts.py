@@ -43,7 +43,9 @@ class Way:
 
 
 def main(runs: int = RUNS) -> None:
-    print(f"  {machine()}; 220 requests/s through 2 edges; {runs} times each", flush=True)
+    print(
+        f"  {machine()}; 200 requests/s through 2 edges, 20 direct; {runs} times each", flush=True
+    )
     run(_run(WAYS, runs, Outfit))
     run(_run(HELD, runs, HeldSockets))
 
