@@ -214,6 +214,12 @@ class Link:
             self._late_s = max(self._late_s, now() - self._kept_at - TIME_S)
             self._kept_at = now()
 
+    async def end(self) -> None:
+        """Close every link, so that the agents look for a controller at once."""
+        async with asyncio.TaskGroup() as group:
+            for session in list(self._sessions.values()):
+                group.create_task(session.connection.close())
+
     def watch_itself(self, hosts: frozenset[HostId]) -> None:
         """Once a round: do our own loop and our links to `hosts` let our view count (rule R5)?
 

@@ -53,6 +53,10 @@ class Api:
                 "relevo_api_requests_total", status=f"{status // 100}xx"
             )
 
+    async def goodbye(self) -> None:
+        """End the links: requests under way are waited for, and a link never ends by itself."""
+        await self._controller.link.end()
+
     async def link(self, request: web.Request) -> web.StreamResponse:
         """An agent's link. One whose host is not declared yet is heard too; it has no orders."""
         host = request.match_info["host"]
@@ -91,6 +95,7 @@ async def listening(api: Api, listen: Listen) -> AsyncGenerator[int, None]:
         _log.info("listening", address=listen.address, port=port, tls=tls is not None)
         yield port
     finally:
+        await api.goodbye()
         await runner.cleanup()
 
 
