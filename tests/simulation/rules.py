@@ -23,6 +23,7 @@ from fleet.model import (
     HostId,
     Incident,
     IncidentId,
+    Phase,
     Placement,
     Placements,
     SiteId,
@@ -239,8 +240,10 @@ class Rules:
             if place.host != move.target:
                 continue
             target = world.machines[move.target]
-            lit = target.dark_since is None or now() - target.dark_since < STEADY_S
-            self.check(lit, f"R12: {incident.id} complete, but {move.target} does not answer")
+            since = target.dark_since
+            proven = [e.at for e in incident.timeline if e.phase is Phase.PROVEN][-1]
+            lit = since is None or wall() - (now() - since) > proven - STEADY_S
+            self.check(lit, f"R12: {incident.id} proven, but {move.target} did not answer")
             if site.route == "direct":
                 address = world.fleet.hosts[move.target].addresses[0]
                 for instant in (now(), now() - 1.0):
