@@ -1,17 +1,20 @@
 """The beat: what this host says of itself, on time, every time, from what its senses saw last."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Never
+
+import msgspec
 
 from agent.link import Links
 from agent.orders import Follower
 from agent.ports import Senses
 from failover.doubt import Doubt, step
 from failover.policy import Policy
-from fleet.messages import AgentState, Beat, Load
-from fleet.model import Epoch, Health, HostId
+from fleet.messages import CHECKS_MAX, SECONDS_MAX, AgentState, Beat, Check, Load
+from fleet.model import NAMED, Epoch, Health, HostId
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.supervise import Watchdog
@@ -76,7 +79,7 @@ class Beats:
     def _round(self, now: float, due: float) -> None:
         uptime_s = self._senses.uptime_s()
         self._late_s = max(0.0, now - due, self._asleep_s(now, uptime_s))
-        checks = dict(self._senses.checks(now))
+        checks = within_bounds(self._senses.checks(now))
         links = {host: check.health is Health.UP for host, check in checks.items()}
         before, self._doubt = self._doubt, step(self._doubt, links, self._late_s, self._policy, now)
         if before.reason is not self._doubt.reason:
@@ -134,6 +137,18 @@ class Beats:
         put = self._exporter.set
         put("relevo_agent_doubts_itself", self._doubt.doubts_itself)
         put("relevo_agent_loop_lag_seconds", self._late_s)
+
+
+def within_bounds(checks: Mapping[HostId, Check]) -> dict[HostId, Check]:
+    """What of the views a controller takes: it refuses the whole beat for one that is out of bounds."""
+    named = sorted(host for host in checks if NAMED.match(host))[:CHECKS_MAX]
+    return {host: _aged(checks[host]) for host in named}
+
+
+def _aged(check: Check) -> Check:
+    since_s = min(max(0.0, check.since_s), SECONDS_MAX)
+    same = since_s == check.since_s
+    return check if same else msgspec.structs.replace(check, since_s=since_s)
 
 
 def last_state(state: AgentState) -> AgentState:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from collections.abc import Coroutine, Mapping
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from agent.sense.service import ServiceSense
 from agent.sense.shutdown import Shutdown
 from agent.websocket import Dialler, trust
 from failover.policy import Policy
+from fleet import messages
 from fleet.messages import AgentState, Applied, Check, EdgeReport, Load, Orders, Service
 from fleet.model import ControllerId, HostId, Role
 from metrics.catalogue import AGENT
@@ -98,9 +100,17 @@ class Appliers:
 
 
 def identity(host: HostId) -> Identity:
+    """Who this agent is, within what a beat may say. Raises BadConfig."""
     boot_id = os.environ.get(BOOT_ID) or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if not re.match(messages.BOOT_ID, boot_id):
+        raise settings.BadConfig(
+            f"{BOOT_ID} = {boot_id[:80]!r}: give 1 to 64 letters, digits and '-'"
+        )
     return Identity(
-        host=host, boot_id=boot_id, kernel=os.uname().release, version=version("relevo")
+        host=host,
+        boot_id=boot_id,
+        kernel=os.uname().release[: messages.KERNEL_MAX],
+        version=version("relevo")[: messages.VERSION_MAX],
     )
 
 

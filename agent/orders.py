@@ -18,7 +18,7 @@ from typing import Never, Protocol
 import msgspec
 
 from agent.ports import DriverError
-from fleet.messages import Applied, Orders
+from fleet.messages import LINE_MAX, Applied, Orders
 from fleet.model import Epoch, HostId
 from metrics.exporter import Exporter
 from runtime import log
@@ -197,7 +197,7 @@ class Follower:
 
     async def _follow(self, orders: Orders) -> None:
         uncached = await self._keep_on_disk(orders)
-        refused = (await self._apply(orders))[:99] + uncached
+        refused = tuple(said[:LINE_MAX] for said in ((await self._apply(orders))[:99] + uncached))
         applied = Applied(epoch=orders.epoch, refused=refused)
         self.in_force = InForce(orders=orders, applied=applied)
         self._exporter.set("relevo_agent_orders_epoch", orders.epoch.revision)

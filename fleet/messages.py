@@ -6,14 +6,30 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleet.model import Domain, Epoch, Health, HostId, Role, SiteId, Why
+from fleet.model import NAME, Count, Domain, Epoch, Health, HostId, Role, SiteId, Why
 
 PROTOCOL = 1
 # An agent's largest frame is an edge's beat: 300 hosts' checks are 30 kB. Orders with 20,000 domains are 1.2 MB.
 BEAT_LIMIT_BYTES = 1 << 20
 ORDERS_LIMIT_BYTES = 16 << 20
 
-Ratio = Annotated[float, Meta(ge=0)]
+# What an agent says is bounded field by field: it may be a compromised server's (rule R15).
+CHECKS_MAX = 2000  # as many hosts as a fleet is measured for
+DISKS_MAX = 256
+LINE_MAX = 500  # of a text for people
+KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
+SECONDS_MAX = 1e10  # three hundred years
+RATE_MAX = 1e15  # bytes/s: a thousand times what a machine moves
+LOAD_MAX = 1e9
+BOOT_ID = r"^[A-Za-z0-9-]{1,64}$(?!\n)"
+
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=SECONDS_MAX)]
+Rate = Annotated[float, Meta(ge=0, le=RATE_MAX)]
+Id = Annotated[str, Meta(max_length=ID_MAX)]
+Line = Annotated[str, Meta(max_length=LINE_MAX)]
+Lines = Annotated[tuple[Line, ...], Meta(max_length=100)]
+Named = Annotated[HostId, Meta(pattern=NAME)]
 
 
 class AgentState(Enum):
@@ -33,8 +49,8 @@ class RestartState(Enum):
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    read_bytes_per_s: float
-    write_bytes_per_s: float
+    read_bytes_per_s: Rate
+    write_bytes_per_s: Rate
     busy_ratio: Ratio
 
 
@@ -50,21 +66,29 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """A host's load; `pressure` is None where the kernel does not tell it."""
 
     cpu_ratio: Ratio
-    load_1min: Ratio
-    memory_total_bytes: int
-    memory_available_bytes: int
-    swap_used_bytes: int
-    receive_bytes_per_s: float
-    transmit_bytes_per_s: float
-    disks: dict[str, Disk] = {}
+    load_1min: Annotated[float, Meta(ge=0, le=LOAD_MAX)]
+    memory_total_bytes: Count
+    memory_available_bytes: Count
+    swap_used_bytes: Count
+    receive_bytes_per_s: Rate
+    transmit_bytes_per_s: Rate
+    disks: Annotated[
+        dict[Annotated[str, Meta(pattern=NAME)], Disk], Meta(max_length=DISKS_MAX)
+    ] = {}
     pressure: Pressure | None = None
+
+    @property
+    def memory_available_ratio(self) -> float:
+        """0..1, whatever the host claims; 1 where it says nothing of its memory."""
+        total = self.memory_total_bytes
+        return min(max(0, self.memory_available_bytes), total) / total if total > 0 else 1.0
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What the sender saw of a service: `since_s` seconds ago it took this value."""
 
     health: Health
-    since_s: Annotated[float, Meta(ge=0)]
+    since_s: Seconds
     detail: Annotated[str, Meta(max_length=200)] = ""
 
 
@@ -80,10 +104,10 @@ class EdgeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     haproxy_up: bool
     routes: Epoch = Epoch()
-    domains: int = 0
-    sessions: int = 0
-    strays: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
-    error: Annotated[str, Meta(max_length=500)] = ""
+    domains: Count = 0
+    sessions: Count = 0
+    strays: Lines = ()
+    error: Line = ""
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
@@ -94,22 +118,22 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     and `commit` are those of the newest orders it has accepted.
     """
 
-    host: HostId
-    cluster: str = ""
-    sequence: int
-    boot_id: str
-    uptime_s: Annotated[float, Meta(ge=0)]
-    kernel: str
-    version: str
+    host: Named
+    cluster: Id = ""
+    sequence: Count
+    boot_id: Annotated[str, Meta(pattern=BOOT_ID)]
+    uptime_s: Seconds
+    kernel: Annotated[str, Meta(max_length=KERNEL_MAX)]
+    version: Annotated[str, Meta(max_length=VERSION_MAX)]
     state: AgentState = AgentState.RUNNING
     load: Load
     service: Service | None = None
     package_run: bool = False
-    checks: dict[HostId, Check] = {}
+    checks: Annotated[dict[Named, Check], Meta(max_length=CHECKS_MAX)] = {}
     doubts_itself: bool = False
     orders: Epoch = Epoch()
     newest: Epoch = Epoch()
-    commit: str = ""
+    commit: Id = ""
     edge: EdgeReport | None = None
 
 
@@ -117,7 +141,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     """Orders of this epoch are in force; `refused` says what of them was not done."""
 
     epoch: Epoch
-    refused: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    refused: Lines = ()
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
@@ -152,8 +176,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     """
 
     epoch: Epoch
-    cluster: str
-    commit: str = ""
+    cluster: Id
+    commit: Id = ""
     host: HostId
     roles: tuple[Role, ...] = ()
     sites: tuple[SiteId, ...] = ()

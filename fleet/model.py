@@ -20,6 +20,7 @@ IncidentId = NewType("IncidentId", str)
 # Ids reach HAProxy's socket, store keys and file names: nothing in them may need quoting there.
 # `$` alone would let a line end through.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$(?!\n)"
+NAMED = re.compile(NAME)
 Name = Annotated[str, Meta(pattern=NAME)]
 # A label may begin with "_" (service names) but never ends in "-". Source: RFC 1035 §2.3.1, RFC 5891 §4.4.
 DOMAIN = re.compile(
@@ -27,11 +28,15 @@ DOMAIN = re.compile(
 )
 
 
+# What travels fits 64 bits: arithmetic with it can't overflow a float.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
 class Epoch(msgspec.Struct, frozen=True, order=True, array_like=True):
     """The fencing token: compared generation first. `Epoch(0, 0)` is older than every real one."""
 
-    generation: int = 0
-    revision: int = 0
+    generation: Count = 0
+    revision: Count = 0
 
     def __str__(self) -> str:
         return f"{self.generation}.{self.revision}"

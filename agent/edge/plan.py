@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.edge.render import CHECK, PROOF
-from fleet.messages import Routes, Target
+from fleet.messages import LINE_MAX, Routes, Target
 from fleet.model import DOMAIN, NAME, HostId
 
 SAID_AT_MOST = 100  # what a frame to the controller may list
@@ -80,7 +80,7 @@ def placed(
 
 def clip(texts: Iterable[str]) -> tuple[str, ...]:
     """The first ones, and how many more."""
-    all_of_them = tuple(texts)
+    all_of_them = tuple(text[:LINE_MAX] for text in texts)
     if len(all_of_them) <= SAID_AT_MOST:
         return all_of_them
     rest = len(all_of_them) - (SAID_AT_MOST - 1)

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import psutil
 
-from fleet.messages import Disk, Load, Pressure
+from fleet.messages import DISKS_MAX, LOAD_MAX, RATE_MAX, Disk, Load, Pressure
+from fleet.model import NAMED
 from metrics.exporter import Exporter
 from runtime import log
 
@@ -51,15 +53,15 @@ def between(before: Look, after: Look) -> Load:
             sums[way] += rate(was, counted[way], passed_s)
     return Load(
         cpu_ratio=min(1.0, max(0.0, 1 - idle_s / total_s)) if total_s > 0 else 0.0,
-        load_1min=after.load_1min,
-        memory_total_bytes=after.memory_total_bytes,
-        memory_available_bytes=after.memory_available_bytes,
-        swap_used_bytes=after.swap_used_bytes,
-        receive_bytes_per_s=sums[0],
-        transmit_bytes_per_s=sums[1],
+        load_1min=min(after.load_1min, LOAD_MAX),
+        memory_total_bytes=max(0, after.memory_total_bytes),
+        memory_available_bytes=max(0, after.memory_available_bytes),
+        swap_used_bytes=max(0, after.swap_used_bytes),
+        receive_bytes_per_s=min(sums[0], RATE_MAX),
+        transmit_bytes_per_s=min(sums[1], RATE_MAX),
         disks={
             name: disk_between(before.disks.get(name, counted), counted, passed_s)
-            for name, counted in after.disks.items()
+            for name, counted in islice(sorted(after.disks.items()), DISKS_MAX)
         },
         pressure=after.pressure,
     )
@@ -75,7 +77,7 @@ def disk_between(before: DiskCounters, after: DiskCounters, passed_s: float) -> 
 
 def rate(before: int, after: int, passed_s: float) -> float:
     """Per second; 0 for a counter that fell: it restarted or wrapped, and nobody knows by how much."""
-    return max(0, after - before) / passed_s
+    return min(max(0, after - before) / passed_s, RATE_MAX)
 
 
 def parse_pressure(text: str) -> float:
@@ -87,7 +89,7 @@ def parse_pressure(text: str) -> float:
         kind, *fields = line.split()
         if kind == "some":
             values = dict(field.split("=", 1) for field in fields)
-            return float(values["avg10"]) / 100
+            return min(max(0.0, float(values["avg10"]) / 100), 1.0)
     raise ValueError(f"no 'some' line in {text[:80]!r}")
 
 
@@ -150,7 +152,7 @@ def _disks(sys: Path) -> dict[str, DiskCounters]:
             busy_ms=getattr(count, "busy_time", 0),
         )
         for name, count in counters.items()
-        if (sys / "block" / name / "device").exists()
+        if NAMED.match(name) and (sys / "block" / name / "device").exists()
     }
 
 
