@@ -235,6 +235,7 @@ def prepare(config: Config) -> tuple[str, serve.Door]:
     """Check what the configuration points to, before anything runs. Raises BadConfig."""
     credential, door = settings.secret(config.token), serve.Door(config.metrics)
     trust(config.controllers, config.ca)
+    identity(config.host)
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

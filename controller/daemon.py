@@ -144,6 +144,7 @@ class Controller:
         while True:
             changed = self.mirror.changed.count
             mirror = self.mirror
+            self.link.know(mirror.fleet)
             ready = self.link.settled and self.board.rewound is None
             if ready and mirror.commits and mirror.fleet_pointer:
                 self.link.order(

@@ -13,7 +13,7 @@ from controller.ports import Connection, ConnectionLost, Probing
 from failover.doubt import Doubt, step
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
 from failover.policy import Policy
-from failover.routes import Intent, Shared, orders, shared
+from failover.routes import Intent, Shared, orders, probes, shared
 from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders, Refusal
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Why
 from metrics.exporter import Exporter
@@ -26,6 +26,12 @@ SEND_TIMEOUT_S = 1.0  # a peer that does not read for two beats is gone
 SILENCE_S = 10.0  # a link without a frame for this long is closed; the agent makes a new one
 TIME_S = 0.1  # a tenth of the stall that makes us doubt ourselves
 OPINION_S = 1.5  # a view of others older than three beats is none
+CLOSE_S = 1.0  # for an older link's farewell
+# What one link may take of this process (rule R15). An honest agent sends two beats a second and an answer to orders.
+FLOOD_FRAMES_PER_S = 20
+FLOOD_BURST = 60  # what waits unread while we stand still: more than its patience (2 s) allows
+FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256 disks
+URGENT_S = 0.2  # how often one host's news may wake the leader; its regular round sees the rest
 
 _decoder: msgspec.json.Decoder[Beat | Applied] = msgspec.json.Decoder(FromAgent)
 _encode = msgspec.json.Encoder().encode
@@ -41,12 +47,25 @@ class Heard:
     applied_at: float = 0.0
 
 
+class _Meter:
+    """A bucket of FLOOD_BURST frames that fills at FLOOD_FRAMES_PER_S."""
+
+    def __init__(self) -> None:
+        self._left, self._at = float(FLOOD_BURST), float("-inf")
+
+    def takes(self, now: float) -> bool:
+        filled = self._left + (now - self._at) * FLOOD_FRAMES_PER_S
+        self._left, self._at = min(float(FLOOD_BURST), filled) - 1, now
+        return self._left >= 0
+
+
 @dataclass(slots=True)
 class _Session:
     connection: Connection
     sent: Orders | None = None
     fresh: bool = True
     turn: asyncio.Event = field(default_factory=asyncio.Event)
+    meter: _Meter = field(default_factory=_Meter)
 
 
 class Link:
@@ -73,6 +92,9 @@ class Link:
         self._began: float | None = None
         self._intent: Intent | None = None
         self._common: Shared | None = None
+        self._fleet = Fleet()
+        self._assigned: dict[HostId, frozenset[HostId]] = {}
+        self._urged: dict[tuple[HostId, str], float] = {}
         self._ordered = Epoch()
         self._kept_at: float | None = None
         self._late_s = 0.0
@@ -105,9 +127,9 @@ class Link:
         """Listen to one agent until its link ends; a newer link of the same host takes the place of an older one."""
         session = _Session(connection)
         older, self._sessions[host] = self._sessions.get(host), session
-        if older is not None:
-            await older.connection.close()
         try:
+            if older is not None:
+                await _close(older.connection)
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write(session))
                 try:
@@ -119,7 +141,7 @@ class Link:
         finally:
             if self._sessions.get(host) is session:
                 del self._sessions[host]
-            await connection.close()
+            await _close(connection)
         end_if_cancelled()
 
     async def _read(self, host: HostId, session: _Session) -> None:
@@ -129,6 +151,8 @@ class Link:
                     frame = await session.connection.receive()
             except TimeoutError:
                 raise ConnectionLost(f"no frame for {SILENCE_S:g} s") from None
+            self._bound(host, session, len(frame))
+            await asyncio.sleep(0)  # frames that have already come keep nobody else waiting
             try:
                 message = self._decode(frame)
             except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -139,6 +163,17 @@ class Link:
                     await self._on_beat(host, message, session)
                 case Applied():
                     self._on_applied(host, message.epoch)
+
+    def _bound(self, host: HostId, session: _Session, size: int) -> None:
+        """Raises ConnectionLost for what no honest agent sends, before it is read."""
+        declared = self._fleet.hosts.get(host)
+        limit = BEAT_LIMIT_BYTES if declared and declared.is_edge else FRAME_LIMIT_BYTES
+        if FRAME_LIMIT_BYTES < size <= BEAT_LIMIT_BYTES and size > limit:
+            self.refused("flood", host)
+            raise ConnectionLost(f"flood: a frame of {size} bytes, above {limit}")
+        if not session.meter.takes(asyncio.get_running_loop().time()):
+            self.refused("flood", host)
+            raise ConnectionLost(f"flood: more than {FLOOD_FRAMES_PER_S} frames a second")
 
     def _decode(self, frame: bytes) -> Beat | Applied:
         if len(frame) > BEAT_LIMIT_BYTES:
@@ -155,19 +190,32 @@ class Link:
         heard = self.heard.get(host)
         if heard is None:
             heard = self.heard[host] = Heard(beat, now)
-            self.urgent.beat()
+            self._urge(host, "state")
         elif beat.state is not heard.beat.state or _views(beat) != _views(heard.beat):
-            self.urgent.beat()
+            self._urge(host, "state")
         heard.beat, heard.at = beat, now
         self._on_applied(host, beat.orders)
         self._exporter.count("relevo_link_beats_total")
         await _send(session.connection, _encode(Ack(sequence=beat.sequence)))
 
     def _on_applied(self, host: HostId, epoch: Epoch) -> None:
+        """What is above all that was ever ordered here is a claim, not an answer: a later beat may repeat it."""
         heard = self.heard.get(host)
-        if heard is not None and epoch > heard.applied:
+        if heard is not None and heard.applied < epoch <= self._ordered:
             heard.applied, heard.applied_at = epoch, asyncio.get_running_loop().time()
+            self._urge(host, "applied")
+
+    def _urge(self, host: HostId, news: str) -> None:
+        """Wake the leader, unless this host did so just now by news of the same kind."""
+        now, never = asyncio.get_running_loop().time(), float("-inf")
+        if now - self._urged.get((host, news), never) >= URGENT_S:
+            self._urged[host, news] = now
             self.urgent.beat()
+
+    def know(self, fleet: Fleet) -> None:
+        """The declared fleet: who is an edge, and who looks after whom. Cheap where it is the same."""
+        if fleet is not self._fleet:
+            self._fleet, self._assigned = fleet, {}
 
     async def _write(self, session: _Session) -> None:
         """Send the newest orders, and only those: a slow agent skips what became old meanwhile."""
@@ -180,6 +228,7 @@ class Link:
 
     def order(self, intent: Intent, epoch: Epoch) -> None:
         """Give every connected agent its orders at `epoch`, where they differ from what it was given last."""
+        self.know(intent.fleet)
         changed = self._intent is None or not _same_intent(self._intent, intent)
         if changed or self._common is None:
             self._intent, self._common = intent, shared(intent)
@@ -193,7 +242,10 @@ class Link:
         self._ordered = epoch
 
     def follows(self, host: HostId, epoch: Epoch) -> bool:
-        """Whether an agent has applied all that the store said at `epoch`, or had nothing new to apply."""
+        """Whether an agent has applied all that the store said at `epoch`, or had nothing new to apply.
+
+        It may have got the same from another controller; what no order here has reached does not count.
+        """
         session, heard = self._sessions.get(host), self.heard.get(host)
         if session is None or heard is None or session.sent is None:
             return False
@@ -245,6 +297,7 @@ class Link:
 
     def evidence(self, fleet: Fleet, known: frozenset[HostId]) -> Seen:
         """Everything that this controller knows of every declared host, with its age."""
+        self.know(fleet)
         now = asyncio.get_running_loop().time()
         opinions = self._opinions(fleet, now)
         live = frozenset(
@@ -291,17 +344,34 @@ class Link:
             if declared is None or age_s >= OPINION_S:
                 continue
             kind = Witness.EDGE if declared.is_edge else Witness.NEIGHBOUR
-            for host, check in heard.beat.checks.items():
+            asked = fleet.hosts.keys() if declared.is_edge else self._asked(witness, fleet)
+            for host in asked & heard.beat.checks.keys():
+                check = heard.beat.checks[host]
                 health = Health.UNKNOWN if heard.beat.doubts_itself else check.health
                 opinion = Opinion(kind=kind, health=health, since_s=check.since_s + age_s)
                 found.setdefault(host, {})[witness] = opinion
         return found
+
+    def _asked(self, witness: HostId, fleet: Fleet) -> frozenset[HostId]:
+        """The neighbours whom a host that is no edge was told to ask: of others it has no say (rule R15)."""
+        if witness not in self._assigned:
+            edges = any(host.is_edge for host in fleet.hosts.values())
+            self._assigned[witness] = frozenset(() if edges else probes(witness, fleet))
+        return self._assigned[witness]
 
     def forget_absent(self, fleet: Fleet) -> None:
         """Drop what was heard of hosts that are no longer declared."""
         for host in self.heard.keys() - fleet.hosts.keys():
             if host not in self._sessions:
                 del self.heard[host]
+
+
+async def _close(connection: Connection) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
+    except (TimeoutError, ConnectionLost) as error:
+        _log.warning("closing a link failed", error=repr(error))
 
 
 async def _send(connection: Connection, frame: bytes) -> None:
@@ -332,11 +402,10 @@ def _same(old: Orders, new: Orders) -> bool:
 
 
 def _report(beat: Beat) -> Report:
-    total = beat.load.memory_total_bytes
     return Report(
         boot_id=beat.boot_id,
         state=beat.state,
         service=beat.service,
         package_run=beat.package_run,
-        memory_available_ratio=beat.load.memory_available_bytes / total if total else 1.0,
+        memory_available_ratio=beat.load.memory_available_ratio,
     )

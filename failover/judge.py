@@ -180,7 +180,8 @@ def _answers(host: HostId, seen: Seen) -> tuple[int, int, int]:
     """(witnesses that count as getting answers, as getting none, with a word at all).
 
     With edges, one live edge that gets answers is enough to keep a host; without, a controller's own probe is,
-    and neighbours decide by majority: one of them may lie (rule R15).
+    and neighbours decide by majority: one of them may lie (rule R15). At a tie doubt keeps the host, unless a
+    controller asked itself and got no answer.
     """
     opinions = {id: o for id, o in seen.hosts[host].opinions.items() if id != host}
     if seen.has_edges:
@@ -190,7 +191,9 @@ def _answers(host: HostId, seen: Seen) -> tuple[int, int, int]:
         return _count(edges)
     probes = _count([o for o in opinions.values() if o.kind is Witness.CONTROLLER])
     near = _count([o for o in opinions.values() if o.kind is Witness.NEIGHBOUR])
-    answers = probes[0] + (near[0] if 2 * near[0] >= near[2] else 0)
+    refuted = probes[1] > 0 and not probes[0]
+    believed = 2 * near[0] > near[2] if refuted else 2 * near[0] >= near[2]
+    answers = probes[0] + (near[0] if believed else 0)
     return answers, probes[1] + near[1], probes[2] + near[2]
 
 

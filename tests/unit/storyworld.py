@@ -66,6 +66,7 @@ class World:
         self.sites: dict[SiteId, Site] = {}
         self.machines: dict[HostId, Machine] = {}
         self.opinions: dict[tuple[HostId, HostId], Health] = {}
+        self.probes: dict[tuple[ControllerId, HostId], Health] = {}
         self.switches = Switches()
         self.drains: dict[HostId, Note] = {}
         self.rewound: Why | None = None
@@ -155,6 +156,8 @@ class World:
                 self.doubting.discard(observer)
             case [controller, "starts"]:
                 self._starts(ControllerId(controller))
+            case [controller, "sees", host, health] if controller in self.controllers:
+                self.probes[ControllerId(controller), HostId(host)] = Health(health)
             case [host, *rest]:
                 self._of_host(HostId(host), rest)
 
@@ -265,6 +268,10 @@ class World:
             kind = Witness.EDGE if declared.is_edge else Witness.NEIGHBOUR
             health = Health.UNKNOWN if witness in self.doubting else told
             yield witness, Opinion(kind=kind, health=health)
+        for (controller, asked), told in self.probes.items():
+            if asked == host:
+                health = Health.UNKNOWN if controller in self.doubting else told
+                yield controller, Opinion(kind=Witness.CONTROLLER, health=health)
 
     def _report(self, machine: Machine) -> Report:
         service = None
