@@ -3,6 +3,7 @@
 Raises `Refused` when the order can't be followed, with the reason as a code; `NotLeading` where another decides.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
@@ -71,6 +72,7 @@ class Commands:
 
     def __init__(self, mirror: Mirror, leader: Leader, events: Events, policy: Policy) -> None:
         self._mirror, self._leader, self._events, self._policy = mirror, leader, events, policy
+        self._applying = asyncio.Lock()
 
     async def apply_fleet(
         self, fleet: Fleet, person: Person, *, base: int | None = None, much: bool = False
@@ -80,29 +82,33 @@ class Commands:
         `base`: the fleet revision it was compared with; another one since is refused. `much`: the person knows that
         it removes many hosts or sites, or changes many DNS names, at once. What was removed gets a tombstone (rule R7).
         """
-        mirror = self._mirror
-        if base is not None and base != mirror.fleet_revision:
-            why = Why("fleet-changed", {"base": base, "now": mirror.fleet_revision})
-            raise Refused(why)
-        changes = diff(mirror.fleet, fleet)
-        if not changes.changes:
-            return mirror.fleet_revision, changes
-        self._refuse_removal_of_serving(fleet)
-        if not much:
-            _refuse_many_removals(mirror.fleet, changes)
-            self._refuse_many_names(fleet)
-        pointer, chunks = split(fleet, by=person.name, reason=person.reason, at=wall())
-        await self._stage(chunks)
-        stone = tombstone(mirror.fleet, fleet)
-        operations: list[Op] = [Put(keys.FLEET, settle.encode(pointer))]
-        if stone != Tombstone():
-            key = keys.TOMBSTONES + incidents.new_id("fleet", wall()).encode()
-            operations.append(Put(key, settle.encode(stone)))
-        revision = await self._commit(
-            operations, mirror.unchanged(keys.FLEET), person, "apply fleet", str(changes)[:500]
-        )
-        await self._sweep(pointer.digests)
-        return revision, changes
+        async with self._applying:  # another one would sweep away the chunks that this one stages
+            mirror = self._mirror
+            if base is not None and base != mirror.fleet_revision:
+                why = Why("fleet-changed", {"base": base, "now": mirror.fleet_revision})
+                raise Refused(why)
+            unchanged = mirror.unchanged(
+                keys.FLEET
+            )  # from before any await: what all checks below look at
+            changes = diff(mirror.fleet, fleet)
+            if not changes.changes and not mirror.fleet_broken:
+                return mirror.fleet_revision, changes
+            self._refuse_removal_of_serving(fleet)
+            if not much:
+                _refuse_many_removals(mirror.fleet, changes)
+                self._refuse_many_names(fleet)
+            pointer, chunks = split(fleet, by=person.name, reason=person.reason, at=wall())
+            stone = tombstone(mirror.fleet, fleet)
+            await self._stage(chunks)
+            operations: list[Op] = [Put(keys.FLEET, settle.encode(pointer))]
+            if stone != Tombstone():
+                key = keys.TOMBSTONES + incidents.new_id("fleet", wall()).encode()
+                operations.append(Put(key, settle.encode(stone)))
+            revision = await self._commit(
+                operations, unchanged, person, "apply fleet", str(changes)[:500]
+            )
+            await self._sweep(pointer.digests)
+            return revision, changes
 
     def _refuse_removal_of_serving(self, fleet: Fleet) -> None:
         for site, place in self._mirror.places.items():

@@ -19,6 +19,7 @@ from runtime import log
 from runtime.clock import wall
 
 _log = log.logger("dns")
+HUMAN = frozenset({"move", "bring-home"})  # why a site is where it is, by a person's order
 LOOK_AGAIN_S = 300.0  # for a hand that changed a record meanwhile
 RETRY_S = (
     0.5,
@@ -35,6 +36,7 @@ class _Zone:
     """What is known of one zone's convergence."""
 
     revision: int = 0
+    idle: bool = False
     names: Mapping[Domain, object] = field(default_factory=dict)
     sent_at: float | None = None
     done_at: float | None = None
@@ -56,10 +58,11 @@ class Converger:
 
     def work(self, zone: str) -> Work | None:
         state = self._zones.get(ZoneName(zone))
-        if state is None or state.revision == 0:
+        if state is None or (state.revision == 0 and not state.idle):
             return None
         return Work(
             revision=state.revision,
+            idle=state.idle,
             sent_at=state.sent_at,
             servers=dict(state.servers),
             done_at=state.done_at,
@@ -114,6 +117,8 @@ class Converger:
         place = mirror.places.get(site) if site is not None else None
         if site is None or place is None or place.host not in mirror.fleet.hosts:
             return False
+        if place.why.code in HUMAN:
+            return True  # a person moved it: that is meant for its visitors too, armed or not
         location = mirror.fleet.hosts[place.host].location
         return mirror.switches.armed(site, place.host, location)
 
@@ -125,10 +130,11 @@ class Converger:
             seen = self._mirror.changed.count
             revision, intent = self._mirror.revision_of(keys.dns(name)), self._armed(name)
             if not revision or not (intent.names or intent.removed):
-                state.revision = revision
+                state.revision, state.idle = revision, True
                 state.sent_at = state.done_at = None
                 await self._mirror.changed.after(seen)
                 continue
+            state.idle = False
             if await self._once(state, zone, intent, revision):
                 failures = 0
                 await self._until_changed(name, state, intent, LOOK_AGAIN_S)
@@ -174,7 +180,9 @@ class Converger:
             _log.info("zone", zone=zone.name, error=report.error.code if report.error else None)
         if report.sent:
             self._events.publish("dns", zone=zone.name, sent=len(report.sent))
-        state.report, state.error = report, report.error
+        state.report = report
+        if report.error is not None:
+            state.error = report.error
 
     async def _verify(
         self, state: _Zone, zone: Zone, intent: ZoneIntent, names: list[Domain]
@@ -189,7 +197,7 @@ class Converger:
                 else:
                     state.servers.pop(server, None)
             if all(view.converged for view in views.values()):
-                state.done_at = state.done_at or wall()
+                state.done_at, state.error = state.done_at or wall(), None
                 return True
             if self._outdated(zone.name, state.revision, intent):
                 return False

@@ -13,6 +13,10 @@ from runtime.clock import iso
 DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeline begins with it
 
 
+SAME_TROUBLE_S = 600.0  # an outage that returns within ten minutes goes on
+LINES = 300  # of one timeline; a host that flaps for days does not fill the store
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """Instants of one round: `wall` is Unix s and `now` the loop's clock, read together."""
@@ -108,7 +112,9 @@ def acted(incident: Incident) -> bool:
 
 
 def close(incident: Incident, at: float, why: Why) -> Incident:
-    return msgspec.structs.replace(add(incident, Phase.NOTE, at, why), closed_at=at)
+    if len(incident.timeline) < LINES:
+        incident = add(incident, Phase.NOTE, at, why)
+    return msgspec.structs.replace(incident, closed_at=at)
 
 
 def same_plan(incident: Incident, guarded: Guarded) -> bool:
@@ -130,6 +136,23 @@ def _held(guarded: Guarded, *, acts: bool) -> tuple[HeldSite, ...]:
         for m in guarded.would
     ]
     return (*guarded.held, *(observed if acts else ()))
+
+
+def to_continue(all: Iterable[Incident], subject: str, wall: float) -> Incident | None:
+    """The subject's open incident; else one that closed so lately that this is the same trouble, open again."""
+    mine = [incident for incident in all if incident.subject == subject]
+    for incident in reversed(mine):
+        if incident.closed_at is None:
+            return incident
+    if mine and mine[-1].closed_at is not None and wall - mine[-1].closed_at < SAME_TROUBLE_S:
+        return msgspec.structs.replace(mine[-1], closed_at=None)
+    return None
+
+
+def too_many(all: Iterable[Incident], kept: int) -> tuple[IncidentId, ...]:
+    """The oldest closed incidents beyond `kept`."""
+    closed = [incident.id for incident in all if incident.closed_at is not None]
+    return tuple(closed[: max(0, len(closed) - kept)])
 
 
 def by_subject(incidents: Iterable[Incident]) -> dict[str, Incident]:

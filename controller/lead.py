@@ -16,11 +16,21 @@ from controller import incidents, settle
 from controller.board import Board
 from controller.events import Events
 from controller.incidents import Times
-from controller.link import Link
+from controller.link import Heard, Link
 from controller.mirror import Mirror
 from controller.ports import Convergence
 from controller.progress import Progress, Proofs
-from controller.store import Cmp, Delete, Leadership, LeaseLost, Op, Put, StoreError
+from controller.store import (
+    Cmp,
+    Delete,
+    Denied,
+    Leadership,
+    LeaseLost,
+    NoSpace,
+    Op,
+    Put,
+    StoreError,
+)
 from failover import dns
 from failover.capacity import Refuge, refusal
 from failover.guards import Guarded, Leave, guard
@@ -31,6 +41,8 @@ from failover.rewound import forgotten, undone
 from fleet import keys
 from fleet.model import (
     Budget,
+    Epoch,
+    Hold,
     HostId,
     Incident,
     Known,
@@ -48,6 +60,11 @@ from runtime.supervise import Watchdog
 _log = log.logger("lead")
 BATCH = 100  # operations in one of our transactions; the store takes 128, compares included
 HOUR_S = 3600.0
+BATCH_BYTES = 1 << 20  # of documents in one of our transactions; the store takes 1.5 MiB
+BREATH_S = 0.01  # between two rounds at least: nobody's urgency is a busy loop
+KNOWN_S = 60.0  # a host's boot is written down once a minute at most
+CALM_S = 5.0  # a cause is over when it has been for this long
+INCIDENTS_KEPT = 2000
 KEPT_S = 14 * 24 * HOUR_S  # evidence is deleted then (rule R16)
 REWOUND_ROUNDS = (
     3  # rounds that an epoch above ours must stand before we believe it: a mirror may lag a moment
@@ -85,25 +102,27 @@ class Leader:
         self._convergence = convergence
         self._progress = Progress(mirror, link, convergence, proofs, exporter)
         self._verdicts: dict[HostId, Verdict] = {}
-        self._settled_at = -1
+        self._settled_on: tuple[object, ...] = ()
+        self._decided_at = -1
         self._above = 0
-        self._rewound_by: Why | None = None
+        self._rewound_by: Why | None = (
+            None  # for the life of the process: a new term knows no better
+        )
         self.leadership: Leadership | None = None
 
     async def lead(self, leadership: Leadership) -> Never:
         """Round after round until the leadership is lost. Raises LeaseLost."""
         now = asyncio.get_running_loop().time
-        self._verdicts, self._settled_at, self._above = {}, -1, 0
-        self._rewound_by = None
+        self._verdicts, self._settled_on = {}, ()
         self.leadership = leadership
         self._exporter.set("relevo_controller_leader", 1)
         try:
             while (started := now()) < leadership.deadline and not leadership.lost.is_set():
-                heard = self._link.urgent.count
+                heard, again = self._link.urgent.count, False
                 self._link.watch_itself(self._known_hosts())
                 try:
                     async with asyncio.timeout_at(leadership.deadline):
-                        await self._round(leadership, Times(wall=wall(), now=started))
+                        again = await self._round(leadership, Times(wall=wall(), now=started))
                     self._watchdog.finished("lead")
                 except LeaseLost:
                     raise
@@ -114,16 +133,23 @@ class Leader:
                     self._exporter.count("relevo_controller_store_errors_total", kind=kind)
                     _log.warning("round failed", error=f"{kind}: {error}")
                 self._exporter.observe("relevo_controller_round_seconds", now() - started)
-                await self._link.urgent.within(heard, started + self._tick_s - now())
+                await asyncio.sleep(BREATH_S)
+                if not again:
+                    await self._link.urgent.within(heard, started + self._tick_s - now())
         finally:
             self.leadership = None
             self._exporter.set("relevo_controller_leader", 0)
         raise LeaseLost("the leader's lease has ended")
 
-    async def _round(self, leadership: Leadership, times: Times) -> None:
+    async def _round(self, leadership: Leadership, times: Times) -> bool:
+        """Look, decide, and make one commit; True: there was one, look again at once.
+
+        One commit, because the next must be decided from what this one and everybody else's left (rule R1).
+        """
         mirror = self._mirror
+        self._decided_at = mirror.revision
         if await self._found(leadership):
-            return
+            return True
         seen = self._link.evidence(mirror.fleet, frozenset(mirror.known))
         verdicts = judge(self._verdicts, seen, self._policy, times.now)
         self._tell(verdicts)
@@ -143,12 +169,19 @@ class Leader:
         self._board.dns_holds = self._convergence.holds()
         self._board.update(seen=seen, verdicts=verdicts, plan=plan, rewound=rewound, times=times)
         if rewound is not None:
-            return
+            return False
         for guarded in plan:
-            await self._carry_out(leadership, guarded, times)
-        await self._settle(leadership, situation, times)
-        await self._follow_incidents(leadership, plan, times)
-        await self._keep_holds(leadership, times)
+            if await self._carry_out(leadership, guarded, times) or self._outrun():
+                return True
+        return (
+            await self._settle(leadership, situation, times)
+            or await self._follow_incidents(leadership, plan, times)
+            or await self._keep_holds(leadership, times)
+        )
+
+    def _outrun(self) -> bool:
+        """Whether the store has changed since this round looked: what was decided is no longer decided."""
+        return self._mirror.revision != self._decided_at
 
     def _known_hosts(self) -> frozenset[HostId]:
         """Declared hosts that have reported before: the links that should be."""
@@ -252,20 +285,23 @@ class Leader:
         }
         believed = len(claims) >= 2 or any(mirror.fleet.hosts[host].is_edge for host in claims)
         self._above = self._above + 1 if believed else 0
+        self._exporter.set("relevo_controller_store_rewound", believed)
+        if not believed:
+            return None
+        host, beat = max(claims.items(), key=lambda claim: claim[1].newest)
+        values = {"host": host, "epoch": str(beat.newest), "ours": str(ours)}
+        why = Why("store-rewound", {**values})
         if self._above >= REWOUND_ROUNDS:
-            host, beat = max(claims.items(), key=lambda claim: claim[1].newest)
-            values = {"host": host, "epoch": str(beat.newest), "ours": str(ours)}
-            self._rewound_by = Why("store-rewound", {**values})
+            self._rewound_by = why
             _log.critical("the store was rewound: no orders, no moves", **values)
-        self._exporter.set("relevo_controller_store_rewound", self._rewound_by is not None)
-        return self._rewound_by
+        return why
 
-    async def _carry_out(self, leadership: Leadership, guarded: Guarded, times: Times) -> None:
+    async def _carry_out(self, leadership: Leadership, guarded: Guarded, times: Times) -> bool:
         """Commit what the guards allow, with the incident and what it spends; record what they held."""
         cause = guarded.proposal.cause
-        existing = incidents.by_subject(self._mirror.incidents.values()).get(cause.host)
+        existing = incidents.to_continue(self._mirror.incidents.values(), cause.host, times.wall)
         if not guarded.acts and existing and incidents.same_plan(existing, guarded):
-            return
+            return False
         incident = existing or incidents.begin(
             guarded, self._verdicts[cause.host], times, self._board.evidence_text(cause.host)
         )
@@ -273,8 +309,16 @@ class Leader:
         operations, watched = self._effects(guarded, incident, times)
         operations.append(Put(keys.incident(incident.id), settle.encode(incident)))
         watched.append(keys.incident(incident.id))
-        if await self._write(leadership, operations, self._mirror.unchanged(*watched)):
+        try:
+            done = await self._write(leadership, operations, self._mirror.unchanged(*watched))
+        except (Denied, NoSpace) as error:
+            # One cause that the store won't take must not keep the others from their commit.
+            self._exporter.count("relevo_controller_store_errors_total", kind=type(error).__name__)
+            _log.error("commit refused", incident=incident.id, error=str(error))
+            return False
+        if done:
             self._announce(guarded, incident, new=existing is None)
+        return True
 
     def _effects(
         self, guarded: Guarded, incident: Incident, times: Times
@@ -329,48 +373,74 @@ class Leader:
     def _publish(self, incident: Incident) -> None:
         self._events.publish("incident", incident=msgspec.to_builtins(incident))
 
-    async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> None:
-        """Bring the store's derived documents up to date, a batch at a time."""
-        operations = [
+    async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> bool:
+        """Bring the store's derived documents up to date, a batch a round; True: something was written."""
+        operations = [*self._derived(times), *self._graves()]
+        operations += [
             *self._known(times),
             *self._returned(situation, times),
             *self._expired(times),
         ]
-        mirror = self._mirror
-        if mirror.revision != self._settled_at:
-            placed = settle.place(mirror.fleet, mirror.placements, iso(times.wall))
-            operations += [Put(keys.placements(h), settle.encode(d)) for h, d in placed.items()]
-            if not placed:
-                operations += self._zones()
-            operations += self._graves()
-            if not operations:
-                self._settled_at = mirror.revision
-        else:
-            operations += self._graves()
-            if any(intent.removed for intent in mirror.dns.values()):
-                operations += self._zones()
-        await self._batch(leadership, operations)
+        return await self._batch(leadership, operations)
 
-    async def _batch(self, leadership: Leadership, operations: Sequence[Op]) -> None:
-        for start in range(0, len(operations), BATCH // 2):
-            some = operations[start : start + BATCH // 2]
+    def _derived(self, times: Times) -> list[Op]:
+        """Placements and zones that follow from what changed; nothing is computed where nothing did."""
+        mirror = self._mirror
+        basis = (mirror.fleet, mirror.placements, mirror.withdrawn, mirror.known, mirror.dns)
+        gone = any(
+            self._convergence.removed(zone) & set(intent.removed)
+            for zone, intent in mirror.dns.items()
+            if intent.removed
+        )
+        if (self._settled(basis) and not gone) or mirror.fleet_broken or not mirror.fleet_pointer:
+            return []
+        placed = settle.place(mirror.fleet, mirror.placements, iso(times.wall))
+        operations: list[Op] = [
+            Put(keys.placements(home), settle.encode(document)) for home, document in placed.items()
+        ]
+        operations += [] if placed else self._zones()
+        self._settled_on = () if operations else basis
+        return operations
+
+    def _settled(self, basis: tuple[object, ...]) -> bool:
+        return bool(self._settled_on) and all(
+            old is new for old, new in zip(self._settled_on, basis, strict=True)
+        )
+
+    async def _batch(self, leadership: Leadership, operations: Sequence[Op]) -> bool:
+        """Write what fits one request; the rest is found again by the next round. True: something was written."""
+        some: list[Op] = []
+        size = 0
+        for operation in operations[: BATCH // 2]:
+            size += len(operation.value) if isinstance(operation, Put) else 0
+            if some and size > BATCH_BYTES:
+                break
+            some.append(operation)
+        if some:
             watched = self._mirror.unchanged(*(operation.key for operation in some))
             await self._write(leadership, some, watched)
+        return bool(some)
 
     def _known(self, times: Times) -> list[Op]:
         mirror, operations = self._mirror, list[Op]()
         for host, heard in self._link.heard.items():
             before = mirror.known.get(host)
-            if host in mirror.fleet.hosts and (
-                before is None or before.boot_id != heard.beat.boot_id
+            declared = mirror.fleet.hosts.get(host)
+            if declared is None or (declared.is_edge and not _serves(heard)):
+                continue
+            if before is None or (
+                before.boot_id != heard.beat.boot_id and times.wall - before.at >= KNOWN_S
             ):
                 known = Known(boot_id=heard.beat.boot_id, at=times.wall)
                 operations.append(Put(keys.known(host), settle.encode(known)))
         return operations
 
     def _returned(self, situation: Situation, times: Times) -> list[Op]:
+        heard = self._link.heard
         return [
-            Delete(keys.withdrawn(edge)) for edge in returns(situation, self._policy, times.now)
+            Delete(keys.withdrawn(edge))
+            for edge in returns(situation, self._policy, times.now)
+            if edge in heard and _serves(heard[edge])
         ]
 
     def _expired(self, times: Times) -> list[Op]:
@@ -386,6 +456,10 @@ class Leader:
             for id, incident in mirror.incidents.items()
             if incident.closed_at is not None and incident.closed_at + KEPT_S < times.wall
         ]
+        operations += [
+            Delete(keys.incident(id))
+            for id in incidents.too_many(mirror.incidents.values(), INCIDENTS_KEPT)
+        ]
         operations += [Delete(keys.COMMITS + name.encode()) for name in forgotten(mirror.commits)]
         paused = mirror.switches.paused
         if paused is not None and paused.until <= times.wall:
@@ -396,14 +470,17 @@ class Leader:
     def _zones(self) -> list[Op]:
         mirror = self._mirror
         serving = {site: place.host for site, place in mirror.places.items()}
-        down = frozenset(mirror.withdrawn)
+        unseen = {
+            id for id, host in mirror.fleet.hosts.items() if host.is_edge and id not in mirror.known
+        }
+        down = frozenset(mirror.withdrawn.keys() | unseen)
         wanted = dns.intents(mirror.fleet, serving, down, mirror.dns)
         for zone, intent in wanted.items():
             if gone := self._convergence.removed(zone) & set(intent.removed):
                 kept = tuple(name for name in intent.removed if name not in gone)
                 wanted[zone] = msgspec.structs.replace(intent, removed=kept)
         changed = settle.zones(mirror.dns, wanted)
-        return [Put(keys.dns(zone), settle.encode(intent)) for zone, intent in changed.items()]
+        return [Put(keys.dns(zone), settle.pack(intent)) for zone, intent in changed.items()]
 
     def _graves(self) -> list[Op]:
         """Tombstones that every declared edge has acknowledged are no longer needed."""
@@ -416,34 +493,40 @@ class Leader:
 
     async def _follow_incidents(
         self, leadership: Leadership, plan: Sequence[Guarded], times: Times
-    ) -> None:
+    ) -> bool:
         """Add to every open incident what has come true, and close those whose cause is over."""
         proposals = {guarded.proposal.cause.host: guarded.proposal for guarded in plan}
-        for incident in list(self._mirror.incidents.values()):
-            if incident.closed_at is not None:
+        mirror, wrote = self._mirror, False
+        for incident in list(mirror.incidents.values()):
+            # One that changed while another was written is looked at in the next round.
+            if incident.closed_at is not None or mirror.incidents.get(incident.id) is not incident:
                 continue
-            settled = self._settled_at == self._mirror.revision
-            grown = self._progress.follow(incident, times, settled=settled)
+            grown = self._progress.follow(incident, times, settled=bool(self._settled_on))
             grown = self._close(grown, proposals.get(HostId(incident.subject)), times)
             if grown is not incident:
                 key = keys.incident(incident.id)
                 put = Put(key, settle.encode(grown))
-                if await self._write(leadership, (put,), self._mirror.unchanged(key)):
+                wrote = True
+                if await self._write(leadership, (put,), mirror.unchanged(key)):
                     self._progress.observe(incident, grown)
                     self._publish(grown)
+        return wrote
 
     def _close(self, incident: Incident, proposal: Proposal | None, times: Times) -> Incident:
         if proposal is not None or not (incident.complete or not incidents.acted(incident)):
             return incident
         verdict = self._verdicts.get(HostId(incident.subject))
-        over = verdict is None or verdict.kind.value != incident.verdict
+        changed = verdict is None or verdict.kind.value != incident.verdict
+        # A host that says one thing now and another then does not get an incident for each word.
+        lasting = verdict is None or times.now - verdict.since >= CALM_S
+        over = changed and lasting
         if incident.complete and not incident.held and (over or incident.verdict == "drain"):
             return incidents.close(incident, times.wall, Why("recovered"))
         if over and not incidents.acted(incident):
             return incidents.close(incident, times.wall, Why("cause-over"))
         return incident
 
-    async def _keep_holds(self, leadership: Leadership, times: Times) -> None:
+    async def _keep_holds(self, leadership: Leadership, times: Times) -> bool:
         """Make the stored holds those that stand now, and no others."""
         wanted, stored = self._board.holds(times.wall), self._mirror.holds
         operations: list[Op] = [
@@ -454,7 +537,7 @@ class Leader:
         operations += [Delete(keys.hold(id)) for id in stored if id not in wanted]
         if operations:
             self._events.publish("holds", holds=sorted(wanted))
-        await self._batch(leadership, operations)
+        return await self._batch(leadership, operations)
 
     async def _write(
         self, leadership: Leadership, operations: Sequence[Op], when: Sequence[Cmp]
@@ -470,6 +553,21 @@ class Leader:
         return True
 
 
-def _same_hold(old: object, new: object) -> bool:
-    assert isinstance(old, msgspec.Struct) and isinstance(new, msgspec.Struct)
-    return msgspec.structs.replace(old, since=0.0) == msgspec.structs.replace(new, since=0.0)
+def _same_hold(old: Hold, new: Hold) -> bool:
+    """By what is held and why; measured values that change with every beat are no news."""
+    return (old.kind, old.subject, old.why.code, _held(old)) == (
+        new.kind,
+        new.subject,
+        new.why.code,
+        _held(new),
+    )
+
+
+def _held(hold: Hold) -> set[tuple[str, str | None, str]]:
+    return {(item.site, item.target, item.why.code) for item in hold.sites}
+
+
+def _serves(heard: Heard) -> bool:
+    """Whether an edge follows routes of ours: before that its address is no use to visitors."""
+    report = heard.beat.edge
+    return heard.applied > Epoch() and report is not None and report.haproxy_up

@@ -1,14 +1,15 @@
 """The store in memory, typed: one list and one watch; every read of the controller comes from here."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
+from controller.settle import unpack
 from controller.store import KV, Cmp, Compacted, Event, Store, Unavailable
 from fleet import keys
-from fleet.chunks import FleetPointer, join
+from fleet.chunks import BrokenFleet, FleetPointer, join
 from fleet.model import (
     AuditEntry,
     Budget,
@@ -36,6 +37,13 @@ from runtime.pulse import Pulse
 LIST_AGAIN_S = 0.5
 
 _log = log.logger("mirror")
+_placements = msgspec.json.Decoder(Placements).decode
+_note = msgspec.json.Decoder(Note).decode
+_known = msgspec.json.Decoder(Known).decode
+_incident = msgspec.json.Decoder(Incident).decode
+_hold = msgspec.json.Decoder(Hold).decode
+_tombstone = msgspec.json.Decoder(Tombstone).decode
+_auditentry = msgspec.json.Decoder(AuditEntry).decode
 T = TypeVar("T")
 
 
@@ -50,6 +58,7 @@ class Mirror:
         self.fleet = Fleet()
         self.fleet_pointer: FleetPointer | None = None
         self.fleet_revision = 0
+        self.fleet_broken = ""
         self.commits: Mapping[str, int] = {}
         self.switches = Switches()
         self.budget = Budget()
@@ -66,6 +75,7 @@ class Mirror:
         self.audit: Mapping[str, AuditEntry] = {}
         self.site_of: Mapping[Domain, SiteId] = {}
         self._items: dict[bytes, KV] = {}
+        self._decoded: dict[bytes, dict[bytes, tuple[int, Any]]] = {}
 
     @property
     def epoch(self) -> Epoch:
@@ -131,13 +141,19 @@ class Mirror:
             msgspec.json.decode(item.value, type=kind) if (item := self._items.get(key)) else None
         )
 
-    def _all(self, prefix: bytes, kind: type[T]) -> dict[str, T]:
-        decoder = msgspec.json.Decoder(kind)
-        return {
-            keys.leaf(key): decoder.decode(item.value)
-            for key, item in self._items.items()
-            if key.startswith(prefix)
-        }
+    def _all(self, prefix: bytes, decode: Callable[[bytes], T]) -> dict[str, T]:
+        """Everything under `prefix`; only what changed is decoded, so an unchanged value stays the same object."""
+        before: dict[bytes, tuple[int, T]] = self._decoded.get(prefix, {})
+        after: dict[bytes, tuple[int, T]] = {}
+        for key, item in self._items.items():
+            if key.startswith(prefix):
+                known = before.get(key)
+                same = known is not None and known[0] == item.mod_revision
+                after[key] = (
+                    known if known is not None and same else (item.mod_revision, decode(item.value))
+                )
+        self._decoded[prefix] = after
+        return {keys.leaf(key): value for key, (_, value) in after.items()}
 
     def _load_id(self) -> None:
         self.id = self._one(keys.STORE, StoreId) or StoreId(cluster="", generation=0)
@@ -154,12 +170,19 @@ class Mirror:
                 for key, item in self._items.items()
                 if key.startswith(keys.CHUNKS)
             }
-            self.fleet = join(pointer, chunks)
+            try:
+                self.fleet = join(pointer, chunks)
+                self.fleet_broken = ""
+            except BrokenFleet as error:
+                # The fleet that was known last stays in force; applying a fleet anew mends the store.
+                self.fleet_broken, self.fleet_revision = str(error), revision
+                _log.critical("the declared fleet can't be read", error=str(error))
+                return
             self.site_of = {d: id for id, site in self.fleet.sites.items() for d in site.domains}
         self.fleet_pointer, self.fleet_revision = pointer, revision
 
     def _load_placements(self) -> None:
-        found = self._all(keys.PLACEMENTS, Placements)
+        found = self._all(keys.PLACEMENTS, _placements)
         self.placements = {HostId(home): document for home, document in found.items()}
         self.places = {
             site: place for document in found.values() for site, place in document.sites.items()
@@ -182,29 +205,29 @@ class Mirror:
         self.proof = self._one(keys.PROOF, str) or ""
 
     def _load_drains(self) -> None:
-        self.drains = {HostId(id): note for id, note in self._all(keys.DRAINS, Note).items()}
+        self.drains = {HostId(id): note for id, note in self._all(keys.DRAINS, _note).items()}
 
     def _load_withdrawn(self) -> None:
-        self.withdrawn = {HostId(id): note for id, note in self._all(keys.WITHDRAWN, Note).items()}
+        self.withdrawn = {HostId(id): note for id, note in self._all(keys.WITHDRAWN, _note).items()}
 
     def _load_known(self) -> None:
-        self.known = {HostId(id): known for id, known in self._all(keys.KNOWN, Known).items()}
+        self.known = {HostId(id): known for id, known in self._all(keys.KNOWN, _known).items()}
 
     def _load_dns(self) -> None:
-        self.dns = {ZoneName(id): zone for id, zone in self._all(keys.DNS, ZoneIntent).items()}
+        self.dns = {ZoneName(id): zone for id, zone in self._all(keys.DNS, unpack).items()}
 
     def _load_incidents(self) -> None:
-        found = self._all(keys.INCIDENTS, Incident)
+        found = self._all(keys.INCIDENTS, _incident)
         self.incidents = {IncidentId(id): incident for id, incident in sorted(found.items())}
 
     def _load_holds(self) -> None:
-        self.holds = self._all(keys.HOLDS, Hold)
+        self.holds = self._all(keys.HOLDS, _hold)
 
     def _load_tombstones(self) -> None:
-        self.tombstones = self._all(keys.TOMBSTONES, Tombstone)
+        self.tombstones = self._all(keys.TOMBSTONES, _tombstone)
 
     def _load_audit(self) -> None:
-        self.audit = self._all(keys.AUDIT, AuditEntry)
+        self.audit = self._all(keys.AUDIT, _auditentry)
 
 
 _LOADERS = {

@@ -62,6 +62,7 @@ class Work:
     """Progress of one zone's current intent. Instants are Unix s; `servers` holds those that answer as intended."""
 
     revision: int
+    idle: bool = False  # nothing of the zone may be written, or there is nothing to say
     sent_at: float | None
     servers: Mapping[str, float]
     done_at: float | None

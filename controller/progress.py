@@ -114,10 +114,13 @@ class Progress:
         if not zones:
             return incident
         works = {zone: self._convergence.work(zone) for zone in zones}
+        zones = tuple(z for z in zones if (work := works[z]) is None or not work.idle)
         current = {
             zone: work
             for zone, work in works.items()
-            if work is not None and work.revision == self._mirror.revision_of(keys.dns(zone))
+            if work is not None
+            and not work.idle
+            and work.revision == self._mirror.revision_of(keys.dns(zone))
         }
         sent = [work.sent_at for work in current.values() if work.sent_at is not None]
         if len(sent) == len(zones) and not has(incident, Phase.DNS_SENT):

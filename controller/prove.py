@@ -15,6 +15,8 @@ from runtime.clock import wall
 _log = log.logger("prove")
 AT_ONCE = 32  # requests in flight: a proof must not be a load
 AGAIN_S = 0.1
+# Asked ten times a second at first, when visitors wait for the proof; a site that stays broken is not hammered.
+PATIENCE_S, SELDOM_S = 10.0, 30.0
 
 
 class Prover:
@@ -32,6 +34,8 @@ class Prover:
         self._mirror, self._link, self._visitor = mirror, link, visitor
         self._exporter, self._edge_port = exporter, edge_port
         self._proven: dict[tuple[SiteId, HostId, Epoch], float] = {}
+        self._first: dict[tuple[SiteId, HostId, Epoch], float] = {}
+        self._next: dict[tuple[SiteId, HostId, Epoch], float] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def proven_at(self, site: SiteId, host: HostId, epoch: Epoch) -> float | None:
@@ -43,11 +47,12 @@ class Prover:
             seen = self._mirror.changed.count
             unproven = list(self._unproven())
             if not unproven:
-                self._proven.clear()
+                for kept in (self._proven, self._first, self._next):
+                    kept.clear()
                 await self._mirror.changed.after(seen)
                 continue
             async with asyncio.TaskGroup() as group:
-                for incident, move in unproven:
+                for incident, move in self._due(unproven):
                     group.create_task(self._prove(incident, move))
             if any(self._unproven()):
                 await asyncio.sleep(AGAIN_S)
@@ -69,6 +74,19 @@ class Prover:
                     continue
                 if (move.site, move.target, incident.epoch) not in self._proven:
                     yield incident, move
+
+    def _due(
+        self, unproven: list[tuple[Incident, MovedSite]]
+    ) -> Iterator[tuple[Incident, MovedSite]]:
+        """Those to ask now; the longer one has failed, the less often: every tenth of the time that it took so far."""
+        now = asyncio.get_running_loop().time()
+        for incident, move in unproven:
+            key = (move.site, move.target, incident.epoch)
+            waited_s = now - self._first.setdefault(key, now)
+            if now >= self._next.get(key, now):
+                pause_s = 0.0 if waited_s < PATIENCE_S else min(SELDOM_S, waited_s / 10)
+                self._next[key] = now + pause_s
+                yield incident, move
 
     async def _prove(self, incident: Incident, move: MovedSite) -> None:
         mirror = self._mirror

@@ -11,11 +11,13 @@ import msgspec
 from controller.store import Op, Put
 from fleet import keys
 from fleet.model import (
+    Domain,
     Fleet,
     HostId,
     IncidentId,
     Placement,
     Placements,
+    RecordSet,
     SiteId,
     Tombstone,
     Why,
@@ -110,6 +112,32 @@ def named(operations: Sequence[Op], name: str) -> tuple[Op, ...]:
     if not any(operation.key.startswith(_ORDERED) for operation in operations):
         return tuple(operations)
     return (*operations, Put(keys.COMMITS + name.encode(), b""))
+
+
+class _Packed(msgspec.Struct, frozen=True):
+    """A zone intent as stored: each distinct record set once, so that 20,000 names fit one request."""
+
+    sets: tuple[RecordSet, ...]
+    names: dict[Domain, int]
+    removed: tuple[Domain, ...]
+    incident: IncidentId | None
+
+
+def pack(intent: ZoneIntent) -> bytes:
+    sets = sorted(set(intent.names.values()))
+    at = {records: index for index, records in enumerate(sets)}
+    names = {name: at[records] for name, records in intent.names.items()}
+    return msgspec.json.encode(_Packed(tuple(sets), names, intent.removed, intent.incident))
+
+
+def unpack(stored: bytes) -> ZoneIntent:
+    """What `pack` wrote."""
+    packed = msgspec.json.decode(stored, type=_Packed)
+    return ZoneIntent(
+        names={name: packed.sets[index] for name, index in packed.names.items()},
+        removed=packed.removed,
+        incident=packed.incident,
+    )
 
 
 def encode(value: object) -> bytes:

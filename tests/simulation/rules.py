@@ -8,6 +8,7 @@ import msgspec
 
 from controller.commands import Person
 from controller.daemon import Controller
+from controller.settle import unpack
 from controller.store import Op, Put
 from failover.guards import spent_causes
 from failover.judge import Kind
@@ -29,7 +30,6 @@ from fleet.model import (
     SiteId,
     Switches,
     Why,
-    ZoneIntent,
 )
 from runtime.clock import wall
 from runtime.words import explain
@@ -104,7 +104,7 @@ class Rules:
             for why in (hold.why, *(held.why for held in hold.sites)):
                 self._explained(why, f"hold {hold.id}")
         elif put.key.startswith(keys.DNS):
-            intent = msgspec.json.decode(put.value, type=ZoneIntent)
+            intent = unpack(put.value)
             for name, records in intent.names.items():
                 self.check(records.a or records.aaaa, f"R10: {name} is meant to be empty")
 
