@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -184,9 +184,10 @@ async def test_a_host_that_is_not_declared_yet_is_heard(served: Served) -> None:
         b'{"type": "beat"}',
         b'{"type": "orders"}',
         b'{"type": "beat", "host": "mx1-web-09"}',
+        beat("mx1-web-01").replace(b'"sequence":1', b'"sequence":1' + b"0" * 400),
         b"x" * (BEAT_LIMIT_BYTES + 1),
     ],
-    ids=["json", "utf-8", "list", "fields", "type", "half", "size"],
+    ids=["json", "utf-8", "list", "fields", "type", "half", "overflow", "size"],
 )
 async def test_a_garbled_frame_ends_its_link_and_no_other(coop: Served, frame: bytes) -> None:
     """What is no beat, or too large, is counted and ends that link; others go on, and the agent may come again."""
@@ -206,6 +207,23 @@ async def test_a_garbled_frame_ends_its_link_and_no_other(coop: Served, frame: b
             assert await heard(again)
     metrics = (await coop.raw("GET", "/metrics"))[2].decode()
     assert 'relevo_link_refused_total{reason="malformed-frame"} 1.0' in metrics
+
+
+async def test_a_flood_ends_its_link_and_no_other(coop: Served) -> None:
+    """Frames without end, or one far above what a web host has to say, are counted and end that link alone."""
+    large = beat("mx1-web-01").replace(b'"b1"', b'"' + b"b" * 900_000 + b'"')
+    for frames in ([beat("mx1-web-01")] * 500, [large]):
+        async with agent(coop, "mx1-edge-01") as other, agent(coop, "mx1-web-01") as socket:
+            with suppress(aiohttp.ClientError):  # cut off while it still speaks
+                for frame in frames:
+                    await socket.send_bytes(frame)
+            async with asyncio.timeout(5):
+                while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                    pass
+            await other.send_bytes(beat("mx1-edge-01"))
+            assert await heard(other)
+    metrics = (await coop.raw("GET", "/metrics"))[2].decode()
+    assert 'relevo_link_refused_total{reason="flood"} 2.0' in metrics
 
 
 async def test_a_host_can_not_speak_for_another(coop: Served) -> None:
