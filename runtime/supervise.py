@@ -23,18 +23,22 @@ class TaskEnded(Exception):
 
 
 async def serve(
-    *, on_stop: Callable[[], Awaitable[None]] | None = None, **services: Coroutine[Any, Any, Any]
+    *,
+    ready: Coroutine[Any, Any, Any] | None = None,
+    on_stop: Callable[[], Awaitable[None]] | None = None,
+    **services: Coroutine[Any, Any, Any],
 ) -> None:
     """Run named services until SIGTERM or SIGINT; fail as a whole if any of them ends.
 
-    `on_stop` runs first when a signal asks to end: the last words, while all services still live.
+    systemd is told READY when `ready` is over; without it, once all have begun. `on_stop` runs first when a
+    signal asks to end: the last words, while all services still live.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_forever(n, s), name=n) for n, s in services.items()]
-        notify("READY=1")
+        tasks.append(group.create_task(_announce(ready), name="ready"))
         await stop.wait()
         notify("STOPPING=1")
         if on_stop:
@@ -46,6 +50,12 @@ async def serve(
 async def _forever(name: str, service: Coroutine[Any, Any, Any]) -> None:
     await service
     raise TaskEnded(name)
+
+
+async def _announce(ready: Coroutine[Any, Any, Any] | None) -> None:
+    if ready is not None:
+        await ready
+    notify("READY=1")
 
 
 def end_if_cancelled() -> None:
@@ -61,16 +71,17 @@ def end_if_cancelled() -> None:
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where there is one. Source: sd_notify(3)."""
+    """Tell systemd, where there is one; lost where it does not read just now. Source: sd_notify(3)."""
     if not (path := os.environ.get("NOTIFY_SOCKET")):
         return
     address = "\0" + path[1:] if path.startswith("@") else path
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.setblocking(False)  # a loop must not hang because systemd does
         out.sendto(state.encode(), address)
 
 
 class Watchdog:
-    """Pets systemd's watchdog once per finished round, and only while every named round is recent.
+    """Pets systemd's watchdog as rounds finish, each quarter of its period, and only while every named round is recent.
 
     A round that hangs stops the petting even if others go on: a daemon that does half its work is stuck.
     """
@@ -79,6 +90,7 @@ class Watchdog:
         self._done: dict[str, float] = dict.fromkeys(rounds, float("-inf"))
         period_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._period_s = period_us / 1e6
+        self._petted = float("-inf")
 
     def age_s(self, name: str) -> float:
         """Since the round `name` was last completed; infinite before the first."""
@@ -88,7 +100,9 @@ class Watchdog:
         """The round `name` has just been completed."""
         now = asyncio.get_running_loop().time()
         self._done[name] = now
-        if self._period_s and all(now - at < self._period_s for at in self._done.values()):
+        due = self._period_s and now - self._petted >= self._period_s / 4
+        if due and all(now - at < self._period_s for at in self._done.values()):
+            self._petted = now
             notify("WATCHDOG=1")
 
 
