@@ -14,7 +14,7 @@ from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault, Struck
 from fleet.model import Phase
 
-RUNS = 10
+RUNS = 30
 SHUTDOWNS = 10
 # proven_s: p50, p99
 GOALS = {Fault.KILL: (2.5, 4.0), Fault.CUT: (3.0, 4.5), Fault.SHUTDOWN: (1.0, 1.0)}

@@ -35,6 +35,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     paused: Note | None
     rewound: Reason | None
     doubts_itself: bool
+    store_error: str | None = None
     budget: Spending
     hosts: dict[str, int]
     sites: SiteCounts

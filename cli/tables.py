@@ -87,6 +87,7 @@ def status(of: Status) -> Table:
         ("failover", _armed(of.arming)),
         ("paused", plain(note(of.paused) if of.paused else "", "bold yellow")),
         ("stopped", plain(why(of.rewound), "bold red")),
+        ("store", plain(f"refuses: {of.store_error}" if of.store_error else "", "bold red")),
         (
             "in doubt",
             "this controller doubts itself; it decides nothing" if of.doubts_itself else "",

@@ -19,6 +19,7 @@ class Board:
         self.plan: Sequence[Guarded] = ()
         self.rewound: Why | None = None
         self.times: Times | None = None
+        self.store_error = ""  # why the last commit was not taken; empty: it was
         self.dns_holds: dict[str, Hold] = {}
 
     def update(

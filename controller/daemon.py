@@ -115,11 +115,15 @@ class Controller:
         """Eternal: keep the mirror."""
         await self.mirror.follow(self.store)
 
+    async def knows_the_store(self) -> None:
+        """Wait until the mirror has read the store once."""
+        while not self.mirror.ready:
+            await self.mirror.changed.after(self.mirror.changed.count)
+
     async def campaign(self) -> None:
         """Eternal: lead whenever we may; a lost leadership ends what only the leader does."""
         while True:
-            while not self.mirror.ready:
-                await self.mirror.changed.after(self.mirror.changed.count)
+            await self.knows_the_store()
             me = self.config.id.encode()
             try:
                 async with (
@@ -161,6 +165,8 @@ class Controller:
             self.exporter.set("relevo_controller_store_revision", mirror.revision)
             self.exporter.set("relevo_controller_ready", mirror.ready)
             self.watchdog.finished("orders")
+            if self.leader.leadership is None:
+                self.watchdog.finished("lead")  # who does not lead has no such rounds
             await self.mirror.changed.within(changed, 0.1)
 
 
@@ -203,13 +209,20 @@ async def _main(config: Config) -> None:
             probing=Probes(session, most=MOST_PROBES),
             name_servers=lambda cluster: Zones(cluster, tsig, exporter=exporter),
         )
+        listens = asyncio.Event()
+
+        async def ready() -> None:
+            await listens.wait()
+            await controller.knows_the_store()
+
         await serve(
+            ready=ready(),
             mirror=controller.follow(),
             leader=controller.campaign(),
             orders=controller.give_orders(),
             time=controller.link.keep_time(),
             probes=controller.probe(),
-            api=serve_api(Api(controller, admins), config.listen),
+            api=serve_api(Api(controller, admins), config.listen, listens),
         )
 
 

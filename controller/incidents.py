@@ -49,7 +49,8 @@ def begin(guarded: Guarded, verdict: Verdict, times: Times, evidence: dict[str, 
         began_at=began_at,
         evidence=dict(evidence),
     )
-    incident = add(incident, Phase.SYMPTOM, began_at, cause.why)
+    first = cause.why if cause.human or verdict.symptom is None else verdict.symptom
+    incident = add(incident, Phase.SYMPTOM, began_at, first)
     at = times.wall if cause.human else times.wall_of(verdict.since)
     return add(incident, Phase.VERDICT, at, Why("verdict", {"verdict": cause.verdict}))
 
@@ -78,6 +79,9 @@ def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:
     said = any(entry.phase is Phase.DECIDED for entry in incident.timeline)
     if said and not guarded.acts:
         return incident  # only reasons changed: `held` says the present ones
+    if guarded.withdraw is True:
+        why = Why("edge-withdrawn", {"host": guarded.proposal.cause.host})
+        incident = add(incident, Phase.NOTE, times.wall, why)
     code = DECIDED if guarded.acts else "observed" if incident.observed else "held"
     return add(incident, Phase.DECIDED, times.wall, Why(code, counts))
 

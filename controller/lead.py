@@ -34,7 +34,7 @@ from controller.store import (
 from failover import dns
 from failover.capacity import Refuge, refusal
 from failover.guards import Guarded, Leave, guard
-from failover.judge import Verdict, judge
+from failover.judge import Kind, Verdict, judge
 from failover.plan import Proposal, Situation, propose, returns
 from failover.policy import Policy
 from failover.rewound import forgotten, undone
@@ -129,9 +129,8 @@ class Leader:
                 except TimeoutError:
                     break  # a round that outlives the lease decides nothing more
                 except StoreError as error:
-                    kind = type(error).__name__
-                    self._exporter.count("relevo_controller_store_errors_total", kind=kind)
-                    _log.warning("round failed", error=f"{kind}: {error}")
+                    self._refused(error)
+                    self._watchdog.finished("lead")  # a store that refuses is no loop that hangs
                 self._exporter.observe("relevo_controller_round_seconds", now() - started)
                 await asyncio.sleep(BREATH_S)
                 if not again:
@@ -140,6 +139,15 @@ class Leader:
             self.leadership = None
             self._exporter.set("relevo_controller_leader", 0)
         raise LeaseLost("the leader's lease has ended")
+
+    def _refused(self, error: StoreError) -> None:
+        """Say that the store failed us: in the metrics always, in the log once for each kind of words."""
+        kind = type(error).__name__
+        self._exporter.count("relevo_controller_store_errors_total", kind=kind)
+        if (said := f"{kind}: {error}") != self._board.store_error:
+            _log.error("the store refuses", error=said)
+            self._events.publish("store", error=said)
+        self._board.store_error = said
 
     async def _round(self, leadership: Leadership, times: Times) -> bool:
         """Look, decide, and make one commit; True: there was one, look again at once.
@@ -226,9 +234,7 @@ class Leader:
             withdrawn=frozenset(mirror.withdrawn),
             boots={host: self._episode(host, open_now.get(host)) for host in mirror.known},
             memory_available_ratio={
-                host: h.beat.load.memory_available_bytes / h.beat.load.memory_total_bytes
-                for host, h in heard.items()
-                if h.beat.load.memory_total_bytes
+                host: h.beat.load.memory_available_ratio for host, h in heard.items()
             },
         )
 
@@ -313,8 +319,7 @@ class Leader:
             done = await self._write(leadership, operations, self._mirror.unchanged(*watched))
         except (Denied, NoSpace) as error:
             # One cause that the store won't take must not keep the others from their commit.
-            self._exporter.count("relevo_controller_store_errors_total", kind=type(error).__name__)
-            _log.error("commit refused", incident=incident.id, error=str(error))
+            self._refused(error)
             return False
         if done:
             self._announce(guarded, incident, new=existing is None)
@@ -516,10 +521,8 @@ class Leader:
         if proposal is not None or not (incident.complete or not incidents.acted(incident)):
             return incident
         verdict = self._verdicts.get(HostId(incident.subject))
-        changed = verdict is None or verdict.kind.value != incident.verdict
-        # A host that says one thing now and another then does not get an incident for each word.
-        lasting = verdict is None or times.now - verdict.since >= CALM_S
-        over = changed and lasting
+        # Only `up` ends trouble, and only if it lasts: a host that flaps does not get an incident for each word.
+        over = verdict is None or (verdict.kind is Kind.UP and times.now - verdict.since >= CALM_S)
         if incident.complete and not incident.held and (over or incident.verdict == "drain"):
             return incidents.close(incident, times.wall, Why("recovered"))
         if over and not incidents.acted(incident):
@@ -549,6 +552,7 @@ class Leader:
                 "commit lost a race", keys=[operation.key.decode() for operation in operations]
             )
             return False
+        self._board.store_error = ""
         await self._mirror.reached(result.revision)
         return True
 

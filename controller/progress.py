@@ -155,6 +155,8 @@ class Progress:
     def _proven(self, incident: Incident, times: Times) -> Incident:
         if has(incident, Phase.PROVEN) or not has(incident, Phase.EDGES):
             return incident
+        if not self.standing(incident):
+            return incident  # an edge that left the DNS, or sites that moved on: no request could prove it
         instants = [
             self._proofs.proven_at(move.site, move.target, incident.epoch)
             for move in self.standing(incident)
@@ -175,7 +177,8 @@ class Progress:
         )
 
     def _complete(self, incident: Incident) -> Incident:
-        proven, routed = has(incident, Phase.PROVEN), has(incident, Phase.EDGES)
+        routed = has(incident, Phase.EDGES)
+        proven = has(incident, Phase.PROVEN) or not self.standing(incident)
         if not (proven and routed) or (self.zones_of(incident) and not has(incident, Phase.DNS)):
             return incident
         at = max(entry.at for entry in incidents.stretch(incident))

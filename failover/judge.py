@@ -33,14 +33,16 @@ MOVING = frozenset({Kind.DEAD, Kind.SERVICE_DOWN, Kind.LEAVING})
 class Verdict:
     """What the evidence means. `since`, `symptom_at`, `recovered_at` are instants of the judge's clock.
 
-    `symptom_at`: when the first sign of the present trouble was, None while up.
-    `recovered_at`: when it last came back from a verdict that empties a host.
+    `symptom_at` and `symptom`: when the first sign of the present trouble was, and which; None while up.
+    `fallen`: a verdict that empties a host fell, and it has not been up since. `recovered_at`: when it last was again.
     """
 
     kind: Kind
     since: float
     why: Why
     symptom_at: float | None = None
+    symptom: Why | None = None
+    fallen: bool = False
     recovered_at: float | None = None
 
 
@@ -61,19 +63,26 @@ def judge(
 
 
 def _timed(before: Verdict | None, kind: Kind, why: Why, now: float, evidence: Evidence) -> Verdict:
-    same = before is not None and before.kind is kind
+    """The verdict with its memory: how long it stands, how the trouble began, and what it recovered from.
+
+    Only `up` ends trouble: a host that was dead and is now unknown has not come back.
+    """
+    fallen = kind in MOVING or (before is not None and before.fallen and kind is not Kind.UP)
     recovered_at = before.recovered_at if before else None
-    if before and before.kind in MOVING and kind not in MOVING:
+    if before and before.fallen and kind is Kind.UP:
         recovered_at = now
-    symptom_at: float | None = None
+    symptom_at, symptom = None, None
     if kind is not Kind.UP:
-        known = before.symptom_at if before else None
-        symptom_at = known if known is not None else now - (_silence_s(evidence) or 0.0)
+        known = before if before and before.symptom_at is not None else None
+        symptom_at = known.symptom_at if known else now - (_silence_s(evidence) or 0.0)
+        symptom = known.symptom if known else why
     return Verdict(
         kind=kind,
-        since=before.since if before and same else now,
+        since=before.since if before and before.kind is kind else now,
         why=why,
         symptom_at=symptom_at,
+        symptom=symptom,
+        fallen=fallen,
         recovered_at=recovered_at,
     )
 

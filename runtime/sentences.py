@@ -109,6 +109,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "dns-everywhere": "Every name server answers as intended (zones: {zones}).",
     "proven": "Proven by real requests through every live edge (sites: {sites}).",
     "complete": "Complete.",
+    "edge-withdrawn": "{host} leaves the DNS: visitors are sent to the other edges.",
     "recovered": "Recovered: the cause is over, and everything it asked for is done.",
     "cause-over": "The cause ended before anything was done.",
     # DNS.

@@ -70,9 +70,11 @@ class Api:
         return socket
 
 
-async def serve_api(api: Api, listen: Listen) -> Never:
-    """Eternal. Raises BadConfig where it can't listen or read its certificate."""
+async def serve_api(api: Api, listen: Listen, listens: asyncio.Event | None = None) -> Never:
+    """Eternal; sets `listens` once it does. Raises BadConfig where it can't listen or read its certificate."""
     async with listening(api, listen):
+        if listens is not None:
+            listens.set()
         await asyncio.Event().wait()
     raise AssertionError("the event is never set")
 

@@ -46,6 +46,7 @@ class View:
             "arming": mirror.switches.all.value,
             "paused": self.paused,
             "rewound": self._board.rewound,
+            "store_error": self._board.store_error or None,
             "doubts_itself": controller.link.doubt.doubts_itself,
             "budget": {"spent": spent, "allowed": allowed},
             "hosts": self.verdict_counts(),

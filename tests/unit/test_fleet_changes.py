@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.demo.coop import coop
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_again(fleet: Fleet) -> None:
 
 
 @given(fleets())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_valid_fleets_have_no_problems(fleet: Fleet) -> None:
     """The strategy draws valid fleets only, so that the properties speak of real ones."""
     assert check(fleet).problems == ()
