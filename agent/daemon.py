@@ -1,5 +1,6 @@
 """The agent's wiring: senses, orders, links and beats of one host, and its life as a daemon."""
 
+import asyncio
 import os
 import random
 import re
@@ -131,6 +132,7 @@ class Agent:
         watchdog = supervise.Watchdog("beat", *(["edge"] if traffic else []))
         packages = PackageSense(config.package_locks)
         self._traffic, self._exporter = traffic, exporter
+        self._listens = asyncio.Event()
         self._neighbours = Probes(probing)
         self._shutdown = Shutdown(
             wait_s=config.shutdown_wait_s,
@@ -190,13 +192,20 @@ class Agent:
             "orders": self.orders.keep(),
             "neighbours": self._neighbours.keep(),
             "shutdown": self._shutdown.keep(),
-            "serve": serve.keep(door, self._exporter, self.beats.unwell),
+            "serve": serve.keep(door, self._exporter, self.beats.unwell, self._listens),
         }
         if self._service:
             services["service"] = self._service.keep()
         if self._traffic and self._edge:
             services |= {"edge": self._edge.keep(), "traffic": self._traffic.keep()}
         return services
+
+    async def ready(self) -> None:
+        """Wait until this agent does its work: its door listens, and the links, begun before it, dial.
+
+        A controller that is away delays nothing: an agent without one is as it should be.
+        """
+        await self._listens.wait()
 
     async def last_words(self) -> None:
         """One more beat that says whether only this agent goes, or the machine."""
@@ -219,7 +228,7 @@ async def main(config: Config, credential: str, door: serve.Door) -> None:
         agent = Agent(
             config, dial=dialler.dial, traffic=traffic, probing=probing, exporter=exporter
         )
-        await supervise.serve(on_stop=agent.last_words, **agent.services(door))
+        await supervise.serve(ready=agent.ready(), on_stop=agent.last_words, **agent.services(door))
 
 
 def haproxy(config: Config, exporter: Exporter) -> Traffic | None:

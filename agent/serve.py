@@ -67,8 +67,10 @@ def application(door: Door, exporter: Exporter, unwell: Callable[[float], str]) 
     return app
 
 
-async def keep(door: Door, exporter: Exporter, unwell: Callable[[float], str]) -> Never:
-    """Eternal: serve. Raises DriverError if the address is taken."""
+async def keep(
+    door: Door, exporter: Exporter, unwell: Callable[[float], str], listens: asyncio.Event
+) -> Never:
+    """Eternal: serve, and set `listens` once we do. Raises DriverError if the address is taken."""
     runner = web.AppRunner(application(door, exporter, unwell), access_log=None)
     await runner.setup()
     try:
@@ -78,6 +80,7 @@ async def keep(door: Door, exporter: Exporter, unwell: Callable[[float], str]) -
         except OSError as error:
             raise DriverError(f"can't serve metrics: {error.strerror or error}") from error
         _log.info("serving", addresses=[address[:2] for address in runner.addresses])
+        listens.set()
         await asyncio.Event().wait()
         raise AssertionError
     finally:
