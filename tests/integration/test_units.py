@@ -18,19 +18,42 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["relevo-agent.service", "relevo-controller.service"])
-def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A unit as it would be installed, its command pointing at a program that exists here."""
-    text = (UNITS / request.param).read_text()
-    text = text.replace("/usr/lib/relevo/bin/relevo", sys.executable)
+AGENT, CONTROLLER, HAPROXY = "relevo-agent.service", "relevo-controller.service", "haproxy.service"
+# As Debian's, in what its drop-in bears on.
+DEBIANS_HAPROXY = """\
+[Unit]
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+EnvironmentFile=-/etc/default/haproxy
+Environment="CONFIG=/etc/haproxy/haproxy.cfg" "PIDFILE=/run/haproxy.pid" "EXTRAOPTS=-S /run/haproxy-master.sock"
+ExecStart=/usr/sbin/haproxy -Ws -f $CONFIG -p $PIDFILE $EXTRAOPTS
+Restart=always
+SuccessExitStatus=143
+Type=notify
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def install(name: str, text: str, folder: Path, drop_in: str = "") -> Path:
+    """A unit as it would be installed, with its drop-in; its command is a program that exists here."""
+    for program in ("/usr/lib/relevo/bin/relevo", "/usr/sbin/haproxy"):
+        text = text.replace(program, sys.executable)
     text = re.sub(r"^(User|Group)=relevo$", r"\1=root", text, flags=re.M)  # no such user here
-    path: Path = tmp_path / request.param
+    path = folder / name
     path.write_text(text)
+    if drop_in:
+        beside = folder / f"{name}.d"
+        beside.mkdir()
+        (beside / "drop-in.conf").write_text(drop_in)
     return path
 
 
-def test_systemd_finds_no_fault_in_the_units(unit: Path) -> None:
-    """`systemd-analyze verify` says nothing and succeeds."""
+def complaints(unit: Path) -> tuple[int, list[str]]:
+    """What `systemd-analyze verify` says of this unit and the drop-ins beside it."""
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)],
         capture_output=True,
@@ -38,8 +61,44 @@ def test_systemd_finds_no_fault_in_the_units(unit: Path) -> None:
         timeout=30,
         check=False,
     )
-    complaints = [line for line in done.stderr.splitlines() if unit.name in line]
-    assert (done.returncode, complaints) == (0, [])
+    return done.returncode, [line for line in done.stderr.splitlines() if unit.name in line]
+
+
+@pytest.fixture(params=[AGENT, CONTROLLER])
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return install(request.param, (UNITS / request.param).read_text(), tmp_path)
+
+
+def test_systemd_finds_no_fault_in_the_units(unit: Path) -> None:
+    """`systemd-analyze verify` says nothing and succeeds."""
+    assert complaints(unit) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "drop_in"),
+    [(AGENT, "relevo-agent-edge.conf"), (HAPROXY, "haproxy-relevo.conf")],
+)
+def test_systemd_finds_no_fault_in_the_drop_ins_of_an_edge(
+    name: str, drop_in: str, tmp_path: Path
+) -> None:
+    """Units together with their drop-ins; a word that systemd does not know in one is noticed."""
+    text = DEBIANS_HAPROXY if name == HAPROXY else (UNITS / name).read_text()
+    added = (UNITS / drop_in).read_text()
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for folder in (good, bad):
+        folder.mkdir()
+    assert complaints(install(name, text, good, added)) == (0, [])
+    _, said = complaints(install(name, text, bad, f"{added}\nMisspelt=yes\n"))
+    assert len(said) == 1 and "Misspelt" in said[0]
+
+
+def test_an_edge_starts_in_any_order() -> None:
+    """No path that an edge's agent may write must be there before it starts, and HAProxy tries until it can."""
+    agent = (UNITS / "relevo-agent-edge.conf").read_text().splitlines()
+    named = [p for line in agent if line.startswith("ReadWritePaths=") for p in line[15:].split()]
+    assert named and all(path.startswith("-") for path in named)
+    assert "ConfigurationDirectory=haproxy/relevo" in agent
+    assert "StartLimitIntervalSec=0" in (UNITS / "haproxy-relevo.conf").read_text().splitlines()
 
 
 def test_the_units_are_notified_and_watched(unit: Path) -> None:
