@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,17 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     restart: tuple[str, ...] = ()
     restart_after_s: Annotated[float, Meta(gt=0)] = 5.0
     restart_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.check)
+            asked = parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none, half an IPv6 address
+            asked = False
+        if not asked:
+            raise ValueError(
+                f'check = "{self.check}" names no server; give host and port: "http://127.0.0.1:80/"'
+            )
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Coroutine, Mapping
 from importlib.metadata import version
@@ -245,6 +246,10 @@ def prepare(config: Config) -> tuple[str, serve.Door]:
     credential, door = settings.secret(config.token), serve.Door(config.metrics)
     trust(config.controllers, config.ca)
     identity(config.host)
+    if config.service and config.service.restart:
+        _program("service.restart[0]", config.service.restart[0])
+    if config.edge:
+        _program("edge.binary", config.edge.binary)
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -254,9 +259,21 @@ def prepare(config: Config) -> tuple[str, serve.Door]:
     return credential, door
 
 
+def _program(field: str, value: str) -> None:
+    if shutil.which(value) is None:
+        raise settings.BadConfig(
+            f"{field} = {value!r}: no such program here; install it, or give the path of one"
+        )
+
+
 @click.command("agent")
 @click.option(
-    "--config", "path", type=click.Path(path_type=Path), required=True, help="The agent.toml."
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/relevo/agent.toml"),
+    show_default=True,
+    help="the agent's configuration file",
 )
 def command(path: Path) -> None:
     """Run the agent of this host."""

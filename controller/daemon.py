@@ -189,9 +189,19 @@ def read_digests(path: Path) -> dict[str, str]:
 
 
 async def _main(config: Config) -> None:
+    if len(config.all_controllers) > 1:
+        raise BadConfig(
+            f"controllers = {list(config.controllers)}: each would decide by an embedded store of its own; "
+            f'until a store that they share is configured, name one: controllers = ["{config.id}"]'
+        )
     agents, admins = read_digests(config.agents), read_digests(config.admins)
     tsig = read_keys(config.dns_keys)
-    config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BadConfig(
+            f"state = {config.state}: {error.strerror or error}; name a folder that this user may make"
+        ) from error
     async with AsyncExitStack() as stack:
         try:
             store = await stack.enter_async_context(EmbeddedStore.open(config.state / "store.db"))

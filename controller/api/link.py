@@ -72,12 +72,16 @@ class Socket:
 async def accept(
     request: web.Request, garbled: Callable[[], None]
 ) -> tuple[Socket, web.WebSocketResponse[bool]]:
-    """Take up the request as a WebSocket of beats. Raises web.HTTPException where it is none."""
+    """Take up the request as a WebSocket of beats. Raises web.HTTPException where it is none, or gone."""
     socket: web.WebSocketResponse[bool] = web.WebSocketResponse(
         timeout=2 * CLOSE_S,
         autoping=False,  # answered in `receive`
         compress=False,  # acknowledgements are small, and orders rare
         max_msg_size=BEAT_LIMIT_BYTES,
     )
-    await socket.prepare(request)
+    try:
+        await socket.prepare(request)
+    except (ConnectionError, aiohttp.ClientConnectionError) as error:
+        # The agent left meanwhile, and will dial again: nobody reads this answer.
+        raise web.HTTPBadRequest(text="gone during the handshake") from error
     return Socket(request, socket, garbled), socket
