@@ -37,20 +37,21 @@ async def live(say: Say, *, namespaces: bool | None = None, seed: int = 1) -> No
     """Show it until `q`. Raises what `show` raises."""
     async with show(say, namespaces=namespaces, seed=seed) as it, asyncio.TaskGroup() as group:
         view = View(it, group)
-        following = [group.create_task(view.follow()), group.create_task(view.paint())]
+        view.tasks += [group.create_task(view.follow()), group.create_task(view.paint())]
         with _keyboard() as stdin:
             async with aclosing(_pressed(stdin)) as keys:
                 async for key in keys:
                     if key == "q":
                         break
                     await view.press(key)
-        for task in following:
+        for task in view.tasks:
             task.cancel()
 
 
 class View:
     def __init__(self, it: Show, group: asyncio.TaskGroup) -> None:
         self._it, self._group = it, group
+        self.tasks: list[asyncio.Task[None]] = []  # all end with the view
         self._picture = Picture(missing=it.stage.network.missing)
         self._serving: dict[str, str] = {}
 
@@ -128,7 +129,7 @@ class View:
         done = {name: what for name, what in self._picture.done.items() if name != machine.name}
         self._picture = replace(self._picture, done=done)
         self._say(f"{machine.name} is back; its sites come home once it has been well for a while")
-        self._group.create_task(self._home(machine))
+        self.tasks.append(self._group.create_task(self._home(machine)))
 
     async def _home(self, machine: Machine) -> None:
         """Once the host is up, its sites may come home."""
