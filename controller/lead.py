@@ -16,7 +16,7 @@ from controller import incidents, settle
 from controller.board import Board
 from controller.events import Events
 from controller.incidents import Times
-from controller.link import Heard, Link
+from controller.link import Link
 from controller.mirror import Mirror
 from controller.ports import Convergence
 from controller.progress import Progress, Proofs
@@ -31,21 +31,19 @@ from controller.store import (
     Put,
     StoreError,
 )
-from failover import dns
+from controller.upkeep import Upkeep
 from failover.capacity import Refuge, refusal
 from failover.guards import Guarded, Leave, guard
 from failover.judge import Kind, Verdict, judge
-from failover.plan import Proposal, Situation, propose, returns
+from failover.plan import Proposal, Situation, propose
 from failover.policy import Policy
-from failover.rewound import forgotten, undone
+from failover.rewound import undone
 from fleet import keys
 from fleet.model import (
     Budget,
-    Epoch,
     Hold,
     HostId,
     Incident,
-    Known,
     Note,
     Spent,
     StoreId,
@@ -62,10 +60,7 @@ BATCH = 100  # operations in one of our transactions; the store takes 128, compa
 HOUR_S = 3600.0
 BATCH_BYTES = 1 << 20  # of documents in one of our transactions; the store takes 1.5 MiB
 BREATH_S = 0.01  # between two rounds at least: nobody's urgency is a busy loop
-KNOWN_S = 60.0  # a host's boot is written down once a minute at most
 CALM_S = 5.0  # a cause is over when it has been for this long
-INCIDENTS_KEPT = 2000
-KEPT_S = 14 * 24 * HOUR_S  # evidence is deleted then (rule R16)
 REWOUND_ROUNDS = (
     3  # rounds that an epoch above ours must stand before we believe it: a mirror may lag a moment
 )
@@ -102,7 +97,7 @@ class Leader:
         self._convergence = convergence
         self._progress = Progress(mirror, link, convergence, proofs, exporter)
         self._verdicts: dict[HostId, Verdict] = {}
-        self._settled_on: tuple[object, ...] = ()
+        self._upkeep = Upkeep(mirror, link, convergence, policy)
         self._decided_at = -1
         self._above = 0
         self._rewound_by: Why | None = (
@@ -113,7 +108,8 @@ class Leader:
     async def lead(self, leadership: Leadership) -> Never:
         """Round after round until the leadership is lost. Raises LeaseLost."""
         now = asyncio.get_running_loop().time
-        self._verdicts, self._settled_on = {}, ()
+        self._verdicts = {}
+        self._upkeep.begin()
         self.leadership = leadership
         self._exporter.set("relevo_controller_leader", 1)
         try:
@@ -380,37 +376,7 @@ class Leader:
 
     async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> bool:
         """Bring the store's derived documents up to date, a batch a round; True: something was written."""
-        operations = [*self._derived(times), *self._graves()]
-        operations += [
-            *self._known(times),
-            *self._returned(situation, times),
-            *self._expired(times),
-        ]
-        return await self._batch(leadership, operations)
-
-    def _derived(self, times: Times) -> list[Op]:
-        """Placements and zones that follow from what changed; nothing is computed where nothing did."""
-        mirror = self._mirror
-        basis = (mirror.fleet, mirror.placements, mirror.withdrawn, mirror.known, mirror.dns)
-        gone = any(
-            self._convergence.removed(zone) & set(intent.removed)
-            for zone, intent in mirror.dns.items()
-            if intent.removed
-        )
-        if (self._settled(basis) and not gone) or mirror.fleet_broken or not mirror.fleet_pointer:
-            return []
-        placed = settle.place(mirror.fleet, mirror.placements, iso(times.wall))
-        operations: list[Op] = [
-            Put(keys.placements(home), settle.encode(document)) for home, document in placed.items()
-        ]
-        operations += [] if placed else self._zones()
-        self._settled_on = () if operations else basis
-        return operations
-
-    def _settled(self, basis: tuple[object, ...]) -> bool:
-        return bool(self._settled_on) and all(
-            old is new for old, new in zip(self._settled_on, basis, strict=True)
-        )
+        return await self._batch(leadership, self._upkeep.missing(situation, times))
 
     async def _batch(self, leadership: Leadership, operations: Sequence[Op]) -> bool:
         """Write what fits one request; the rest is found again by the next round. True: something was written."""
@@ -426,76 +392,6 @@ class Leader:
             await self._write(leadership, some, watched)
         return bool(some)
 
-    def _known(self, times: Times) -> list[Op]:
-        mirror, operations = self._mirror, list[Op]()
-        for host, heard in self._link.heard.items():
-            before = mirror.known.get(host)
-            declared = mirror.fleet.hosts.get(host)
-            if declared is None or (declared.is_edge and not _serves(heard)):
-                continue
-            if before is None or (
-                before.boot_id != heard.beat.boot_id and times.wall - before.at >= KNOWN_S
-            ):
-                known = Known(boot_id=heard.beat.boot_id, at=times.wall)
-                operations.append(Put(keys.known(host), settle.encode(known)))
-        return operations
-
-    def _returned(self, situation: Situation, times: Times) -> list[Op]:
-        heard = self._link.heard
-        return [
-            Delete(keys.withdrawn(edge))
-            for edge in returns(situation, self._policy, times.now)
-            if edge in heard and _serves(heard[edge])
-        ]
-
-    def _expired(self, times: Times) -> list[Op]:
-        """What had an end and has reached it (rules R11, R16)."""
-        mirror = self._mirror
-        operations: list[Op] = [
-            Delete(keys.drain(host))
-            for host, note in mirror.drains.items()
-            if note.until <= times.wall
-        ]
-        operations += [
-            Delete(keys.incident(id))
-            for id, incident in mirror.incidents.items()
-            if incident.closed_at is not None and incident.closed_at + KEPT_S < times.wall
-        ]
-        operations += [
-            Delete(keys.incident(id))
-            for id in incidents.too_many(mirror.incidents.values(), INCIDENTS_KEPT)
-        ]
-        operations += [Delete(keys.COMMITS + name.encode()) for name in forgotten(mirror.commits)]
-        paused = mirror.switches.paused
-        if paused is not None and paused.until <= times.wall:
-            switches = msgspec.structs.replace(mirror.switches, paused=None)
-            operations.append(Put(keys.SWITCHES, settle.encode(switches)))
-        return operations
-
-    def _zones(self) -> list[Op]:
-        mirror = self._mirror
-        serving = {site: place.host for site, place in mirror.places.items()}
-        unseen = {
-            id for id, host in mirror.fleet.hosts.items() if host.is_edge and id not in mirror.known
-        }
-        down = frozenset(mirror.withdrawn.keys() | unseen)
-        wanted = dns.intents(mirror.fleet, serving, down, mirror.dns)
-        for zone, intent in wanted.items():
-            if gone := self._convergence.removed(zone) & set(intent.removed):
-                kept = tuple(name for name in intent.removed if name not in gone)
-                wanted[zone] = msgspec.structs.replace(intent, removed=kept)
-        changed = settle.zones(mirror.dns, wanted)
-        return [Put(keys.dns(zone), settle.pack(intent)) for zone, intent in changed.items()]
-
-    def _graves(self) -> list[Op]:
-        """Tombstones that every declared edge has acknowledged are no longer needed."""
-        mirror, heard = self._mirror, self._link.heard
-        edges = [id for id, host in mirror.fleet.hosts.items() if host.is_edge]
-        applied = [heard[e].applied.revision if e in heard else 0 for e in edges]
-        created = {id: mirror.created_at(keys.TOMBSTONES + id.encode()) for id in mirror.tombstones}
-        gone = settle.buried(mirror.tombstones, created, min(applied, default=mirror.revision))
-        return [Delete(keys.TOMBSTONES + id.encode()) for id in gone]
-
     async def _follow_incidents(
         self, leadership: Leadership, plan: Sequence[Guarded], times: Times
     ) -> bool:
@@ -506,7 +402,7 @@ class Leader:
             # One that changed while another was written is looked at in the next round.
             if incident.closed_at is not None or mirror.incidents.get(incident.id) is not incident:
                 continue
-            grown = self._progress.follow(incident, times, settled=bool(self._settled_on))
+            grown = self._progress.follow(incident, times, settled=self._upkeep.settled)
             grown = self._close(grown, proposals.get(HostId(incident.subject)), times)
             if grown is not incident:
                 key = keys.incident(incident.id)
@@ -569,9 +465,3 @@ def _same_hold(old: Hold, new: Hold) -> bool:
 
 def _held(hold: Hold) -> set[tuple[str, str | None, str]]:
     return {(item.site, item.target, item.why.code) for item in hold.sites}
-
-
-def _serves(heard: Heard) -> bool:
-    """Whether an edge follows routes of ours: before that its address is no use to visitors."""
-    report = heard.beat.edge
-    return heard.applied > Epoch() and report is not None and report.haproxy_up

@@ -18,7 +18,7 @@ from controller.api.problems import Busy
 from controller.events import KEPT, Happening
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 STREAMS = 100
 QUIET_S = 10.0  # after this long a comment says that we are still here

@@ -15,7 +15,7 @@ from fleet.documents import load, write
 from fleet.yamltree import TEXT_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 FILE = re.compile(r"[\w.@+-]{1,100}")  # a name for messages; nothing is opened by it
 TAG = re.compile(r'(?:W/)?"(?P<revision>[0-9]{1,18})"')

@@ -8,7 +8,7 @@ from failover.judge import Kind
 from fleet.model import Arming
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 
 def measure(controller: "Controller") -> None:

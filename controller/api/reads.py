@@ -14,7 +14,7 @@ from metrics.exporter import CONTENT_TYPE
 from runtime import supervise
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 INCIDENTS = 100  # in one answer, unless `limit` says another number
 INCIDENTS_MOST = 10_000

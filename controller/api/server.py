@@ -21,7 +21,7 @@ from runtime import log
 from runtime.config import BadConfig
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 _log = log.logger("api")
 GOODBYE_S = 1.0  # for requests under way when the controller ends

@@ -11,7 +11,7 @@ from fleet.model import HeldSite, Hold, Host, HostId, Incident, Note, Site, Site
 from runtime.clock import wall
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 Shape = dict[str, object]
 NOT_JUDGED = Why("not-judged-here")

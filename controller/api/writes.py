@@ -13,7 +13,7 @@ from controller.commands import Person
 from fleet.model import Arming, HostId, Name, SiteId
 
 if TYPE_CHECKING:
-    from controller.daemon import Controller
+    from controller.parts import Controller
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 # A month empties a host long enough for any repair; a pause longer than a week is a decision to disarm.

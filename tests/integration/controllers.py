@@ -15,8 +15,8 @@ import msgspec
 
 from controller.api.server import Api, listening
 from controller.config import Config, Listen
-from controller.daemon import Controller
 from controller.dns import Zones
+from controller.parts import Controller
 from controller.ports import Answer
 from controller.store import EmbeddedStore
 from deploy.demo.certificates import Authority

@@ -11,8 +11,8 @@ import pytest
 
 from controller.api.server import Api, listening
 from controller.config import Config, Listen
-from controller.daemon import Controller
 from controller.dns import Zones
+from controller.parts import Controller
 from controller.store import EmbeddedStore, NoSpace
 from deploy.demo.certificates import Authority
 from fleet.messages import Ack, Orders

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from controller.commands import Person
-from controller.daemon import Controller
+from controller.parts import Controller
 from controller.settle import unpack
 from controller.store import Op, Put
 from failover.guards import spent_causes

@@ -10,7 +10,7 @@ from random import Random
 
 from agent.ports import Connection, DriverError
 from controller.config import Config
-from controller.daemon import Controller
+from controller.parts import Controller
 from controller.ports import Answer, ConnectionLost
 from controller.store import EmbeddedStore
 from controller.store.keyspace import Keyspace
