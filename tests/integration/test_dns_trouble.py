@@ -16,8 +16,8 @@ import pytest
 
 from controller.commands import Person
 from controller.config import Config
-from controller.daemon import Controller
 from controller.dns import Zones
+from controller.parts import Controller
 from controller.ports import Answer
 from controller.store import EmbeddedStore
 from deploy.demo import knot
