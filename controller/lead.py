@@ -319,6 +319,9 @@ class Leader:
             return False
         if done:
             self._announce(guarded, incident, new=existing is None)
+            if guarded.acts:
+                known = len(existing.timeline) if existing else 0
+                self._progress.observe(incident.timeline[known:])
         return True
 
     def _effects(
@@ -409,7 +412,7 @@ class Leader:
                 put = Put(key, settle.encode(grown))
                 wrote = True
                 if await self._write(leadership, (put,), mirror.unchanged(key)):
-                    self._progress.observe(incident, grown)
+                    self._progress.observe(grown.timeline[len(incident.timeline) :])
                     self._publish(grown)
         return wrote
 

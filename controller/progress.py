@@ -1,6 +1,6 @@
 """How far an incident's decision has come true: edges, DNS, proof by effect (rule R12). Facts in, timeline out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,7 +11,7 @@ from controller.link import Link
 from controller.mirror import Mirror
 from controller.ports import Convergence
 from fleet import keys
-from fleet.model import Epoch, HostId, Incident, MovedSite, Phase, SiteId, Why, ZoneName
+from fleet.model import Entry, Epoch, HostId, Incident, MovedSite, Phase, SiteId, Why, ZoneName
 from metrics.exporter import Exporter
 
 # A phase's name on the histogram, where it has one.
@@ -83,7 +83,12 @@ class Progress:
             elif not has(incident, Phase.EDGE, edge):
                 at = max(times.wall_of(heard.applied_at), incident.timeline[-1].at)
                 incident = add(incident, Phase.EDGE, at, Why("edge-follows"), edge)
-        if waiting or (silent and not live):
+        routed = any(
+            self._mirror.fleet.sites[move.site].route == "edges"
+            for move in incident.moved
+            if move.site in self._mirror.fleet.sites
+        )
+        if waiting or (routed and silent and not live):
             return incident
         at = max((e.at for e in incidents.stretch(incident) if e.phase is Phase.EDGE), default=0.0)
         names = ", ".join(silent)
@@ -185,9 +190,9 @@ class Progress:
         grown = add(incident, Phase.COMPLETE, at, Why("complete"))
         return msgspec.structs.replace(grown, complete=True)
 
-    def observe(self, before: Incident, after: Incident) -> None:
-        """Measure the phases that were added."""
-        for entry in after.timeline[len(before.timeline) :]:
+    def observe(self, added: Sequence[Entry]) -> None:
+        """Measure the phases among the lines that were added."""
+        for entry in added:
             if entry.phase in MEASURED:
                 phase = MEASURED[entry.phase]
                 self._exporter.observe(

@@ -81,6 +81,22 @@ def test_a_dead_hosts_sites_are_served_by_their_standby_within_seconds(in_world:
     in_world(story)
 
 
+def test_each_phase_of_a_failover_is_measured(in_world: Play) -> None:
+    """Detect, decide, commit, edges, dns, proven: one observation each for one failover."""
+
+    async def story(made: World) -> None:
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 4.0, "three moves")
+        await all_served(made, 10.0)
+        leading = next(seat.controller for seat in made.seats.values() if seat.leads)
+        assert leading is not None
+        lines = leading.exporter.render().decode().splitlines()
+        for phase in ("detect", "decide", "commit", "edges", "dns", "proven", "complete"):
+            assert f'relevo_failover_phase_seconds_count{{phase="{phase}"}} 1.0' in lines
+
+    in_world(story)
+
+
 def test_without_edges_the_controller_and_the_neighbours_see_a_host_die(in_world: Play) -> None:
     """Direct sites only: DNS follows the move."""
 
