@@ -2,7 +2,6 @@
 
 `holding.py ADDRESS PORT ADDRESS PORT -- COMMAND…`: the sockets are descriptors 3 and 4 of the command
 (`bind fd@3`), which is started again whenever it ends. SIGUSR1 goes to the command, SIGTERM to both.
-With `--once` the command takes this process's place: for `haproxy -c`, which wants to see its descriptors.
 """
 
 import os
@@ -17,9 +16,6 @@ BACKLOG = 1024
 
 def main() -> None:
     doors, command = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
-    if doors == ["--once"]:
-        hold([("127.0.0.1", 0), ("::1", 0)])
-        os.execv(command[0], command)
     held = hold([(doors[n], int(doors[n + 1])) for n in range(0, len(doors), 2)])
     running: list[subprocess.Popen[bytes]] = []
     ending = False

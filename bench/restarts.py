@@ -131,17 +131,13 @@ class HeldSockets(Outfit):
         if machine.kind is not Kind.EDGE:
             return programs
         config = self.folder(machine) / "agent.toml"
-        checker = self.folder(machine) / "haproxy-checked"
         haproxy, *others = programs
-        binary = haproxy.command[0]
-        holding = f"{sys.executable} {Path(__file__).with_name('holding.py')}"
-        checker.write_text(f'#!/bin/sh\nexec {holding} --once -- {binary} "$@"\n')
-        checker.chmod(0o700)
-        lines = {"bind": 'bind = ["fd@3", "fd@4"]', "binary": f'binary = "{checker}"'}
+        holding = (sys.executable, str(Path(__file__).with_name("holding.py")))
+        lines = {"bind": 'bind = ["fd@3", "fd@4"]'}
         text = config.read_text().splitlines()
         config.write_text("\n".join(lines.get(line.split(" ")[0], line) for line in text) + "\n")
         doors = [part for door in machine.doors for part in (door.address, str(door.port))]
-        command = (*holding.split(), *doors, "--", *haproxy.command)
+        command = (*holding, *doors, "--", *haproxy.command)
         held = Program(
             name=HAPROXY, command=command, env=haproxy.env, needs=haproxy.needs, restart=True
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from fleet.model import Epoch
 
 EPOCH = "domains.epoch"  # beside the map: of the routes that it holds
 NO_STATE = "1\n"  # a server-state-file that says nothing
+# Sockets that a service manager holds for HAProxy are not ours to show it: the check binds nothing anyway.
+INHERITED = re.compile(r"^(    bind )fd@\d+", re.MULTILINE)
 CHECK_TIMEOUT_S = 20.0
 PRIVATE = 0o600  # the configuration holds the proof token, and nobody else needs the rest
 
@@ -70,9 +73,10 @@ class Files:
             if not (self._folder / name).exists():
                 await self._write(name, content)
         candidate = f"{CONFIG}.new"
-        await self._write(candidate, text)
         try:
+            await self._write(candidate, INHERITED.sub(r"\g<1>127.0.0.1:1", text))
             await self._check(self._folder / candidate)
+            await self._write(candidate, text)
             (self._folder / candidate).rename(self.config)
             _sync_folder(self._folder)
         except OSError as error:

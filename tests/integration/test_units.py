@@ -92,6 +92,14 @@ def test_systemd_finds_no_fault_in_the_drop_ins_of_an_edge(
     assert len(said) == 1 and "Misspelt" in said[0]
 
 
+def test_systemd_finds_no_fault_in_the_sockets_of_an_edge(tmp_path: Path) -> None:
+    """The public sockets and HAProxy's need of them, verified together."""
+    (tmp_path / "haproxy.socket").write_text((UNITS / "haproxy.socket").read_text())
+    held = (UNITS / "haproxy-held.conf").read_text()
+    assert complaints(install(HAPROXY, DEBIANS_HAPROXY, tmp_path, held)) == (0, [])
+    assert complaints(tmp_path / "haproxy.socket") == (0, [])
+
+
 def test_an_edge_starts_in_any_order() -> None:
     """No path that an edge's agent may write must be there before it starts, and HAProxy tries until it can."""
     agent = (UNITS / "relevo-agent-edge.conf").read_text().splitlines()
