@@ -143,12 +143,18 @@ def _held(guarded: Guarded, *, acts: bool) -> tuple[HeldSite, ...]:
 
 
 def to_continue(all: Iterable[Incident], subject: str, wall: float) -> Incident | None:
-    """The subject's open incident; else one that closed so lately that this is the same trouble, open again."""
+    """The subject's open incident; else one that closed lately and moved nothing, open again.
+
+    What was only seen can flap without end, and fills no store. What acted is bounded by the brake, and each time
+    has a timeline and a proof of its own.
+    """
     mine = [incident for incident in all if incident.subject == subject]
     for incident in reversed(mine):
         if incident.closed_at is None:
             return incident
-    if mine and mine[-1].closed_at is not None and wall - mine[-1].closed_at < SAME_TROUBLE_S:
+    if not mine or mine[-1].epoch.revision or mine[-1].closed_at is None:
+        return None
+    if wall - mine[-1].closed_at < SAME_TROUBLE_S:
         return msgspec.structs.replace(mine[-1], closed_at=None)
     return None
 

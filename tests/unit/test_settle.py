@@ -1,5 +1,6 @@
 """What is stored beside people's words: placements that follow the fleet, zones that fit, named commits."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from controller.store.protocol import MAX_REQUEST_BYTES
 from fleet import keys
 from fleet.model import (
     Domain,
+    Epoch,
     Fleet,
     HostId,
     Incident,
@@ -111,6 +113,10 @@ def test_trouble_that_returns_soon_goes_on_in_its_incident() -> None:
     assert again is not None and again.id == "a" and again.closed_at is None
     assert to_continue([closed], "web1", 1000.0 + SAME_TROUBLE_S) is None
     assert to_continue([closed], "web2", 1001.0) is None
+    acted = msgspec.structs.replace(closed, epoch=Epoch(1, 7))
+    assert to_continue([acted], "web1", 1001.0) is None, (
+        "its sites moved: another outage is its own"
+    )
     open_now = incident("b", closed_at=None)
     assert to_continue([closed, open_now], "web1", 9999.0) is open_now
 
