@@ -52,7 +52,8 @@ class Visitors:
         """No more requests; wait for those under way."""
         assert self._process.stdin
         self._process.stdin.close()
-        async with asyncio.timeout(2 * TIMEOUT_S):
+        # A question to DNS, a visit, the next tally, and a machine that is busy with something else as well.
+        async with asyncio.timeout(8 * TIMEOUT_S):
             await self._finished.wait()
 
 
