@@ -3,6 +3,7 @@
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from io import SEEK_END, StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,20 +17,37 @@ WALL_BEGAN = 1_800_000_000.0
 STEP_S, RESOLUTION_S = 1e-9, 1e-10
 # Two timers less than the resolution apart fire together, one of them early after all: running code takes time too.
 STILL_ROUNDS = 10_000
+# No story is this long: who still waits then waits for ever, and the timers of the others would keep it company.
+LONGEST_S = 3_600.0
+# No moment is this full: some task goes round and round without a wait.
+MOMENT_S, FULL_ROUNDS = 1e-3, 2_000_000
 
 
 class _Jumps(selectors.DefaultSelector):
     now = 0.0
     still = 0
+    moment, rounds = 0.0, 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         assert timeout is not None, "nobody will ever do anything again"
+        if self.now - self.moment > MOMENT_S:
+            self.moment, self.rounds = self.now, 0
+        self.rounds += 1
+        assert self.now < LONGEST_S and self.rounds < FULL_ROUNDS, _stuck()
         self.still = self.still + 1 if timeout <= 0 else 0
         if timeout > 0:
             self.now += timeout + STEP_S
         elif self.still > STILL_ROUNDS:
             self.now, self.still = self.now + STEP_S, 0
         return super().select(0)
+
+
+def _stuck() -> str:
+    stacks = StringIO("the story has no end; who waits:\n")
+    stacks.seek(0, SEEK_END)
+    for task in asyncio.all_tasks():
+        task.print_stack(file=stacks)
+    return stacks.getvalue()
 
 
 class _Loop(asyncio.SelectorEventLoop):
