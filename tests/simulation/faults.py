@@ -79,7 +79,8 @@ async def kill_agent(world: World, for_s: float) -> None:
         world.log(f"the agent of {machine.id} dies for {for_s:.1f} s")
         machine.agent.kill()
         await asyncio.sleep(for_s)
-        machine.start_agent(world.group)
+        if machine.agent.killed:  # a restart that was under way may have begun its new life
+            machine.start_agent(world.group)
         machine.busy = False
 
 

@@ -208,6 +208,7 @@ class Machine:
         self.note()
 
     def start_agent(self, group: asyncio.TaskGroup) -> None:
+        assert self.agent is None or self.agent.killed, f"{self.id} has an agent already"
         self.agent_state = AgentState.LEAVING if self.leaving else AgentState.RUNNING
         self.agent = Process(f"{self.id} agent")
         self.agent.start(group, self._run_agent())
