@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+
+from deploy.demo.certificates import Authority
 
 TOKEN = "bench-token-bench-token-bench-token"
 START_S = 20.0
@@ -62,9 +65,16 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 @asynccontextmanager
 async def controller(
-    home: Path, *, agents: Mapping[str, str] | None = None, policy: str = ""
+    home: Path,
+    *,
+    agents: Mapping[str, str] | None = None,
+    policy: str = "",
+    authority: Authority | None = None,
 ) -> AsyncIterator[Daemon]:
-    """A controller over `home`, which keeps its store between runs; `agents`: host id -> token."""
+    """A controller over `home`, which keeps its store between runs; `agents`: host id -> token.
+
+    With an `authority` it serves by TLS, as in production.
+    """
     port = _free_port()
     config = home / "controller.toml"
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
@@ -77,7 +87,8 @@ async def controller(
     )
     config.write_text(
         f'id = "c1"\nagents = "{home}/agents.toml"\nadmins = "{home}/admins.toml"\n'
-        f'state = "{home}/state"\nlisten = {{ address = "127.0.0.1", port = {port} }}\n'
+        f'state = "{home}/state"\n'
+        f'listen = {{ address = "127.0.0.1", port = {port}{_tls(authority)} }}\n'
         f"[policy]\n{policy}\n"
     )
     relevo = Path(sys.executable).parent / "relevo"
@@ -86,13 +97,23 @@ async def controller(
             str(relevo), "controller", "--config", str(config), stdout=out, stderr=out
         )
     try:
-        async with aiohttp.ClientSession() as session:
-            yield Daemon(f"http://127.0.0.1:{port}", session, process.pid)
+        trust = ssl.create_default_context(cafile=authority.path) if authority else True
+        connector = aiohttp.TCPConnector(ssl=trust)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            scheme = "https" if authority else "http"
+            yield Daemon(f"{scheme}://127.0.0.1:{port}", session, process.pid)
     finally:
         if process.returncode is None:
             process.terminate()
             async with asyncio.timeout(10):
                 await process.wait()
+
+
+def _tls(authority: Authority | None) -> str:
+    if authority is None:
+        return ""
+    issued = authority.issue("c1", ("127.0.0.1",))
+    return f', certificate = "{issued.certificate}", key = "{issued.key}"'
 
 
 def _free_port() -> int:
