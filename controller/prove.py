@@ -18,6 +18,8 @@ AGAIN_S = 0.1
 # Asked ten times a second at first, when visitors wait for the proof; a site that stays broken is not hammered.
 PATIENCE_S, SELDOM_S = 10.0, 30.0
 
+_Key = tuple[SiteId, HostId, Epoch]
+
 
 class Prover:
     """Keeps asking until each moved site answers from its new host; remembers when it first did."""
@@ -33,9 +35,9 @@ class Prover:
     ) -> None:
         self._mirror, self._link, self._visitor = mirror, link, visitor
         self._exporter, self._edge_port = exporter, edge_port
-        self._proven: dict[tuple[SiteId, HostId, Epoch], float] = {}
-        self._first: dict[tuple[SiteId, HostId, Epoch], float] = {}
-        self._next: dict[tuple[SiteId, HostId, Epoch], float] = {}
+        self._proven: dict[_Key, float] = {}
+        self._first: dict[_Key, float] = {}
+        self._next: dict[_Key, float] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def proven_at(self, site: SiteId, host: HostId, epoch: Epoch) -> float | None:
@@ -45,10 +47,9 @@ class Prover:
         """Eternal, while this controller leads."""
         while True:
             seen = self._mirror.changed.count
+            self._forget()
             unproven = list(self._unproven())
             if not unproven:
-                for kept in (self._proven, self._first, self._next):
-                    kept.clear()
                 await self._mirror.changed.after(seen)
                 continue
             async with asyncio.TaskGroup() as group:
@@ -60,8 +61,21 @@ class Prover:
                 self._link.urgent.beat()
                 await self._mirror.changed.within(seen, 1.0)
 
+    def _forget(self) -> None:
+        """What no incident waits for any more; a proof that is not in its incident yet is kept until it is."""
+        awaited = {_key(incident, move) for incident, move in self._awaited()}
+        for kept in (self._proven, self._first, self._next):
+            for key in kept.keys() - awaited:
+                del kept[key]
+
     def _unproven(self) -> Iterator[tuple[Incident, MovedSite]]:
-        """Moves whose routes are in force and whose effect nobody has seen yet."""
+        """Moves whose effect nobody has seen yet."""
+        for incident, move in self._awaited():
+            if _key(incident, move) not in self._proven:
+                yield incident, move
+
+    def _awaited(self) -> Iterator[tuple[Incident, MovedSite]]:
+        """Moves whose routes are in force, of incidents that are not proven as a whole."""
         mirror = self._mirror
         for incident in mirror.incidents.values():
             if not incidents.acted(incident) or not incidents.has(incident, Phase.EDGES):
@@ -70,9 +84,7 @@ class Prover:
                 continue
             for move in incident.moved:
                 place = mirror.places.get(move.site)
-                if place is None or place.host != move.target:
-                    continue
-                if (move.site, move.target, incident.epoch) not in self._proven:
+                if place is not None and place.host == move.target:
                     yield incident, move
 
     def _due(
@@ -81,7 +93,7 @@ class Prover:
         """Those to ask now; the longer one has failed, the less often: every tenth of the time that it took so far."""
         now = asyncio.get_running_loop().time()
         for incident, move in unproven:
-            key = (move.site, move.target, incident.epoch)
+            key = _key(incident, move)
             waited_s = now - self._first.setdefault(key, now)
             if now >= self._next.get(key, now):
                 pause_s = 0.0 if waited_s < PATIENCE_S else min(SELDOM_S, waited_s / 10)
@@ -108,7 +120,7 @@ class Prover:
                 _log.debug("not proven yet", site=site.id, at=address, **_seen(answer))
                 return
         if asked:
-            self._proven[(move.site, move.target, incident.epoch)] = wall()
+            self._proven[_key(incident, move)] = wall()
 
     def _places_to_ask(self, site: Site, target: Host) -> Iterator[tuple[str, int, bool]]:
         edges = any(host.is_edge for host in self._mirror.fleet.hosts.values())
@@ -119,6 +131,10 @@ class Prover:
         for id, edge in self._mirror.fleet.hosts.items():
             if edge.is_edge and self._link.age_s(id, now) < self._link.live_edge_s:
                 yield edge.addresses[0], self._edge_port, True
+
+
+def _key(incident: Incident, move: MovedSite) -> _Key:
+    return move.site, move.target, incident.epoch
 
 
 def _seen(answer: Answer) -> dict[str, object]:

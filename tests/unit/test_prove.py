@@ -1,0 +1,93 @@
+"""A proof by effect, once seen, stays seen until its incident says so (rule R12)."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from controller import incidents
+from controller.link import Link
+from controller.mirror import Mirror
+from controller.ports import Answer
+from controller.prove import Prover
+from failover.policy import Policy
+from fleet.model import (
+    ControllerId,
+    Epoch,
+    HostId,
+    Incident,
+    IncidentId,
+    MovedSite,
+    Phase,
+    Placement,
+    SiteId,
+    Why,
+)
+from metrics.catalogue import CONTROLLER
+from metrics.exporter import Exporter
+from tests.simulation.coop import Shape, fleet_of
+from tests.simulation.machines import Checker
+
+pytestmark = pytest.mark.virtual_time
+
+C1, SITE, WEB1, WEB2 = ControllerId("c1"), SiteId("direct-web1"), HostId("web1"), HostId("web2")
+EPOCH = Epoch(1, 7)
+
+
+class Everyone:
+    """A visitor to whom every site answers."""
+
+    asked = 0
+
+    async def ask(self, address: str, port: int, *, domain: str, path: str, proof: str) -> Answer:
+        self.asked += 1
+        await asyncio.sleep(0.01)
+        return Answer(200)
+
+
+def an_incident(*phases: Phase) -> Incident:
+    incident = Incident(
+        id=IncidentId("i"),
+        cause="host:web1",
+        subject=WEB1,
+        verdict="dead",
+        began_at=0.0,
+        moved=(MovedSite(site=SITE, source=WEB1, target=WEB2),),
+        epoch=EPOCH,
+    )
+    for phase in phases:
+        incident = incidents.add(incident, phase, 0.0, Why(incidents.DECIDED))
+    return incident
+
+
+async def test_a_proof_is_kept_through_changes_of_the_store_until_its_incident_tells_it() -> None:
+    """Forgotten too early, it would be asked for again only at the next change of the store: days later, maybe."""
+    mirror, visitor, exporter = Mirror(), Everyone(), Exporter(CONTROLLER)
+    link = Link(
+        {},
+        exporter,
+        probing=Checker(lambda _: False),
+        id=C1,
+        controllers=frozenset({C1}),
+        policy=Policy(),
+    )
+    prover = Prover(mirror, link, visitor, exporter, edge_port=80)
+    mirror.fleet = fleet_of(Shape())
+    mirror.places = {SITE: Placement(host=WEB2, since="", why=Why("dead"))}
+    incident = an_incident(Phase.DECIDED, Phase.EDGES)
+    mirror.incidents = {incident.id: incident}
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(prover.run())
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            assert prover.proven_at(SITE, WEB2, EPOCH) is not None
+            mirror.changed.beat()
+            await asyncio.sleep(0.1)
+        assert visitor.asked == 1
+
+        told = incidents.add(incident, Phase.PROVEN, 0.0, Why("proven"))
+        mirror.incidents = {incident.id: msgspec.structs.replace(told, complete=True)}
+        mirror.changed.beat()
+        await asyncio.sleep(0.1)
+        assert prover.proven_at(SITE, WEB2, EPOCH) is None, "what nobody awaits is forgotten"
+        running.cancel()
