@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fleet.model import HostId, Name
 
-Url = Annotated[str, Meta(pattern=r"^https?://[^/]+$")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/]+$(?!\n)")]
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,12 +25,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     restart_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.check)
-            asked = parts.hostname and parts.port != 0
-        except ValueError:  # a port that is none, half an IPv6 address
-            asked = False
-        if not asked:
+        if not _names_a_server(self.check):
             raise ValueError(
                 f'check = "{self.check}" names no server; give host and port: "http://127.0.0.1:80/"'
             )
@@ -90,3 +85,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 'controllers is empty; name at least one: c1 = "https://controller:7410"'
             )
+        for id, url in self.controllers.items():
+            if not _names_a_server(url):
+                raise ValueError(
+                    f'controllers.{id} = "{url}" names no server; give host and port: {id} = "https://controller:7410"'
+                )
+
+
+def _names_a_server(url: str) -> bool:
+    """Whether `url` says whom to ask: a host, and a port that can be one if any."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        return False

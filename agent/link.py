@@ -14,7 +14,7 @@ from typing import Never
 import msgspec
 
 from agent.ports import Connection, Dial, DriverError
-from fleet.messages import ORDERS_LIMIT_BYTES, Ack, Applied, Beat, FromController, Orders, Refusal
+from fleet.messages import ORDERS_LIMIT_BYTES, Ack, Applied, Beat, FromController, Orders
 from fleet.model import ControllerId
 from metrics.exporter import Exporter
 from runtime import log, supervise
@@ -152,9 +152,6 @@ class Link:
                 case Orders() as orders:
                     if answer := self._deliver(orders):
                         self.applied(msgspec.json.encode(answer))
-                case Refusal(why=why):
-                    self._attempts = 16  # it won't change its mind within a second
-                    raise DriverError(f"refused by the controller: {why.code} {why.values}")
 
     def _decode(self, frame: bytes) -> FromController:
         if len(frame) > ORDERS_LIMIT_BYTES:

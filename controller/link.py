@@ -14,8 +14,8 @@ from failover.doubt import Doubt, step
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
 from failover.policy import Policy
 from failover.routes import Intent, Shared, orders, probes, shared
-from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders, Refusal
-from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Why
+from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders
+from fleet.model import ControllerId, Epoch, Fleet, Health, HostId
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.pulse import Pulse
@@ -141,6 +141,7 @@ class Link:
         finally:
             if self._sessions.get(host) is session:
                 del self._sessions[host]
+                self._forget_strangers()
             await _close(connection)
         end_if_cancelled()
 
@@ -216,6 +217,12 @@ class Link:
         """The declared fleet: who is an edge, and who looks after whom. Cheap where it is the same."""
         if fleet is not self._fleet:
             self._fleet, self._assigned = fleet, {}
+            self._forget_strangers()
+
+    def _forget_strangers(self) -> None:
+        """Drop what hosts said that are neither declared nor linked: declared again, they have never reported."""
+        for host in self.heard.keys() - self._fleet.hosts.keys() - self._sessions.keys():
+            del self.heard[host]
 
     async def _write(self, session: _Session) -> None:
         """Send the newest orders, and only those: a slow agent skips what became old meanwhile."""
@@ -250,12 +257,6 @@ class Link:
         if session is None or heard is None or session.sent is None:
             return False
         return self._ordered >= epoch and heard.applied >= session.sent.epoch
-
-    async def refuse(self, host: HostId, why: Why) -> None:
-        """Tell an agent why it is not served, and end its link."""
-        if session := self._sessions.get(host):
-            await _send(session.connection, _encode(Refusal(why=why)))
-            await session.connection.close()
 
     async def keep_time(self) -> Never:
         """Eternal: notice when this process' own loop was late, however it was."""
@@ -358,12 +359,6 @@ class Link:
             edges = any(host.is_edge for host in fleet.hosts.values())
             self._assigned[witness] = frozenset(() if edges else probes(witness, fleet))
         return self._assigned[witness]
-
-    def forget_absent(self, fleet: Fleet) -> None:
-        """Drop what was heard of hosts that are no longer declared."""
-        for host in self.heard.keys() - fleet.hosts.keys():
-            if host not in self._sessions:
-                del self.heard[host]
 
 
 async def _close(connection: Connection) -> None:

@@ -52,6 +52,7 @@ class Upkeep:
             *self._derived(times),
             *self._graves(),
             *self._known(times),
+            *self._strangers(),
             *self._returned(situation, times),
             *self._expired(times),
         )
@@ -93,6 +94,18 @@ class Upkeep:
                 known = Known(boot_id=heard.beat.boot_id, at=times.wall)
                 operations.append(Put(keys.known(host), settle.encode(known)))
         return operations
+
+    def _strangers(self) -> list[Op]:
+        """What was noted of hosts that were told to leave the fleet: declared again, they have never reported."""
+        mirror = self._mirror
+        if mirror.fleet_broken or not mirror.fleet_pointer:
+            return []
+        gone = mirror.known.keys() - mirror.fleet.hosts.keys()
+        withdrawn = mirror.withdrawn.keys() - mirror.fleet.hosts.keys()
+        return [
+            *(Delete(keys.known(host)) for host in sorted(gone)),
+            *(Delete(keys.withdrawn(edge)) for edge in sorted(withdrawn)),
+        ]
 
     def _returned(self, situation: Situation, times: Times) -> list[Op]:
         heard = self._link.heard

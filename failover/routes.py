@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleet.messages import Orders, Routes, Target
+from fleet.messages import ALIVE, Orders, Routes, Target
 from fleet.model import Epoch, Fleet, Host, HostId, Placement, Role, SiteId, Tombstone
 
 NEIGHBOURS = (
@@ -78,7 +78,7 @@ def routes(intent: Intent) -> Routes:
 
 def target(host: Host) -> Target:
     """How others ask this host whether it answers; an edge answers for itself at a path of its own."""
-    check = "/.relevo/alive" if host.is_edge else host.check
+    check = ALIVE if host.is_edge else host.check
     return Target(address=host.addresses[0], port=host.port, check=check)
 
 

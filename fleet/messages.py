@@ -6,9 +6,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleet.model import NAME, Count, Domain, Epoch, Health, HostId, Role, SiteId, Why
+from fleet.model import NAME, Count, Domain, Epoch, Health, HostId, Role, SiteId
 
 PROTOCOL = 1
+ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and to controllers; no site is asked
 # An agent's largest frame is an edge's beat: 300 hosts' checks are 30 kB. Orders with 20,000 domains are 1.2 MB.
 BEAT_LIMIT_BYTES = 1 << 20
 ORDERS_LIMIT_BYTES = 16 << 20
@@ -187,11 +188,5 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     routes: Routes | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
-    """The controller ends the link, and says why."""
-
-    why: Why
-
-
 FromAgent = Beat | Applied
-FromController = Ack | Orders | Refusal
+FromController = Ack | Orders

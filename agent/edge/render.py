@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Edge
-from fleet.messages import Target
+from fleet.messages import ALIVE, Target
 from fleet.model import HostId
 
-ALIVE = "/.relevo/alive"  # asked by other edges and by controllers; never reaches a site
 FRONTEND = "relevo:public"  # no host can be called so: a NAME has no colon
 SERVER = "host"  # each backend's server: checked, and witness to whether the host answers
 # The same address unchecked: a check is a witness, not a judge. A host too slow for its checks goes on serving

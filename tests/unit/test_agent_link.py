@@ -19,9 +19,8 @@ from fleet.messages import (
     FromController,
     Load,
     Orders,
-    Refusal,
 )
-from fleet.model import ControllerId, Epoch, HostId, Why
+from fleet.model import ControllerId, Epoch, HostId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 
@@ -55,7 +54,6 @@ class Controller:
 
     def __init__(self, *, acks: bool = True, reads: bool = True, accepts: bool = True) -> None:
         self.acks, self.reads, self.accepts = acks, reads, accepts
-        self.greeting: bytes | None = None
         self.heard: list[tuple[float, FromAgent]] = []
         self.dialled: list[float] = []
         self.closed = 0
@@ -66,8 +64,6 @@ class Controller:
         if not self.accepts:
             raise DriverError("connection refused")
         self._out = asyncio.Queue(10_000)
-        if self.greeting is not None:
-            self.say(self.greeting)
         return self
 
     def say(self, what: FromController | bytes) -> None:
@@ -263,9 +259,8 @@ async def test_orders_are_delivered_and_their_answer_goes_back_on_the_same_link(
 
 
 async def test_a_refusal_is_not_answered_by_hammering() -> None:
-    """A controller that says no is asked again after a long wait, drawn up to reconnect_max_s."""
-    controller = Controller()
-    controller.greeting = msgspec.json.encode(Refusal(why=Why("unknown-host", {"host": "h1"})))
+    """A controller that takes no link is asked again after a long wait, drawn up to reconnect_max_s."""
+    controller = Controller(accepts=False)
     async with linked({C1: controller}) as bench:
         await bench.run(60)
     assert len(controller.dialled) < 45  # 5 s by lot: 2.5 s on average

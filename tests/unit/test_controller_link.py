@@ -282,6 +282,37 @@ async def test_a_host_has_a_say_only_on_whom_it_was_told_to_ask() -> None:
     assert len(probes(LIAR, fleet())) == 3
 
 
+async def test_what_a_host_said_is_forgotten_when_it_left_the_fleet_and_the_link() -> None:
+    """Declared again it has never reported, so that its silence says nothing; while it is linked it is heard."""
+    bench, wire = Bench(), Wire()
+    bench.link.know(fleet())
+    others = Fleet(hosts={id: host for id, host in fleet().hosts.items() if id != LIAR})
+    async with served(bench, (LIAR, wire)):
+        wire.say(a_beat())
+        await asyncio.sleep(0.1)
+        bench.link.know(others)
+        assert LIAR in bench.link.heard
+        await wire.close()
+        await asyncio.sleep(0.1)
+        assert LIAR not in bench.link.heard
+        assert not bench.link.evidence(fleet(), frozenset()).hosts[LIAR].known
+
+
+async def test_a_silent_host_is_remembered_for_as_long_as_it_is_declared() -> None:
+    """A declared host that went silent is remembered; it is forgotten as soon as the fleet lacks it."""
+    bench, wire = Bench(), Wire()
+    bench.link.know(fleet())
+    others = Fleet(hosts={id: host for id, host in fleet().hosts.items() if id != LIAR})
+    async with served(bench, (LIAR, wire)):
+        wire.say(a_beat())
+        await asyncio.sleep(0.1)
+        await wire.close()
+        await asyncio.sleep(0.1)
+        assert bench.link.evidence(fleet(), frozenset()).hosts[LIAR].known
+        bench.link.know(others)
+        assert LIAR not in bench.link.heard
+
+
 async def test_a_host_that_alternates_wakes_the_leader_five_times_a_second_at_most() -> None:
     """Its last word is what counts; another host's news still wakes at once."""
     bench, wire, honest = Bench(), Wire(), Wire()

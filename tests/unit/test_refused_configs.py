@@ -15,13 +15,13 @@ from controller.daemon import command as controller
 START = "from controller.daemon import command; command()"
 
 
-def agent_toml(folder: Path, more: str) -> Path:
+def agent_toml(folder: Path, more: str, url: str = "http://127.0.0.1:7410") -> Path:
     token, path = folder / "token", folder / "agent.toml"
     token.write_text("secret\n")
     token.chmod(0o600)
     path.write_text(
         f'host = "h1"\ntoken = "{token}"\nstate = "{folder}/state"\n{more}\n'
-        '[controllers]\nc1 = "http://127.0.0.1:7410"\n'
+        f'[controllers]\nc1 = "{url}"\n'
     )
     return path
 
@@ -51,6 +51,17 @@ def test_an_agent_refuses_what_could_never_work(more: str, said: str, tmp_path: 
     """A check without a server, a restart or a HAProxy that is not there: one line at the start, exit 2."""
     done = CliRunner().invoke(agent, ["--config", str(agent_toml(tmp_path, more))])
     assert (done.exit_code, len(done.output.splitlines())) == (2, 1), done.output
+    assert said in done.output
+
+
+@pytest.mark.parametrize(
+    "url", ["https://:7410", "https://[fd00::1", "https://c1:0", "https://c1:74100", "https://c1:x"]
+)
+def test_an_agent_refuses_a_controller_that_is_nowhere(url: str, tmp_path: Path) -> None:
+    """No host, half an address, no port that can be one: the field, its value and an example, exit 2."""
+    done = CliRunner().invoke(agent, ["--config", str(agent_toml(tmp_path, "", url))])
+    assert (done.exit_code, len(done.output.splitlines())) == (2, 1), done.output
+    said = f'controllers.c1 = "{url}" names no server; give host and port: c1 = "https://'
     assert said in done.output
 
 
