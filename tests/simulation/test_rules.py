@@ -340,6 +340,28 @@ def test_r7_a_domain_leaves_the_edges_only_when_it_was_told_to(in_world: Play) -
     in_world(story)
 
 
+def test_r7_a_host_that_left_the_fleet_and_is_declared_again_has_never_reported(
+    in_world: Play,
+) -> None:
+    """A machine of an old name that is not set up yet is not judged dead by what was known of its forerunner."""
+
+    async def story(made: World) -> None:
+        rest = {id: host for id, host in made.fleet.hosts.items() if id != EDGE2}
+        smaller = msgspec.structs.replace(made.fleet, hosts=rest)
+        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA))
+        made.power_off(EDGE2)
+        await asyncio.sleep(30.0)
+        assert await order(made, lambda commands: commands.apply_fleet(made.fleet, ANA))
+        await asyncio.sleep(30.0)
+        assert made.leader is not None
+        assert made.leader.board.verdicts[EDGE2].why.code == "never-reported"
+        assert not made.leader.mirror.withdrawn
+        made.boot(EDGE2)
+        await made.until(lambda: verdict(made, EDGE2) is Kind.UP, 30.0, "edge2 up")
+
+    in_world(story)
+
+
 def test_r8_past_three_causes_an_hour_only_a_person_acts(in_world: Play) -> None:
     """Four hosts die minutes apart: three fail over, the fourth waits until ana drains it."""
 
