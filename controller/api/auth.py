@@ -10,7 +10,7 @@ from aiohttp.typedefs import Middleware
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Health tells nothing, and an agent's link has tokens of its own.
-OPEN = frozenset({"/healthz", "/readyz", "/v1/link/{host}"})
+OPEN = frozenset({"open", "host"})
 WHO = web.RequestKey("who", str)
 
 
@@ -24,14 +24,15 @@ def bearer(request: web.Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def admit(admins: Mapping[str, str]) -> Middleware:
-    """A middleware that lets admins in, and notes their name as WHO. `admins`: name -> SHA-256 (hex) of a token."""
+def admit(admins: Mapping[str, str], role_of: Callable[[web.Request], str | None]) -> Middleware:
+    """A middleware that lets admins in, and notes their name as WHO. `admins`: name -> SHA-256 (hex) of a token.
+
+    `role_of`: who may ask; a path that is in no line of the table is open to admins only.
+    """
 
     @web.middleware
     async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = request.match_info
-        resource = route.route.resource
-        if route.http_exception is None and (resource is None or resource.canonical not in OPEN):
+        if request.match_info.http_exception is None and role_of(request) not in OPEN:
             request[WHO] = name_of(bearer(request), admins)
         return await handler(request)
 

@@ -13,8 +13,8 @@ import msgspec
 from aiohttp import ClientError, web
 
 from controller.api.answers import answer, worded
-from controller.api.language import language
 from controller.api.problems import Busy
+from controller.api.routes import Call, Content, Route, route
 from controller.events import KEPT, Happening
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ STREAMS = 100
 QUIET_S = 10.0  # after this long a comment says that we are still here
 WRITE_S = 10.0  # a reader that takes nothing for this long is gone
 
+STREAM = Content("text/event-stream", "Server-sent events, each with an id, a kind and JSON data.")
+
+
+class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`history`: what is remembered comes first."""
+
+    history: bool = False
+
 
 class Stream:
     def __init__(self, controller: "Controller") -> None:
@@ -31,19 +39,29 @@ class Stream:
         self._process = secrets.token_hex(4)
         self._open = 0
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/v1/events", self.stream)]
+    def routes(self) -> list[Route]:
+        return [
+            route(
+                "GET",
+                "/v1/events",
+                self.stream,
+                role="viewer",
+                gives=(STREAM,),
+                refuses=("busy",),
+                headers={"Last-Event-ID": "Go on after this event."},
+            )
+        ]
 
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        """What happens from now on; with `?history=1`, or a Last-Event-ID, what is remembered first.
+    async def stream(self, call: Call[EventsQuery, None]) -> web.StreamResponse:
+        """What happens from now on; with `history`, or a Last-Event-ID, what is remembered first.
 
         Who accepts application/json only gets what is remembered, as one answer.
         """
-        lang = language(request)
+        lang, request = call.lang, call.request
         if request.headers.get("Accept", "").startswith("application/json"):
             kept = [self._told(event) for event in self._events.since(0)]
             return answer({"events": kept, "last": self._id(self._events.last)}, lang)
-        last, missed = self._begin(request)
+        last, missed = self._begin(request, history=call.query.history)
         async with self._counted():
             response = web.StreamResponse(
                 headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -70,13 +88,11 @@ class Stream:
             self._open -= 1
             self._exporter.set("relevo_api_streams", self._open)
 
-    def _begin(self, request: web.Request) -> tuple[int, bool]:
+    def _begin(self, request: web.Request, *, history: bool) -> tuple[int, bool]:
         """(the last event that the reader has, whether it may have missed some)."""
         said = request.headers.get("Last-Event-ID", "")
         if not said:
-            return (
-                0 if request.query.get("history", "") not in ("", "0") else self._events.last
-            ), False
+            return 0 if history else self._events.last, False
         process, _, count = said.partition(".")
         if process == self._process and count.isascii() and count.isdigit():
             return min(int(count[:18]), self._events.last), False

@@ -2,16 +2,16 @@
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta
 
-from controller.api.answers import answer, body
-from controller.api.auth import WHO
-from controller.api.language import language
 from controller.api.problems import BadRequest
+from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
-from fleet.documents import load, write
+from fleet.documents import Problem, load, write
 from fleet.yamltree import TEXT_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -20,6 +20,27 @@ if TYPE_CHECKING:
 FILE = re.compile(r"[\w.@+-]{1,100}")  # a name for messages; nothing is opened by it
 TAG = re.compile(r'(?:W/)?"(?P<revision>[0-9]{1,18})"')
 
+REASON_CHARACTERS = 500
+FILE_GIVEN = Content("application/yaml", "The fleet file.")
+FILE_TAKEN = Content("application/yaml", "The fleet file.", limit_bytes=TEXT_LIMIT_BYTES)
+
+
+class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`file`: a name for messages. `much`: many removals, or changes of DNS names, are meant."""
+
+    reason: Annotated[str, Meta(max_length=REASON_CHARACTERS)] = ""
+    file: str = ""
+    much: bool = False
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """`changes`: each in a line."""
+
+    revision: int
+    summary: str
+    changes: tuple[str, ...]
+    warnings: tuple[Problem, ...]
+
 
 class FleetFile:
     def __init__(self, controller: "Controller") -> None:
@@ -27,42 +48,53 @@ class FleetFile:
         # One at a time: judging takes all of a core's time, and beats must not wait behind several.
         self._turn = asyncio.Lock()
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/v1/fleet", self.read), web.put("/v1/fleet", self.apply)]
+    def routes(self) -> list[Route]:
+        return [
+            route("GET", "/v1/fleet", self.read, role="viewer", gives=(FILE_GIVEN,)),
+            route(
+                "PUT",
+                "/v1/fleet",
+                self.apply,
+                role="admin",
+                takes=FILE_TAKEN,
+                refuses=("bad-fleet", "refused", "not-leading", "may-have-been-applied"),
+                headers={"If-Match": "The ETag of the fleet that the file was compared with."},
+            ),
+        ]
 
-    async def read(self, request: web.Request) -> web.Response:
+    async def read(self, call: Call[Nothing, None]) -> web.Response:
+        """The declared fleet as a file, with its revision as ETag."""
         fleet, revision = self._mirror.fleet, self._mirror.fleet_revision
         async with self._turn:
             text = await asyncio.to_thread(write, fleet)
         return web.Response(text=text, content_type="application/yaml", headers=_tag(revision))
 
-    async def apply(self, request: web.Request) -> web.Response:
-        """PUT /v1/fleet?reason=&file=&much=1, If-Match: the ETag of what it was compared with."""
+    async def apply(self, call: Call[ApplyQuery, bytes]) -> Applied:
+        """Make a file the declared fleet, as one change.
+
+        Judged whole: every problem of the file is told at once, and then nothing of it is applied.
+        """
+        request, query = call.request, call.query
         base = _base(request)
-        reason = request.query.get("reason", "") or request.headers.get("X-Relevo-Reason", "")
-        if len(reason) > 500:
-            raise BadRequest("A reason has 500 characters at most.", field="reason")
-        file = request.query.get("file", "")
-        text = await body(request, TEXT_LIMIT_BYTES)
+        reason = query.reason or request.headers.get("X-Relevo-Reason", "")
+        if len(reason) > REASON_CHARACTERS:
+            raise BadRequest("A reason has 500 characters at most.", field="X-Relevo-Reason")
+        file = query.file if FILE.fullmatch(query.file) else "fleet"
         async with self._turn:
-            document = await asyncio.to_thread(
-                load, text, file if FILE.fullmatch(file) else "fleet"
-            )
+            document = await asyncio.to_thread(load, call.body, file)
             revision, changes = await self._commands.apply_fleet(
                 document.fleet,
-                Person(name=request[WHO], reason=reason),
+                Person(name=call.who, reason=reason),
                 base=base,
-                much=request.query.get("much", "") not in ("", "0"),
+                much=query.much,
             )
-        told = {
-            "revision": revision,
-            "summary": changes.summary,
-            "changes": [str(change) for change in changes.changes],
-            "warnings": document.warnings,
-        }
-        response = answer(told, language(request))
-        response.headers.update(_tag(revision))
-        return response
+        call.headers.update(_tag(revision))
+        return Applied(
+            revision=revision,
+            summary=changes.summary,
+            changes=tuple(str(change) for change in changes.changes),
+            warnings=tuple(document.warnings),
+        )
 
 
 def _tag(revision: int) -> dict[str, str]:

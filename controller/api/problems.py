@@ -25,10 +25,18 @@ class BadRequest(Exception):
     """The request can't be understood; `status` says how, `field` where."""
 
     def __init__(
-        self, detail: str, *, field: str = "", remedy: str = "", status: int = 400
+        self,
+        detail: str,
+        *,
+        field: str = "",
+        value: str = "",
+        remedy: str = "",
+        status: int = 400,
+        slug: str = "bad-request",
     ) -> None:
         super().__init__(detail)
-        self.detail, self.field, self.remedy, self.status = detail, field, remedy, status
+        self.detail, self.field, self.value, self.remedy = detail, field, value, remedy
+        self.status, self.slug = status, slug
 
 
 class NotFound(Exception):
@@ -91,10 +99,11 @@ def rendered(error: Exception, lang: str) -> web.Response:
         case BadRequest():
             return problem(
                 error.status,
-                "bad-request",
+                error.slug,
                 "Not understood",
                 error.detail,
                 field=error.field,
+                value=error.value,
                 remedy=error.remedy,
             )
         case Busy():

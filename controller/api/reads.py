@@ -1,47 +1,78 @@
 """GET: what is, and why."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from aiohttp import web
+from msgspec import Meta
 
-from controller.api.answers import answer
 from controller.api.gauges import measure
-from controller.api.language import language
-from controller.api.problems import BadRequest, NotFound
+from controller.api.problems import NotFound
+from controller.api.routes import Call, Content, Nothing, Route, route
+from controller.api.shapes import (
+    Failover,
+    Holds,
+    Hosts,
+    HostTold,
+    Incidents,
+    Sites,
+    SiteTold,
+    Status,
+)
 from controller.api.views import View
-from fleet.model import IncidentId
+from fleet.model import Incident, IncidentId
 from metrics.exporter import CONTENT_TYPE
 from runtime import supervise
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
-INCIDENTS = 100  # in one answer, unless `limit` says another number
-INCIDENTS_MOST = 10_000
+STATE = Content("text/plain", "One line: the state, and what is late or missing.")
+METRICS = Content("text/plain", "Prometheus' exposition format, version 0.0.4.")
+Text = Annotated[str, Meta(max_length=253)]  # as long as a domain
+
+
+class SitesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
+
+    host: Text = ""
+    member: Text = ""
+    q: Text = ""
+
+
+class IncidentsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`open`: only those that are not closed."""
+
+    open: bool = False
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
 class Reads:
     def __init__(self, controller: "Controller") -> None:
         self._controller = controller
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
+        found = ("not-found",)
         return [
-            web.get("/healthz", self.health),
-            web.get("/readyz", self.readiness),
-            web.get("/metrics", self.metrics),
-            web.get("/v1/status", self.status),
-            web.get("/v1/hosts", self.hosts),
-            web.get("/v1/hosts/{id}", self.host),
-            web.get("/v1/sites", self.sites),
-            web.get("/v1/sites/{id}", self.site),
-            web.get("/v1/incidents", self.incidents),
-            web.get("/v1/incidents/{id}", self.incident),
-            web.get("/v1/holds", self.holds),
-            web.get("/v1/failover", self.failover),
+            route("GET", "/healthz", self.health, role="open", gives=(STATE,)),
+            route("GET", "/readyz", self.readiness, role="open", gives=(STATE,)),
+            route("GET", "/metrics", self.metrics, role="viewer", gives=(METRICS,)),
+            route("GET", "/v1/status", self.status, role="viewer"),
+            route("GET", "/v1/hosts", self.hosts, role="viewer"),
+            route("GET", "/v1/hosts/{id}", self.host, role="viewer", refuses=found),
+            route("GET", "/v1/sites", self.sites, role="member"),
+            route("GET", "/v1/sites/{id}", self.site, role="member", refuses=found),
+            route("GET", "/v1/incidents", self.incidents, role="viewer"),
+            route("GET", "/v1/incidents/{id}", self.incident, role="viewer", refuses=found),
+            route("GET", "/v1/holds", self.holds, role="viewer"),
+            route("GET", "/v1/failover", self.failover, role="viewer"),
         ]
 
-    async def health(self, request: web.Request) -> web.Response:
-        """200 while the rounds that should go on do: 503 asks the init system, or a person, to look."""
+    async def health(self, call: Call[Nothing, None]) -> web.Response:
+        """Whether the rounds that should go on do.
+
+        503 asks the init system, or a person, to look; the text says what is late.
+        """
         controller = self._controller
         leads = controller.leader.leadership is not None and controller.board.times is not None
         rounds = ("orders", "lead") if leads else ("orders",)
@@ -54,67 +85,61 @@ class Reads:
             return web.Response(status=503, text=f"stuck; last round of {', '.join(late)}\n")
         return web.Response(text="ok\n")
 
-    async def readiness(self, request: web.Request) -> web.Response:
+    async def readiness(self, call: Call[Nothing, None]) -> web.Response:
+        """Whether the store is mirrored here, and the first round done where this controller leads."""
         if View(self._controller).ready:
             return web.Response(text="ready\n")
         return web.Response(status=503, text="not ready: the store is not mirrored yet\n")
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, call: Call[Nothing, None]) -> web.Response:
+        """All metrics, as Prometheus scrapes them."""
         measure(self._controller)
         body = self._controller.exporter.render()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
-    async def status(self, request: web.Request) -> web.Response:
-        return answer(View(self._controller).status(), language(request))
+    async def status(self, call: Call[Nothing, None]) -> Status:
+        """The whole at a glance."""
+        return View(self._controller).status()
 
-    async def hosts(self, request: web.Request) -> web.Response:
-        return answer({"hosts": View(self._controller).hosts()}, language(request))
+    async def hosts(self, call: Call[Nothing, None]) -> Hosts:
+        """All hosts, by id."""
+        return Hosts(hosts=tuple(View(self._controller).hosts()))
 
-    async def host(self, request: web.Request) -> web.Response:
-        id = request.match_info["id"]
-        if (found := View(self._controller).host(id)) is None:
-            raise NotFound(f"no host {id!r} in the fleet")
-        return answer(found, language(request))
+    async def host(self, call: Call[Nothing, None]) -> HostTold:
+        """One host, with the evidence on it and its sites."""
+        if (found := View(self._controller).host(call.id)) is None:
+            raise NotFound(f"no host {call.id!r} in the fleet")
+        return found
 
-    async def sites(self, request: web.Request) -> web.Response:
-        query = request.query
-        found = View(self._controller).sites(
-            host=query.get("host", ""), member=query.get("member", ""), q=query.get("q", "")
-        )
-        return answer({"sites": found}, language(request))
+    async def sites(self, call: Call[SitesQuery, None]) -> Sites:
+        """Sites, by id: where each is served, whether it may move, what holds it."""
+        query = call.query
+        found = View(self._controller).sites(host=query.host, member=query.member, q=query.q)
+        return Sites(sites=tuple(found))
 
-    async def site(self, request: web.Request) -> web.Response:
-        id = request.match_info["id"]
-        if (found := View(self._controller).site(id)) is None:
-            raise NotFound(f"no site {id!r} in the fleet")
-        return answer(found, language(request))
+    async def site(self, call: Call[Nothing, None]) -> SiteTold:
+        """One site, with the incidents that moved it."""
+        if (found := View(self._controller).site(call.id)) is None:
+            raise NotFound(f"no site {call.id!r} in the fleet")
+        return found
 
-    async def incidents(self, request: web.Request) -> web.Response:
-        """Newest first."""
-        limit = _number(request, "limit", INCIDENTS, INCIDENTS_MOST)
-        only_open = request.query.get("open", "") not in ("", "0")
+    async def incidents(self, call: Call[IncidentsQuery, None]) -> Incidents:
+        """Incidents, newest first."""
         every = reversed(list(self._controller.mirror.incidents.values()))
-        found = [incident for incident in every if not (only_open and incident.closed_at)]
-        return answer({"incidents": found[:limit]}, language(request))
+        found = [incident for incident in every if not (call.query.open and incident.closed_at)]
+        return Incidents(incidents=tuple(found[: call.query.limit]))
 
-    async def incident(self, request: web.Request) -> web.Response:
-        id = request.match_info["id"]
-        if (found := self._controller.mirror.incidents.get(IncidentId(id))) is None:
-            raise NotFound(f"no incident {id!r}")
-        return answer(found, language(request))
+    async def incident(self, call: Call[Nothing, None]) -> Incident:
+        """One incident with its timeline."""
+        if (found := self._controller.mirror.incidents.get(IncidentId(call.id))) is None:
+            raise NotFound(f"no incident {call.id!r}")
+        return found
 
-    async def holds(self, request: web.Request) -> web.Response:
+    async def holds(self, call: Call[Nothing, None]) -> Holds:
+        """What waits for a person or for its reason to go away, oldest first."""
         holds = sorted(self._controller.mirror.holds.values(), key=lambda hold: hold.since)
-        return answer({"holds": holds}, language(request))
+        return Holds(holds=tuple(holds))
 
-    async def failover(self, request: web.Request) -> web.Response:
-        return answer(View(self._controller).failover(), language(request))
-
-
-def _number(request: web.Request, name: str, otherwise: int, most: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return otherwise
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
-        raise BadRequest(f"{name} is a number from 1 to {most}, not {text[:40]!r}.", field=name)
-    return int(text)
+    async def failover(self, call: Call[Nothing, None]) -> Failover:
+        """What is armed, paused and spent, and the numbers that decisions turn on."""
+        return View(self._controller).failover()

@@ -14,6 +14,7 @@ from controller.api.events import Stream
 from controller.api.fleet import FleetFile
 from controller.api.problems import problems
 from controller.api.reads import Reads
+from controller.api.routes import Call, Content, Nothing, Table, route
 from controller.api.writes import Writes
 from controller.config import Listen
 from fleet.model import HostId
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 _log = log.logger("api")
+WIRE = Content("application/json", "A WebSocket of JSON frames: beats one way, orders the other.")
 GOODBYE_S = 1.0  # for requests under way when the controller ends
 
 
@@ -35,10 +37,13 @@ class Api:
 
     def app(self) -> web.Application:
         controller = self._controller
-        app = web.Application(middlewares=[self._counted, problems, admit(self._admins)])
-        app.router.add_get("/v1/link/{host}", self.link)
+        lines = [route("GET", "/v1/link/{host}", self.link, role="host", gives=(WIRE,))]
         for part in (Reads, Writes, FleetFile, Stream):
-            app.router.add_routes(part(controller).routes())
+            lines += part(controller).routes()
+        table = Table(lines)
+        admission = admit(self._admins, table.role_of)
+        app = web.Application(middlewares=[self._counted, problems, admission])
+        table.register(app)
         return app
 
     @web.middleware
@@ -57,8 +62,9 @@ class Api:
         """End the links: requests under way are waited for, and a link never ends by itself."""
         await self._controller.link.end()
 
-    async def link(self, request: web.Request) -> web.StreamResponse:
+    async def link(self, call: Call[Nothing, None]) -> web.StreamResponse:
         """An agent's link. One whose host is not declared yet is heard too; it has no orders."""
+        request = call.request
         host = request.match_info["host"]
         agents = self._controller.link
         if not agents.admits(host, bearer(request)):

@@ -6,6 +6,24 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
+from controller.api.shapes import (
+    AgentTold,
+    EvidenceTold,
+    Failover,
+    HostItem,
+    HostTold,
+    OpinionTold,
+    ReachTold,
+    SiteCounts,
+    SiteItem,
+    SiteTold,
+    Spending,
+    SpendingTold,
+    Status,
+    Words,
+)
 from failover.guards import spent_causes
 from fleet.model import HeldSite, Hold, Host, HostId, Incident, Note, Site, SiteId, Why
 from runtime.clock import wall
@@ -13,8 +31,8 @@ from runtime.clock import wall
 if TYPE_CHECKING:
     from controller.parts import Controller
 
-Shape = dict[str, object]
 NOT_JUDGED = Why("not-judged-here")
+VERSION = version("relevo")
 
 
 class View:
@@ -34,30 +52,26 @@ class View:
 
     # --- the whole
 
-    def status(self) -> Shape:
+    def status(self) -> Status:
         controller, mirror = self._controller, self._mirror
         spent, allowed = self.spent()
-        return {
-            "cluster": mirror.id.cluster,
-            "version": version("relevo"),
-            "controller": controller.config.id,
-            "leader": self.leads,
-            "ready": self.ready,
-            "arming": mirror.switches.all.value,
-            "paused": self.paused,
-            "rewound": self._board.rewound,
-            "store_error": self._board.store_error or None,
-            "doubts_itself": controller.link.doubt.doubts_itself,
-            "budget": {"spent": spent, "allowed": allowed},
-            "hosts": self.verdict_counts(),
-            "sites": {
-                "total": len(mirror.fleet.sites),
-                "away": self.away(),
-                "held": len(self._held),
-            },
-            "incidents_open": len(self.open_incidents()),
-            "revision": mirror.revision,
-        }
+        return Status(
+            cluster=mirror.id.cluster,
+            version=VERSION,
+            controller=controller.config.id,
+            leader=self.leads,
+            ready=self.ready,
+            arming=mirror.switches.all,
+            paused=self.paused,
+            rewound=self._board.rewound,
+            store_error=self._board.store_error or None,
+            doubts_itself=controller.link.doubt.doubts_itself,
+            budget=Spending(spent=spent, allowed=allowed),
+            hosts=self.verdict_counts(),
+            sites=SiteCounts(total=len(mirror.fleet.sites), away=self.away(), held=len(self._held)),
+            incidents_open=len(self.open_incidents()),
+            revision=mirror.revision,
+        )
 
     @property
     def leads(self) -> bool:
@@ -98,84 +112,84 @@ class View:
 
     # --- hosts
 
-    def hosts(self) -> list[Shape]:
+    def hosts(self) -> list[HostItem]:
         return [self._host(host) for _, host in sorted(self._mirror.fleet.hosts.items())]
 
-    def _host(self, host: Host) -> Shape:
+    def _host(self, host: Host) -> HostItem:
         link, mirror = self._controller.link, self._mirror
         kind, since_s, why = self.verdict_of(host.id)
         heard = link.heard.get(host.id)
-        return {
-            "id": host.id,
-            "tag": host.tag,
-            "location": host.location,
-            "roles": host.roles,
-            "addresses": host.addresses,
-            "verdict": kind,
-            "since_s": since_s,
-            "why": why,
-            "connected": host.id in link.connected,
-            "beat_age_s": round(self._now - heard.at, 3) if heard else None,
-            "sites_home": self._home[host.id],
-            "sites_here": self._here[host.id],
-            "draining": self._draining(host.id),
-            "withdrawn": mirror.withdrawn.get(host.id),
-            "load": heard.beat.load if heard else None,
-            "service": heard.beat.service if heard else None,
-            "boot_id": heard.beat.boot_id if heard else None,
-        }
+        return HostItem(
+            id=host.id,
+            tag=host.tag,
+            location=host.location,
+            roles=host.roles,
+            addresses=host.addresses,
+            verdict=kind,
+            since_s=since_s,
+            why=why,
+            connected=host.id in link.connected,
+            beat_age_s=round(self._now - heard.at, 3) if heard else None,
+            sites_home=self._home[host.id],
+            sites_here=self._here[host.id],
+            draining=self._draining(host.id),
+            withdrawn=mirror.withdrawn.get(host.id),
+            load=heard.beat.load if heard else None,
+            service=heard.beat.service if heard else None,
+            boot_id=heard.beat.boot_id if heard else None,
+        )
 
     def _draining(self, id: HostId) -> Note | None:
         note = self._mirror.drains.get(id)
         return note if note is not None and self._wall < note.until else None
 
-    def host(self, id: str) -> Shape | None:
+    def host(self, id: str) -> HostTold | None:
         """One host with the evidence on it and its sites, each with what holds it."""
         if (host := self._mirror.fleet.hosts.get(HostId(id))) is None:
             return None
         heard = self._controller.link.heard.get(host.id)
-        agent: Shape | None = None
+        agent = None
         if heard is not None:
             beat = heard.beat
-            agent = {
-                "version": beat.version,
-                "kernel": beat.kernel,
-                "uptime_s": beat.uptime_s,
-                "state": beat.state,
-                "orders": str(beat.orders),
-                "edge": beat.edge,
-            }
-        return {
-            **self._host(host),
-            "max_sites": host.max_sites,
-            "agent": agent,
-            "evidence": self._evidence(host.id),
-            "sites": self.sites(host=host.id),
-        }
+            agent = AgentTold(
+                version=beat.version,
+                kernel=beat.kernel,
+                uptime_s=beat.uptime_s,
+                state=beat.state,
+                orders=str(beat.orders),
+                edge=beat.edge,
+            )
+        return HostTold(
+            **asdict(self._host(host)),
+            max_sites=host.max_sites,
+            agent=agent,
+            evidence=self._evidence(host.id),
+            sites=tuple(self.sites(host=host.id)),
+        )
 
-    def _evidence(self, id: HostId) -> Shape:
+    def _evidence(self, id: HostId) -> EvidenceTold:
         """Every witness' word, as the last round saw it."""
         evidence = self._board.seen.hosts.get(id)
         if evidence is None:
-            return {"reach": {}, "opinions": {}}
-        return {
-            "reach": {
-                controller: {"age_s": _rounded(reach.age_s), "trusted": reach.trusted}
+            return EvidenceTold()
+        return EvidenceTold(
+            reach={
+                controller: ReachTold(age_s=_rounded(reach.age_s), trusted=reach.trusted)
                 for controller, reach in evidence.reach.items()
             },
-            "opinions": {
-                witness: {
-                    "witness": opinion.kind.value,
-                    "health": opinion.health.value,
-                    "since_s": _rounded(opinion.since_s),
-                }
+            opinions={
+                witness: OpinionTold(
+                    witness=opinion.kind.value,
+                    health=opinion.health,
+                    since_s=_rounded(opinion.since_s),
+                )
                 for witness, opinion in evidence.opinions.items()
             },
-        }
+        )
 
     # --- sites
 
-    def sites(self, *, host: str = "", member: str = "", q: str = "") -> list[Shape]:
+    def sites(self, *, host: str = "", member: str = "", q: str = "") -> list[SiteItem]:
         """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
         return [
             self._site(site)
@@ -191,63 +205,64 @@ class View:
             and (not q or any(q in text.lower() for text in (site.id, *site.domains)))
         )
 
-    def _site(self, site: Site) -> Shape:
+    def _site(self, site: Site) -> SiteItem:
         place = self._mirror.places.get(site.id)
         held = self._held.get(site.id)
-        return {
-            "id": site.id,
-            "member": site.member,
-            "domains": site.domains,
-            "home": site.home,
-            "host": place.host if place else None,
-            "mode": site.effective_mode,
-            "route": site.route,
-            "since": place.since if place else None,
-            "why": place.why if place else None,
-            "armed": self._armed(site),
-            "standbys": site.standbys,
-            "hold": held.why if held else None,
-        }
+        return SiteItem(
+            id=site.id,
+            member=site.member,
+            domains=site.domains,
+            home=site.home,
+            host=place.host if place else None,
+            mode=site.effective_mode,
+            route=site.route,
+            since=place.since if place else None,
+            why=place.why if place else None,
+            armed=self._armed(site),
+            standbys=site.standbys,
+            hold=held.why if held else None,
+        )
 
     def _armed(self, site: Site) -> bool:
         place = self._mirror.places.get(site.id)
         host = self._mirror.fleet.hosts.get(place.host if place else site.home)
         return host is not None and self._mirror.switches.armed(site.id, host.id, host.location)
 
-    def site(self, id: str) -> Shape | None:
+    def site(self, id: str) -> SiteTold | None:
         """One site, with the incidents that moved it."""
         if (site := self._mirror.fleet.sites.get(SiteId(id))) is None:
             return None
         place = self._mirror.places.get(site.id)
-        return {
-            **self._site(site),
-            "plan": site.plan,
-            "check": site.check,
-            "incident": place.incident if place else None,
-            "incidents": [
-                incident.id
-                for incident in reversed(list(self._mirror.incidents.values()))
-                if any(move.site == id for move in incident.moved)
-            ][:20],
-        }
+        incidents = [
+            incident.id
+            for incident in reversed(list(self._mirror.incidents.values()))
+            if any(move.site == id for move in incident.moved)
+        ]
+        return SiteTold(
+            **asdict(self._site(site)),
+            plan=site.plan,
+            check=site.check,
+            incident=place.incident if place else None,
+            incidents=tuple(incidents[:20]),
+        )
 
     # --- failover
 
-    def failover(self) -> Shape:
+    def failover(self) -> Failover:
         mirror, policy = self._mirror, self._controller.config.policy
         switches, (spent, allowed) = mirror.switches, self.spent()
-        return {
-            "arming": {
-                "all": switches.all,
-                "locations": switches.locations,
-                "hosts": switches.hosts,
-                "sites": switches.sites,
-            },
-            "paused": self.paused,
-            "rewound": self._board.rewound,
-            "budget": {"spent": spent, "allowed": allowed, "causes": mirror.budget.spent},
-            "policy": policy,
-        }
+        return Failover(
+            arming=Words(
+                all=switches.all,
+                locations=switches.locations,
+                hosts=switches.hosts,
+                sites=switches.sites,
+            ),
+            paused=self.paused,
+            rewound=self._board.rewound,
+            budget=SpendingTold(spent=spent, allowed=allowed, causes=mirror.budget.spent),
+            policy=policy,
+        )
 
 
 def _by_site(holds: Iterable[Hold]) -> dict[SiteId, HeldSite]:

@@ -1,14 +1,12 @@
 """What people order: typed bodies with an owner, a reason and an end, handed to the commands."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
-from aiohttp import web
 from msgspec import Meta
 
-from controller.api.answers import answer, order
-from controller.api.auth import WHO
-from controller.api.language import language
+from controller.api.routes import Call, Nothing, Route, route
+from controller.api.shapes import Done, DoneMoving
 from controller.commands import Person
 from fleet.model import Arming, HostId, Name, SiteId
 
@@ -19,6 +17,9 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 # A month empties a host long enough for any repair; a pause longer than a week is a decision to disarm.
 DrainSeconds = Annotated[float, Meta(gt=0, le=31 * 86_400)]
 PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
+
+ORDERED = ("not-found", "refused", "not-leading", "may-have-been-applied", "store-failed")
+MOVING = ORDERED
 
 
 class ArmingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,58 +69,64 @@ class Writes:
     def __init__(self, controller: "Controller") -> None:
         self._commands = controller.commands
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         return [
-            web.put("/v1/failover/arming", self.arm),
-            web.post("/v1/failover/pause", self.pause),
-            web.delete("/v1/failover/pause", self.resume),
-            web.put("/v1/hosts/{id}/drain", self.drain),
-            web.post("/v1/hosts/{id}/activate", self.activate),
-            web.post("/v1/sites/{id}/move", self.move),
+            route("PUT", "/v1/failover/arming", self.arm, role="operator", refuses=ORDERED),
+            route("POST", "/v1/failover/pause", self.pause, role="operator", refuses=ORDERED),
+            route("DELETE", "/v1/failover/pause", self.resume, role="operator", refuses=ORDERED),
+            route("PUT", "/v1/hosts/{id}/drain", self.drain, role="operator", refuses=ORDERED),
+            route(
+                "POST", "/v1/hosts/{id}/activate", self.activate, role="operator", refuses=MOVING
+            ),
+            route("POST", "/v1/sites/{id}/move", self.move, role="operator", refuses=MOVING),
         ]
 
-    async def arm(self, request: web.Request) -> web.Response:
-        said = await order(request, ArmingOrder)
-        person = _person(request, said.reason)
-        revision = await self._commands.arm(said.scope, said.id or "", said.arming, person)
-        return _done(request, revision)
+    async def arm(self, call: Call[Nothing, ArmingOrder]) -> Done:
+        """Let a scope's sites move by themselves, only watch it, or forget its own word."""
+        said = call.body
+        revision = await self._commands.arm(said.scope, said.id or "", said.arming, _person(call))
+        return Done(revision=revision)
 
-    async def pause(self, request: web.Request) -> web.Response:
-        said = await order(request, PauseOrder)
-        revision = await self._commands.pause(said.for_s, _person(request, said.reason))
-        return _done(request, revision)
+    async def pause(self, call: Call[Nothing, PauseOrder]) -> Done:
+        """Stop everything automatic for a while; people can still act."""
+        return Done(revision=await self._commands.pause(call.body.for_s, _person(call)))
 
-    async def resume(self, request: web.Request) -> web.Response:
-        said = await order(request, ResumeOrder)
-        return _done(request, await self._commands.resume(_person(request, said.reason)))
+    async def resume(self, call: Call[Nothing, ResumeOrder]) -> Done:
+        """End a pause."""
+        return Done(revision=await self._commands.resume(_person(call)))
 
-    async def drain(self, request: web.Request) -> web.Response:
-        said = await order(request, DrainOrder)
-        host, person = HostId(request.match_info["id"]), _person(request, said.reason)
-        return _done(request, await self._commands.drain(host, said.for_s, person))
+    async def drain(self, call: Call[Nothing, DrainOrder]) -> Done:
+        """Move a host's sites away and keep it empty for a while."""
+        host = HostId(call.id)
+        return Done(revision=await self._commands.drain(host, call.body.for_s, _person(call)))
 
-    async def activate(self, request: web.Request) -> web.Response:
-        said = await order(request, ActivateOrder)
-        host, person = HostId(request.match_info["id"]), _person(request, said.reason)
-        revision, moved = await self._commands.activate(host, person, bring_home=said.bring_home)
-        return _done(request, revision, moved=moved)
+    async def activate(self, call: Call[Nothing, ActivateOrder]) -> DoneMoving:
+        """End a drain; with `bring_home` its own automatic sites come back."""
+        revision, moved = await self._commands.activate(
+            HostId(call.id), _person(call), bring_home=call.body.bring_home
+        )
+        return DoneMoving(revision=revision, moved=moved)
 
-    async def move(self, request: web.Request) -> web.Response:
-        said = await order(request, MoveOrder)
+    async def move(self, call: Call[Nothing, MoveOrder]) -> DoneMoving:
+        """Move a site now."""
+        said = call.body
         revision, moved = await self._commands.move(
-            SiteId(request.match_info["id"]),
+            SiteId(call.id),
             HostId(said.to),
-            _person(request, said.reason),
+            _person(call),
             old_host_stopped=said.old_host_stopped,
             anyway=said.anyway,
         )
-        return _done(request, revision, moved=moved)
+        return DoneMoving(revision=revision, moved=moved)
 
 
-def _person(request: web.Request, reason: str) -> Person:
-    return Person(name=request[WHO], reason=reason.strip())
+class Reasoned(Protocol):
+    @property
+    def reason(self) -> str: ...
 
 
-def _done(request: web.Request, revision: int, **more: object) -> web.Response:
-    """`revision`: the one at which it became true, already to be read here."""
-    return answer({"revision": revision, **more}, language(request))
+R = TypeVar("R", bound=Reasoned)
+
+
+def _person(call: Call[Nothing, R]) -> Person:
+    return Person(name=call.who, reason=call.body.reason.strip())

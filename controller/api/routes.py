@@ -1,0 +1,199 @@
+"""What each path takes, gives and refuses, and who may ask: one table that serves, checks and describes the API.
+
+A handler takes a `Call[Query, Body]` and returns its answer; its annotations are the contract.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+from aiohttp import web
+
+from controller.api.answers import BODY_BYTES, answer, body
+from controller.api.auth import WHO, Handler
+from controller.api.invalid import raise_named
+from controller.api.language import language
+from controller.api.problems import BadRequest
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+B = TypeVar("B")
+
+Method = Literal["GET", "PUT", "POST", "DELETE"]
+# Who may ask. `open`: anybody. `host`: an agent, by its own token. The others are what people's tokens stand for, each
+# with all that those before it may; a `member` sees what belongs to them.
+Role = Literal["open", "host", "member", "viewer", "operator", "admin"]
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A query without parameters of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer, or a body, that is not JSON: its media type, and what it holds."""
+
+    media: str
+    says: str
+    limit_bytes: int = BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Q, B]):
+    """A request, read and found valid. What is put in `headers` goes out with the answer."""
+
+    request: web.Request
+    query: Q
+    body: B
+    lang: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The path's `{id}`."""
+        return self.request.match_info["id"]
+
+    @property
+    def who(self) -> str:
+        """The name of whoever asks, known by their token."""
+        return self.request[WHO]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One line of the table. `path` as aiohttp writes it; `gives` and `takes` where that is not JSON.
+
+    `refuses`: slugs of the problems that it may answer, beyond those that every route may.
+    """
+
+    method: Method
+    path: str
+    role: Role
+    handler: Callable[..., Awaitable[object]]
+    summary: str
+    more: str
+    query: type[msgspec.Struct]
+    body: type[msgspec.Struct] | None
+    answer: object
+    gives: tuple[Content, ...]
+    takes: Content | None
+    refuses: tuple[str, ...]
+    headers: Mapping[str, str]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Read and check what is asked, have it answered, and write that as JSON."""
+        call = Call(request, self._query(request), await self._body(request), language(request))
+        found = await self.handler(call)
+        if isinstance(found, web.StreamResponse):
+            return found
+        response = answer(found, call.lang)
+        response.headers.update(call.headers)
+        return response
+
+    def _query(self, request: web.Request) -> msgspec.Struct:
+        """Raises BadRequest, which names the parameter."""
+        said: dict[str, str] = {}
+        for name, value in request.query.items():
+            if name in said:
+                raise BadRequest(
+                    f"{name} is said twice.", field=name, value=value, remedy=f"Say {name} once."
+                )
+            if name != "lang":
+                said[name] = value
+        try:
+            return msgspec.convert(said, self.query, strict=False)
+        except msgspec.ValidationError as error:
+            raise_named(error, self.query, said, status=400, slug="bad-request")
+
+    async def _body(self, request: web.Request) -> object:
+        """Raises BadRequest, msgspec.DecodeError."""
+        if self.takes is not None:
+            return await body(request, self.takes.limit_bytes)
+        if self.body is None:
+            return None
+        said = await body(request)
+        try:
+            return msgspec.json.decode(said, type=self.body)
+        except msgspec.ValidationError as error:
+            raise_named(
+                error, self.body, msgspec.json.decode(said), status=422, slug="invalid-body"
+            )
+
+
+def route(
+    method: Method,
+    path: str,
+    handler: Callable[..., Awaitable[object]],
+    *,
+    role: Role,
+    gives: tuple[Content, ...] = (),
+    takes: Content | None = None,
+    refuses: tuple[str, ...] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Route:
+    """A line of the table. Query, body and answer are those of the handler's annotations; its docstring says the rest.
+
+    `headers`: request headers that it heeds, each with what it means.
+    """
+    hints = get_type_hints(handler)
+    query, body = get_args(hints["call"])
+    summary, _, more = (inspect.getdoc(handler) or path).partition("\n")
+    return Route(
+        method=method,
+        path=path,
+        role=role,
+        handler=handler,
+        summary=summary.rstrip("."),
+        more=more.strip(),
+        query=query,
+        body=None if body is type(None) or takes is not None else body,
+        answer=None if gives and hints["return"] in RESPONSES else hints["return"],
+        gives=gives,
+        takes=takes,
+        refuses=refuses,
+        headers=headers or {},
+    )
+
+
+RESPONSES = (web.Response, web.StreamResponse)
+
+
+class Table:
+    """All routes by method and path; what is in no line of it is served to nobody."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._known = {(str(route.method), route.path): route for route in self.routes}
+        assert len(self._known) == len(self.routes), "two routes of one method and path"
+
+    def of(self, request: web.Request) -> Route | None:
+        """The line that serves `request`; None where there is none: such a path or method does not exist."""
+        resource = request.match_info.route.resource
+        if request.match_info.http_exception is not None or resource is None:
+            return None
+        method = "GET" if request.method == "HEAD" else request.method
+        return self._known.get((method, resource.canonical))
+
+    def role_of(self, request: web.Request) -> Role | None:
+        """Who may ask this; None where nobody may, for there is no such path or method."""
+        return line.role if (line := self.of(request)) else None
+
+    def register(self, app: web.Application) -> None:
+        app[TABLE] = self
+        for line in self.routes:
+            app.router.add_route(line.method, line.path, line.serve)
+            if line.method == "GET" and not line.path.endswith("/link/{host}"):
+                app.router.add_route("HEAD", line.path, line.serve)
+
+
+TABLE = web.AppKey("table", Table)
+
+
+def path_parameters(path: str) -> tuple[str, ...]:
+    """The names in a path: `{id}` gives `id`."""
+    return tuple(re.findall(r"{(\w+)[^}]*}", path))
+
+
+__all__ = ["TABLE", "Call", "Content", "Handler", "Nothing", "Role", "Route", "Table", "route"]
