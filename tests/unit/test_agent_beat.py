@@ -17,7 +17,7 @@ from fleet.model import ControllerId, Health, HostId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.supervise import Watchdog
-from tests.unit.test_agent_link import LOAD
+from tests.unit.wires import LOAD
 
 HOST = HostId("h1")
 

@@ -17,32 +17,17 @@ from fleet.messages import (
     Beat,
     FromAgent,
     FromController,
-    Load,
     Orders,
 )
 from fleet.model import ControllerId, Epoch, HostId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from tests.unit.wires import a_beat
 
 pytestmark = pytest.mark.virtual_time
 
 C1, C2 = ControllerId("c1"), ControllerId("c2")
 HOST = HostId("h1")
-LOAD = Load(
-    cpu_ratio=0.0,
-    load_1min=0.0,
-    memory_total_bytes=1,
-    memory_available_bytes=1,
-    swap_used_bytes=0,
-    receive_bytes_per_s=0.0,
-    transmit_bytes_per_s=0.0,
-)
-
-
-def a_beat(sequence: int) -> Beat:
-    return Beat(
-        host=HOST, sequence=sequence, boot_id="b", uptime_s=1.0, kernel="k", version="1", load=LOAD
-    )
 
 
 def some_orders(revision: int) -> Orders:
@@ -98,7 +83,7 @@ class Bench:
     async def run(self, for_s: float) -> None:
         for _ in range(round(for_s * 2)):
             self.sequence += 1
-            self.links.beat(a_beat(self.sequence))
+            self.links.beat(a_beat(HOST, sequence=self.sequence))
             await asyncio.sleep(0.5)
 
 
@@ -271,11 +256,11 @@ async def test_heard_waits_for_every_linked_controller_and_only_so_long() -> Non
     one, two = Controller(), Controller(accepts=False)
     async with linked({C1: one, C2: two}) as bench:
         await bench.run(1)
-        bench.links.beat(a_beat(100))
+        bench.links.beat(a_beat(HOST, sequence=100))
         assert await bench.links.heard(0.5) is True
         assert one.beats[-1] == 100
         one.acks = False
-        bench.links.beat(a_beat(101))
+        bench.links.beat(a_beat(HOST, sequence=101))
         began = asyncio.get_running_loop().time()
         assert await bench.links.heard(0.5) is False
         assert asyncio.get_running_loop().time() - began == pytest.approx(0.5)

@@ -1,9 +1,8 @@
 """What one compromised hosting server can do to a controller by its link: nothing (rule R15). In memory, in no time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Never
 
 import msgspec
 import pytest
@@ -12,7 +11,7 @@ from controller.link import FLOOD_BURST, FRAME_LIMIT_BYTES, Link
 from controller.ports import ConnectionLost
 from failover.policy import Policy
 from failover.routes import Intent, probes
-from fleet.messages import AgentState, Applied, Beat, Check, Load, Target
+from fleet.messages import AgentState, Applied, Check
 from fleet.model import (
     ControllerId,
     Epoch,
@@ -26,20 +25,12 @@ from fleet.model import (
 )
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
+from tests.unit.wires import LOAD, Nobody, Wire, a_beat
 
 pytestmark = pytest.mark.virtual_time
 
 C1, HOSTS = ControllerId("c1"), tuple(HostId(f"h{n}") for n in range(1, 7))
 LIAR = HOSTS[0]
-LOAD = Load(
-    cpu_ratio=0.0,
-    load_1min=0.0,
-    memory_total_bytes=4,
-    memory_available_bytes=1,
-    swap_used_bytes=0,
-    receive_bytes_per_s=0.0,
-    transmit_bytes_per_s=0.0,
-)
 
 
 def fleet(*edges: HostId) -> Fleet:
@@ -59,57 +50,9 @@ def fleet(*edges: HostId) -> Fleet:
     )
 
 
-def a_beat(host: HostId = LIAR, **said: object) -> Beat:
-    plain = Beat(
-        host=host, sequence=1, boot_id="b", uptime_s=1.0, kernel="k", version="1", load=LOAD
-    )
-    return msgspec.structs.replace(plain, **said)
-
-
 def tampered(**said: object) -> bytes:
     """A beat of which some fields are what no agent would send."""
-    return msgspec.json.encode({**msgspec.to_builtins(a_beat()), **said})
-
-
-class Nobody:
-    """A controller that asks nobody itself."""
-
-    def follow(self, probes: Mapping[HostId, Target]) -> tuple[str, ...]:
-        return ()
-
-    def checks(self, now: float) -> Mapping[HostId, Check]:
-        return {}
-
-    async def keep(self) -> Never:
-        await asyncio.Event().wait()
-        raise AssertionError("the event is never set")
-
-
-class Wire:
-    """An agent's end in memory; `receive` never waits while something has been said."""
-
-    def __init__(self, *, farewell: Exception | None = None) -> None:
-        self.sent = 0
-        self.closed = False
-        self._farewell = farewell
-        self._said: asyncio.Queue[bytes | None] = asyncio.Queue(10_000)
-
-    def say(self, what: Beat | Applied | bytes) -> None:
-        self._said.put_nowait(what if isinstance(what, bytes) else msgspec.json.encode(what))
-
-    async def send(self, frame: bytes) -> None:
-        self.sent += 1
-
-    async def receive(self) -> bytes:
-        if (frame := await self._said.get()) is None:
-            raise ConnectionLost("closed")
-        return frame
-
-    async def close(self) -> None:
-        self.closed = True
-        self._said.put_nowait(None)
-        if self._farewell is not None:
-            raise self._farewell
+    return msgspec.json.encode({**msgspec.to_builtins(a_beat(LIAR)), **said})
 
 
 class Bench:
@@ -200,10 +143,11 @@ async def test_only_a_declared_edge_may_send_large_frames() -> None:
     async with served(edge, (LIAR, wire)):
         wire.say(
             a_beat(
+                LIAR,
                 checks={
                     HostId(f"h{n}"): Check(health=Health.UP, since_s=1.0, detail="x" * 50)
                     for n in range(2000)
-                }
+                },
             )
         )
         await asyncio.sleep(0.1)
@@ -214,7 +158,7 @@ async def test_a_flood_of_frames_ends_its_link_and_delays_no_other() -> None:
     """Of 5,000 frames that wait at once few are taken; meanwhile another host's beat is heard."""
     bench, flooding, honest = Bench(), Wire(), Wire()
     for _ in range(5000):
-        flooding.say(a_beat())
+        flooding.say(a_beat(LIAR))
     async with served(bench, (LIAR, flooding), (HOSTS[1], honest)):
         honest.say(a_beat(HOSTS[1]))
         await asyncio.sleep(0.1)
@@ -229,7 +173,7 @@ async def test_two_beats_a_second_are_no_flood_for_however_long() -> None:
     async with served(bench, (LIAR, wire)):
         for _ in range(20):
             for _ in range(20):
-                wire.say(a_beat())
+                wire.say(a_beat(LIAR))
             await asyncio.sleep(10 / 2)
         assert wire.sent == 400 and not wire.closed
 
@@ -238,7 +182,7 @@ async def test_frames_that_wait_are_read_one_turn_of_the_loop_each() -> None:
     """Others have their turn between any two frames of one link."""
     bench, wire, turns = Bench(), Wire(), 0
     for _ in range(50):
-        wire.say(a_beat())
+        wire.say(a_beat(LIAR))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(bench.link.serve(LIAR, wire))
         while wire.sent < 50:
@@ -253,7 +197,7 @@ async def test_a_claim_of_future_orders_is_not_believed() -> None:
     bench, wire, declared = Bench(), Wire(), fleet()
     async with served(bench, (LIAR, wire)):
         bench.order(declared, 7)
-        wire.say(a_beat(orders=Epoch(1, 2**62)))
+        wire.say(a_beat(LIAR, orders=Epoch(1, 2**62)))
         wire.say(Applied(epoch=Epoch(9, 9)))
         await asyncio.sleep(0.1)
         assert not bench.link.follows(LIAR, Epoch(1, 7))
@@ -275,7 +219,7 @@ async def test_a_host_has_a_say_only_on_whom_it_was_told_to_ask() -> None:
     ):
         bench, wire = Bench(), Wire()
         async with served(bench, (LIAR, wire)):
-            wire.say(a_beat(checks=invented))
+            wire.say(a_beat(LIAR, checks=invented))
             await asyncio.sleep(0.1)
             seen = bench.link.evidence(declared, frozenset())
         assert {id for id, evidence in seen.hosts.items() if evidence.opinions} == heard_of
@@ -288,7 +232,7 @@ async def test_what_a_host_said_is_forgotten_when_it_left_the_fleet_and_the_link
     bench.link.know(fleet())
     others = Fleet(hosts={id: host for id, host in fleet().hosts.items() if id != LIAR})
     async with served(bench, (LIAR, wire)):
-        wire.say(a_beat())
+        wire.say(a_beat(LIAR))
         await asyncio.sleep(0.1)
         bench.link.know(others)
         assert LIAR in bench.link.heard
@@ -304,7 +248,7 @@ async def test_a_silent_host_is_remembered_for_as_long_as_it_is_declared() -> No
     bench.link.know(fleet())
     others = Fleet(hosts={id: host for id, host in fleet().hosts.items() if id != LIAR})
     async with served(bench, (LIAR, wire)):
-        wire.say(a_beat())
+        wire.say(a_beat(LIAR))
         await asyncio.sleep(0.1)
         await wire.close()
         await asyncio.sleep(0.1)
@@ -319,7 +263,7 @@ async def test_a_host_that_alternates_wakes_the_leader_five_times_a_second_at_mo
     states = (AgentState.LEAVING, AgentState.RUNNING)
     async with served(bench, (LIAR, wire), (HOSTS[1], honest)):
         for n in range(80):
-            wire.say(a_beat(state=states[n % 2]))
+            wire.say(a_beat(LIAR, state=states[n % 2]))
             await asyncio.sleep(0.1)
         assert 10 < bench.link.urgent.count <= 41
         before = bench.link.urgent.count
@@ -336,7 +280,7 @@ async def test_an_older_link_that_fails_to_close_leaks_nothing() -> None:
         group.create_task(bench.link.serve(LIAR, old))
         await asyncio.sleep(0.01)
         group.create_task(bench.link.serve(LIAR, new))
-        new.say(a_beat())
+        new.say(a_beat(LIAR))
         await asyncio.sleep(0.1)
         assert old.closed and new.sent == 1 and bench.link.connected == {LIAR}
         await new.close()

@@ -26,7 +26,7 @@ from fleet.model import (
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from tests.simulation.coop import Shape, fleet_of
-from tests.simulation.machines import Checker
+from tests.unit.wires import Nobody
 
 pytestmark = pytest.mark.virtual_time
 
@@ -60,20 +60,43 @@ def an_incident(*phases: Phase) -> Incident:
     return incident
 
 
-async def test_a_proof_is_kept_through_changes_of_the_store_until_its_incident_tells_it() -> None:
-    """Forgotten too early, it would be asked for again only at the next change of the store: days later, maybe."""
-    mirror, visitor, exporter = Mirror(), Everyone(), Exporter(CONTROLLER)
+def proving(mirror: Mirror, visitor: Everyone) -> Prover:
+    """Asks `visitor` about a direct site that moved from web1 to web2."""
+    exporter = Exporter(CONTROLLER)
     link = Link(
         {},
         exporter,
-        probing=Checker(lambda _: False),
+        probing=Nobody(),
         id=C1,
         controllers=frozenset({C1}),
         policy=Policy(),
     )
-    prover = Prover(mirror, link, visitor, exporter, edge_port=80)
     mirror.fleet = fleet_of(Shape())
     mirror.places = {SITE: Placement(host=WEB2, since="", why=Why("dead"))}
+    return Prover(mirror, link, visitor, exporter, edge_port=80)
+
+
+async def test_r12_nobody_is_asked_before_every_live_edge_follows() -> None:
+    """An answer from before the routes were in force proves nothing: the first request comes with the edges' line."""
+    mirror, visitor = Mirror(), Everyone()
+    prover = proving(mirror, visitor)
+    early = an_incident(Phase.DECIDED)
+    mirror.incidents = {early.id: early}
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(prover.run())
+        await asyncio.sleep(5.0)
+        assert visitor.asked == 0 and prover.proven_at(SITE, WEB2, EPOCH) is None
+        mirror.incidents = {early.id: an_incident(Phase.DECIDED, Phase.EDGES)}
+        mirror.changed.beat()
+        await asyncio.sleep(0.1)
+        assert visitor.asked == 1 and prover.proven_at(SITE, WEB2, EPOCH) is not None
+        running.cancel()
+
+
+async def test_a_proof_is_kept_through_changes_of_the_store_until_its_incident_tells_it() -> None:
+    """Forgotten too early, it would be asked for again only at the next change of the store: days later, maybe."""
+    mirror, visitor = Mirror(), Everyone()
+    prover = proving(mirror, visitor)
     incident = an_incident(Phase.DECIDED, Phase.EDGES)
     mirror.incidents = {incident.id: incident}
     async with asyncio.TaskGroup() as group:
