@@ -1,7 +1,7 @@
 """The store in memory, typed: one list and one watch; every read of the controller comes from here."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,7 +9,9 @@ import msgspec
 from controller.settle import unpack
 from controller.store import KV, Cmp, Compacted, Event, Store, Unavailable
 from fleet import keys
+from fleet.access import ApiToken, HostCredential, JoinToken
 from fleet.chunks import BrokenFleet, FleetPointer, join
+from fleet.history import LoggedChange
 from fleet.model import (
     AuditEntry,
     Budget,
@@ -43,7 +45,11 @@ _known = msgspec.json.Decoder(Known).decode
 _incident = msgspec.json.Decoder(Incident).decode
 _hold = msgspec.json.Decoder(Hold).decode
 _tombstone = msgspec.json.Decoder(Tombstone).decode
+_loggedchange = msgspec.json.Decoder(LoggedChange).decode
 _auditentry = msgspec.json.Decoder(AuditEntry).decode
+_apitoken = msgspec.json.Decoder(ApiToken).decode
+_hostcredential = msgspec.json.Decoder(HostCredential).decode
+_jointoken = msgspec.json.Decoder(JoinToken).decode
 T = TypeVar("T")
 
 
@@ -59,6 +65,7 @@ class Mirror:
         self.fleet_pointer: FleetPointer | None = None
         self.fleet_revision = 0
         self.fleet_broken = ""
+        self.fleet_log: Mapping[int, LoggedChange] = {}
         self.commits: Mapping[str, int] = {}
         self.switches = Switches()
         self.budget = Budget()
@@ -66,6 +73,7 @@ class Mirror:
         self.placements: Mapping[HostId, Placements] = {}
         self.places: Mapping[SiteId, Placement] = {}
         self.drains: Mapping[HostId, Note] = {}
+        self.refusals: Mapping[HostId, Note] = {}
         self.withdrawn: Mapping[HostId, Note] = {}
         self.known: Mapping[HostId, Known] = {}
         self.dns: Mapping[ZoneName, ZoneIntent] = {}
@@ -73,6 +81,9 @@ class Mirror:
         self.holds: Mapping[str, Hold] = {}
         self.tombstones: Mapping[str, Tombstone] = {}
         self.audit: Mapping[str, AuditEntry] = {}
+        self.api_tokens: Mapping[str, ApiToken] = {}
+        self.credentials: Mapping[HostId, HostCredential] = {}
+        self.joins: Mapping[HostId, JoinToken] = {}
         self.site_of: Mapping[Domain, SiteId] = {}
         self._items: dict[bytes, KV] = {}
         self._decoded: dict[bytes, dict[bytes, tuple[int, Any]]] = {}
@@ -92,11 +103,24 @@ class Mirror:
         """Compares that hold only while `watched` keys are as this mirror has them (rule R1)."""
         return tuple(Cmp(key, "mod", "=", self.revision_of(key)) for key in watched)
 
-    def missing_chunks(self, digests: frozenset[str]) -> frozenset[str]:
-        return frozenset(d for d in digests if keys.CHUNKS + d.encode() not in self._items)
+    def holds_key(self, key: bytes) -> bool:
+        return key in self._items
 
     def chunk_digests(self) -> frozenset[str]:
-        return frozenset(keys.leaf(key) for key in self._items if key.startswith(keys.CHUNKS))
+        return self._leaves(keys.CHUNKS)
+
+    def detail_digests(self) -> frozenset[str]:
+        return self._leaves(keys.FLEET_DETAILS)
+
+    def _leaves(self, prefix: bytes) -> frozenset[str]:
+        return frozenset(keys.leaf(key) for key in self._items if key.startswith(prefix))
+
+    def details(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """The pieces of what fleet changes did, those that are kept."""
+        named = {
+            digest: self._items.get(keys.FLEET_DETAILS + digest.encode()) for digest in digests
+        }
+        return {digest: item.value for digest, item in named.items() if item is not None}
 
     async def reached(self, revision: int) -> None:
         """Wait until a write of ours, at `revision`, can be read here."""
@@ -180,6 +204,8 @@ class Mirror:
                 return
             self.site_of = {d: id for id, site in self.fleet.sites.items() for d in site.domains}
         self.fleet_pointer, self.fleet_revision = pointer, revision
+        found = self._all(keys.FLEET_LOG, _loggedchange)
+        self.fleet_log = {int(number): entry for number, entry in found.items()}
 
     def _load_placements(self) -> None:
         found = self._all(keys.PLACEMENTS, _placements)
@@ -207,6 +233,9 @@ class Mirror:
     def _load_drains(self) -> None:
         self.drains = {HostId(id): note for id, note in self._all(keys.DRAINS, _note).items()}
 
+    def _load_refusals(self) -> None:
+        self.refusals = {HostId(id): note for id, note in self._all(keys.REFUSALS, _note).items()}
+
     def _load_withdrawn(self) -> None:
         self.withdrawn = {HostId(id): note for id, note in self._all(keys.WITHDRAWN, _note).items()}
 
@@ -229,6 +258,13 @@ class Mirror:
     def _load_audit(self) -> None:
         self.audit = self._all(keys.AUDIT, _auditentry)
 
+    def _load_access(self) -> None:
+        self.api_tokens = self._all(keys.ACCESS_TOKENS, _apitoken)
+        hosts = self._all(keys.ACCESS_HOSTS, _hostcredential)
+        self.credentials = {HostId(id): credential for id, credential in hosts.items()}
+        joins = self._all(keys.ACCESS_JOINS, _jointoken)
+        self.joins = {HostId(id): token for id, token in joins.items()}
+
 
 _LOADERS = {
     b"store": Mirror._load_id,
@@ -239,6 +275,7 @@ _LOADERS = {
     b"budget": Mirror._load_budget,
     b"proof": Mirror._load_proof,
     b"drains": Mirror._load_drains,
+    b"refusals": Mirror._load_refusals,
     b"withdrawn": Mirror._load_withdrawn,
     b"known": Mirror._load_known,
     b"dns": Mirror._load_dns,
@@ -246,6 +283,7 @@ _LOADERS = {
     b"holds": Mirror._load_holds,
     b"tombstones": Mirror._load_tombstones,
     b"audit": Mirror._load_audit,
+    b"access": Mirror._load_access,
 }
 _SECTIONS = set(_LOADERS)
 

@@ -7,11 +7,16 @@ PREFIX = b"/relevo/v1/"
 STORE = PREFIX + b"store"  # StoreId: cluster id and generation
 FLEET = PREFIX + b"fleet/current"  # FleetPointer: makes staged chunks true
 CHUNKS = PREFIX + b"fleet/chunks/"  # + sha256 of the content
+FLEET_LOG = PREFIX + b"fleet/log/"  # + number, eight digits: LoggedChange
+FLEET_DETAILS = PREFIX + b"fleet/details/"  # + sha256 of a piece of what a change did
 PLACEMENTS = PREFIX + b"placements/"  # + home host: Placements
 COMMITS = PREFIX + b"commits/"  # + random name of a commit that orders are made from (rule R2)
 SWITCHES = PREFIX + b"switches"  # Switches
 BUDGET = PREFIX + b"budget"  # Budget
 DRAINS = PREFIX + b"drains/"  # + host: Note
+REFUSALS = (
+    PREFIX + b"refusals/"
+)  # + host: Note; a person said that nothing automatic moves its sites
 WITHDRAWN = PREFIX + b"withdrawn/"  # + edge: Note; it is in no record set
 KNOWN = PREFIX + b"known/"  # + host: Known
 DNS = PREFIX + b"dns/"  # + zone: ZoneIntent
@@ -19,8 +24,15 @@ INCIDENTS = PREFIX + b"incidents/"  # + id: Incident
 HOLDS = PREFIX + b"holds/"  # + id: Hold
 TOMBSTONES = PREFIX + b"tombstones/"  # + id: Tombstone
 AUDIT = PREFIX + b"audit/"  # + id: AuditEntry
+ACCESS_TOKENS = PREFIX + b"access/tokens/"  # + name: ApiToken
+ACCESS_HOSTS = PREFIX + b"access/hosts/"  # + host: HostCredential
+ACCESS_JOINS = PREFIX + b"access/joins/"  # + host: JoinToken
 LEADER = PREFIX + b"leader"  # leased
 PROOF = PREFIX + b"proof"  # the secret that makes an edge name the host that answered
+
+
+def fleet_log(number: int) -> bytes:
+    return FLEET_LOG + f"{number:08}".encode()
 
 
 def placements(home: HostId) -> bytes:
@@ -39,6 +51,10 @@ def drain(host: HostId) -> bytes:
     return DRAINS + host.encode()
 
 
+def refusal(host: HostId) -> bytes:
+    return REFUSALS + host.encode()
+
+
 def withdrawn(edge: HostId) -> bytes:
     return WITHDRAWN + edge.encode()
 
@@ -49,6 +65,18 @@ def known(host: HostId) -> bytes:
 
 def hold(id: str) -> bytes:
     return HOLDS + id.encode()
+
+
+def access_token(name: str) -> bytes:
+    return ACCESS_TOKENS + name.encode()
+
+
+def access_host(host: HostId) -> bytes:
+    return ACCESS_HOSTS + host.encode()
+
+
+def access_join(host: HostId) -> bytes:
+    return ACCESS_JOINS + host.encode()
 
 
 def leaf(key: bytes) -> str:

@@ -7,6 +7,16 @@ import idna
 from fleet.model import DOMAIN, Domain
 
 LONGEST = 253  # octets of a name in text. Source: RFC 1035 §2.3.4
+LONGEST_LABEL = 63
+NONE = "is not a domain name"
+# What people write in its place, by a character that no name has.
+MISTAKEN = {
+    "/": "it is the address of a page",
+    "@": "it is a mail address",
+    ":": "it has a port, or is an address",
+    "*": "each name is written out, there are no wildcards",
+    " ": "it holds a space",
+}
 
 
 def canonical_domain(text: str) -> Domain:
@@ -27,8 +37,36 @@ def canonical_domain(text: str) -> Domain:
     except (idna.IDNAError, UnicodeError) as error:
         raise ValueError(f"is not an internationalized domain name: {error}") from error
     if not DOMAIN.match(name):
-        raise ValueError("is not a domain name")
+        raise ValueError(f"{NONE}: {why}" if (why := _why_none(name)) else NONE)
     return Domain(name)
+
+
+def readable(domain: str) -> str:
+    """`domain` in its own script, where it is an internationalized one."""
+    try:
+        return idna.decode(domain) if "xn--" in domain else domain
+    except (idna.IDNAError, UnicodeError):
+        return domain
+
+
+def _why_none(name: str) -> str:
+    """What of `name`, of ASCII, is not as names are; empty where that is hard to say. Source: RFC 1035 §2.3.1."""
+    for character, why in MISTAKEN.items():
+        if character in name:
+            return why
+    if not name:
+        return "it is empty"
+    labels = name.split(".")
+    for label in labels:
+        if not label:
+            return "a label is empty: two dots together, or one at an end"
+        if len(label) > LONGEST_LABEL:
+            return f"a label is longer than {LONGEST_LABEL} characters"
+        if label.startswith("-") or label.endswith("-"):
+            return f"the label {label!r} begins or ends with a hyphen"
+    if len(labels) == 1:
+        return "it has one label only, and no top-level domain"
+    return "it ends in a number, as an IP address does" if labels[-1].isdigit() else ""
 
 
 def _checked_label(label: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from fleet.findings import Finding, Findings, Path, Suggestions
 from fleet.kinds import KINDS, id_of, items
 from fleet.model import NAME, Fleet, Host, HostId, Mode, NameServer, Plan, Role, Site, Zone
-from fleet.names import address, canonical_domain
+from fleet.names import address, canonical_domain, readable
 
 PHP_WORKER_BYTES = 32 << 20  # the least that a worker of a small site needs
 TASKS_BESIDE_WORKERS = 15  # threads, cron and a login beside the workers, as LVE's own rule has it
@@ -232,12 +232,12 @@ def _domains(c: _Checking) -> None:
         for index, domain in enumerate(site.domains):
             path = ("sites", id, "domains", index)
             _domain(c, path, domain)
+            shown = f"({unicode}) " if (unicode := readable(domain)) != domain else ""
             if (owner := owners.setdefault(domain, id)) != id:
-                c.problem(
-                    path, f"belongs to the site {owner} already", domain, "one domain, one site"
-                )
+                message = f"{shown}belongs to the site {owner} already"
+                c.problem(path, message, domain, "one domain, one site")
             elif index in again:
-                c.problem(path, "is there twice", domain, "keep one")
+                c.problem(path, f"{shown}is there twice", domain, "keep one")
 
 
 def _domain(c: _Checking, path: Path, domain: str) -> None:

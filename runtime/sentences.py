@@ -69,6 +69,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "waits for a person."
     ),
     "paused": "Failover was paused by {owner}: {reason}",
+    "refused": "{owner} refused to have its sites moved: {reason}",
     "leader-doubts-itself": (
         "The controller doubts itself: its own loop was late, or it lost most of its links at once."
     ),
@@ -83,12 +84,35 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     # Why an order was refused.
     "fleet-changed": (
-        "The fleet has changed since: compared with revision {base}, now at {now}. Compare again."
+        "The fleet has changed since: compared with revision {base}, now at {now}; "
+        "the last change is {change}, by {who}. Compare again.",
+        "The fleet has changed since: compared with revision {base}, now at {now}. Compare again.",
     ),
+    "fleet-removes": "This would remove {names} ({removed} in all), and removing wants a word of its own.",
     "fleet-too-many-removed": (
         "The file would remove {removed} of {of} {kind} at once; {allowed} are allowed. Was it cut short?"
     ),
-    "host-still-serves": "{host} still serves the site {site}; drain the host before you remove it.",
+    "host-still-serves": (
+        "{host} still serves the site {site} ({count} in all); drain the host, or move them, before you remove it."
+    ),
+    "item-exists": "{item} is declared already; to change it, say which one you have read.",
+    "item-gone": "{item} is not declared, or no longer.",
+    "item-changed": "{item} is not what you have read: it was changed since. Read it again.",
+    "still-needed": "{item} is still needed by {by} ({count} in all). Change those first.",
+    "details-gone": (
+        "What change {change} did is no longer kept in every detail. Apply an older fleet file in its place."
+    ),
+    "undo-conflict": (
+        "Change {change} can't be undone alone: {items} changed again since, by change {later}. "
+        "Undo that first, or change it by hand.",
+        "Change {change} can't be undone alone: {items} changed again since. Change it by hand.",
+    ),
+    "undo-leaves": (
+        "Without change {change} the fleet would not hold together: {items}, changed since by change {later}. "
+        "Undo that first, or change it by hand.",
+        "Without change {change} the fleet would not hold together: {items}. Change that first.",
+    ),
+    "undone-already": "Nothing is left of what change {change} did.",
     "changed-meanwhile": (
         "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "
         "still right."

@@ -331,7 +331,7 @@ def test_r7_a_domain_leaves_the_edges_only_when_it_was_told_to(in_world: Play) -
         smaller = msgspec.structs.replace(made.fleet, sites=rest)
         before = {m.id: set(m.haproxy.domains) for m in made.machines.values() if m.haproxy}
         made.rules.told_to_remove.add(domain)
-        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA))
+        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA, remove=True))
         await asyncio.sleep(5.0)
         for machine in made.machines.values():
             if machine.haproxy:
@@ -348,7 +348,7 @@ def test_r7_a_host_that_left_the_fleet_and_is_declared_again_has_never_reported(
     async def story(made: World) -> None:
         rest = {id: host for id, host in made.fleet.hosts.items() if id != EDGE2}
         smaller = msgspec.structs.replace(made.fleet, hosts=rest)
-        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA))
+        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA, remove=True))
         made.power_off(EDGE2)
         await asyncio.sleep(30.0)
         assert await order(made, lambda commands: commands.apply_fleet(made.fleet, ANA))

@@ -45,7 +45,7 @@ def test_valid_fleets_have_no_problems(fleet: Fleet) -> None:
 @settings(max_examples=60, deadline=None)
 def test_applying_a_difference_makes_the_one_the_other(old: Fleet, rng: Random) -> None:
     """diff is complete, empty for equal fleets, and reversible; each line of it can be shown."""
-    new = _varied(old, rng)
+    new = varied(old, rng)
     for before, after in ((old, new), (new, old), (Fleet(), new)):
         changes = diff(before, after)
         assert apply(before, changes) == after
@@ -55,7 +55,7 @@ def test_applying_a_difference_makes_the_one_the_other(old: Fleet, rng: Random) 
     assert not diff(old, old)
 
 
-def _varied(fleet: Fleet, rng: Random) -> Fleet:
+def varied(fleet: Fleet, rng: Random) -> Fleet:
     """Some items fewer, some with another field."""
     parts = {kind: dict(items(fleet, kind)) for kind in KINDS}
     for part in parts.values():

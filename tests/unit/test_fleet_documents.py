@@ -68,10 +68,12 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "[blog.example.org]",
         "[blog..org, 'xn--zzzzzz.example.org', localhost]",
         (
-            "24: sites.blog.domains[0]: 'blog..org' is not a domain name; write it like www.example.org",
+            "24: sites.blog.domains[0]: 'blog..org' is not a domain name: a label is empty: "
+            "two dots together, or one at an end; write it like www.example.org",
             "24: sites.blog.domains[1]: 'xn--zzzzzz.example.org' is not an internationalized domain name: "
             "Invalid A-label; write it like www.example.org",
-            "24: sites.blog.domains[2]: 'localhost' is not a domain name; write it like www.example.org",
+            "24: sites.blog.domains[2]: 'localhost' is not a domain name: it has one label only, "
+            "and no top-level domain; write it like www.example.org",
         ),
     ),
     "no domain": ("[blog.example.org]", "[]", ("24: sites.blog.domains: a site needs a domain",)),
@@ -337,7 +339,10 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a zone without a name": (
         "  example.org: {primary",
         "  -org: {primary",
-        ("26: zones.-org: '-org' is not a domain name; write it like www.example.org",),
+        (
+            "26: zones.-org: '-org' is not a domain name: the label '-org' begins or ends with a hyphen; "
+            "write it like www.example.org",
+        ),
     ),
     "a server's port": (
         "port: 5353",

@@ -23,6 +23,7 @@ ELSEWHERE = {
     ("controller/lead.py", "guarded.proposal.cause.verdict"): {k.value for k in MOVING} | {"drain"},
     ("controller/commands.py", "verb"): VERBS,
     ("controller/commands.py", "incidents.DECIDED"): {"decided"},
+    ("controller/declare.py", "code"): {"undo-conflict", "undo-leaves"},
     ("controller/incidents.py", "code"): {"decided", "observed", "held"},
     ("controller/api/answers.py", "code"): set(),  # says again what was said
     ("controller/dnswire.py", "code"): {"dns-refused", "dns-not-served", "dns-server-failed"},

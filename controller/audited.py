@@ -1,0 +1,71 @@
+"""The one way in for what people order: audited, fenced, and visible before it is answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+
+from controller import incidents, settle
+from controller.events import Events
+from controller.lead import Leader, Refused
+from controller.mirror import Mirror
+from controller.store import Cmp, Delete, Op, Put
+from fleet import keys
+from fleet.model import AuditEntry, Why
+from runtime.clock import wall
+
+AUDIT_KEPT = 1000
+
+
+class NotLeading(Exception):
+    """This controller does not decide now."""
+
+
+class Unknown(Exception):
+    """No such host, site or location in the fleet."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"no {kind} {id!r} in the fleet")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who gives an order, and why."""
+
+    name: str
+    reason: str
+
+
+class Audited:
+    """Commits of people's orders. Both raise Refused where somebody else was faster, and NotLeading."""
+
+    def __init__(self, mirror: Mirror, leader: Leader, events: Events) -> None:
+        self._mirror, self._leader, self._events = mirror, leader, events
+
+    async def commit(
+        self, operations: Sequence[Op], when: Sequence[Cmp], person: Person, what: str, subject: str
+    ) -> int:
+        """One order, with its entry in the audit. Gives its revision."""
+        now = wall()
+        entry = AuditEntry(
+            at=now, who=person.name, what=what, subject=subject, reason=person.reason
+        )
+        # Two orders of one millisecond have two revisions, or one of them is refused: no entry is lost.
+        key = keys.AUDIT + incidents.new_id(f"{self._mirror.revision}", now).encode()
+        when = (*when, *self._mirror.unchanged(key))
+        old = sorted(self._mirror.audit)[: max(0, len(self._mirror.audit) + 1 - AUDIT_KEPT)]
+        forgotten = [Delete(keys.AUDIT + id.encode()) for id in old[:10]]
+        revision = await self.txn([*operations, Put(key, settle.encode(entry)), *forgotten], when)
+        self._events.publish(
+            "audit", who=person.name, what=what, subject=subject, reason=person.reason
+        )
+        return revision
+
+    async def txn(self, operations: Sequence[Op], when: Sequence[Cmp]) -> int:
+        """A transaction that belongs to an order, without an entry of its own."""
+        if (leadership := self._leader.leadership) is None:
+            raise NotLeading
+        result = await leadership.txn(settle.named(operations, token_hex(8)), when)
+        if not result.ok:
+            raise Refused(Why("changed-meanwhile"))
+        await self._mirror.reached(result.revision)
+        return result.revision

@@ -1,0 +1,424 @@
+"""Changes of the declared fleet: compared, refused or made as one atomic commit of any size, logged, taken back."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controller import incidents, settle
+from controller.audited import Audited, Person, Unknown
+from controller.lead import Refused
+from controller.mirror import Mirror
+from controller.store import Cmp, Delete, Op, Put
+from controller.store.protocol import MAX_REQUEST_BYTES
+from failover import dns
+from failover.policy import Policy
+from fleet import keys
+from fleet.chunks import CHUNK_LIMIT_BYTES, split
+from fleet.diff import Changes, apply, diff, tombstone
+from fleet.findings import Finding
+from fleet.history import (
+    LoggedChange,
+    LostDetails,
+    kept,
+    logged,
+    pack,
+    to_undo,
+    touching,
+    unpack,
+)
+from fleet.kinds import Item, id_of, items
+from fleet.model import Fleet, Tombstone, Why
+from fleet.single import BadItem, raise_if_bad, tag_of, with_item, without_item
+from runtime.clock import wall
+
+REMOVALS_ALLOWED = 5  # hosts, or sites, that one fleet file may drop without saying that it knows
+STAGE_OPERATIONS = 4  # chunks of up to 256 KiB in one request of at most 1.5 MiB
+assert STAGE_OPERATIONS * CHUNK_LIMIT_BYTES < MAX_REQUEST_BYTES
+SWEPT_AT_ONCE = 100  # of 128 operations
+COMPARED_MOST = 100  # of 128 compares
+NAMED_MOST = 5  # things that one sentence names
+
+
+class Outdated(Refused):
+    """The order was for something that is not so any more. `tag`: the present one, empty where there is none."""
+
+    def __init__(self, why: Why, tag: str) -> None:
+        super().__init__(why)
+        self.tag = tag
+
+
+class NoChange(Unknown):
+    """The log holds no such change."""
+
+    def __init__(self, number: int | None) -> None:
+        Exception.__init__(
+            self, f"no change {number} in the log" if number else "no change in the log"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a person knows and says: `remove` lets things go, `much` lets many go, or many DNS names change."""
+
+    remove: bool = False
+    much: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What would change from the fleet at `revision`, and why that would be refused without further words."""
+
+    revision: int
+    changes: Changes
+    refused: tuple[Why, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """`revision` is the fleet's now; `number` the change's in the log, None where nothing changed."""
+
+    revision: int
+    number: int | None
+    changes: Changes
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What an order is judged against, from before any await; `unchanged` holds while it is so."""
+
+    fleet: Fleet
+    unchanged: tuple[Cmp, ...]
+
+
+class Declaring:
+    """People's word on what the fleet is. One change at a time: another one would sweep away staged chunks."""
+
+    def __init__(self, mirror: Mirror, audited: Audited, policy: Policy) -> None:
+        self._mirror, self._audited, self._policy = mirror, audited, policy
+        self._turn = asyncio.Lock()
+
+    # --- the whole
+
+    def compare(self, fleet: Fleet) -> Comparison:
+        """What `apply` would do, and what it would be refused for."""
+        old = self._mirror.fleet
+        changes = diff(old, fleet)
+        refused = tuple(self._refusals(old, fleet, changes, Words()))
+        return Comparison(revision=self._mirror.fleet_revision, changes=changes, refused=refused)
+
+    async def apply(
+        self, fleet: Fleet, person: Person, *, base: int | None = None, words: Words
+    ) -> Made:
+        """Make `fleet` the declared one, as one atomic change of any size.
+
+        `base`: the fleet revision it was compared with; another one since is refused. What was removed gets a
+        tombstone (rule R7).
+        """
+        async with self._turn:
+            if base is not None and base != self._mirror.fleet_revision:
+                raise self._outdated(base)
+            return await self._make(self._basis(), fleet, person, "apply fleet", words)
+
+    def _outdated(self, base: int) -> Outdated:
+        mirror = self._mirror
+        values: dict[str, str | int | float] = {"base": base, "now": mirror.fleet_revision}
+        if mirror.fleet_log:
+            last = mirror.fleet_log[max(mirror.fleet_log)]
+            values |= {"who": last.who, "change": last.number}
+        return Outdated(Why("fleet-changed", values), str(mirror.fleet_revision))
+
+    # --- one item
+
+    async def put(
+        self, kind: str, item: Item, expected: str | None, person: Person, *, much: bool
+    ) -> tuple[Made, bool]:
+        """Declare one item, and whether it is new. `expected`: the tag it has (`*`: any), None where it must be new."""
+        async with self._turn:
+            basis = self._basis()
+            before = items(basis.fleet, kind).get(id_of(item))
+            _refuse_unexpected(kind, id_of(item), before, expected)
+            fleet = with_item(basis.fleet, kind, item)
+            warnings = await asyncio.to_thread(raise_if_bad, fleet)
+            what = f"{'add' if before is None else 'change'} {kind.removesuffix('s')}"
+            words = Words(remove=True, much=much)
+            made = await self._make(
+                basis, fleet, person, what, words, warnings=_about(warnings, kind, id_of(item))
+            )
+            return made, before is None
+
+    async def delete(
+        self, kind: str, id: str, expected: str, person: Person, *, much: bool
+    ) -> Made:
+        """Remove one item that nothing else names any more."""
+        async with self._turn:
+            basis = self._basis()
+            before = items(basis.fleet, kind).get(id)
+            if before is None:
+                raise Unknown(kind.removesuffix("s"), id)
+            _refuse_unexpected(kind, id, before, expected)
+            fleet = without_item(basis.fleet, kind, id)
+            self._refuse_removal_of_serving(fleet)  # says more than who names it
+            try:
+                await asyncio.to_thread(raise_if_bad, fleet)
+            except BadItem as bad:
+                places = [finding.field for finding in bad.findings]
+                raise Refused(
+                    Why(
+                        "still-needed",
+                        {"item": f"{kind}.{id}", "count": len(places), "by": _named(places)},
+                    )
+                ) from bad
+            words = Words(remove=True, much=much)
+            return await self._make(basis, fleet, person, f"remove {kind.removesuffix('s')}", words)
+
+    # --- what was
+
+    def log(self) -> tuple[LoggedChange, ...]:
+        """Newest first."""
+        log = self._mirror.fleet_log
+        return tuple(log[number] for number in sorted(log, reverse=True))
+
+    def logged(self, number: int | None) -> LoggedChange:
+        """One entry; the newest for None. Raises NoChange."""
+        log = self._mirror.fleet_log
+        if number is None:
+            number = max(log, default=None)
+        if number is None or number not in log:
+            raise NoChange(number)
+        return log[number]
+
+    async def details(self, entry: LoggedChange) -> Changes:
+        """What it did, item by item. Raises Refused where that is not kept any more."""
+        try:
+            return await asyncio.to_thread(unpack, entry, self._parts(entry))
+        except LostDetails as lost:
+            raise Refused(Why("details-gone", {"change": entry.number})) from lost
+
+    def _parts(self, *entries: LoggedChange) -> dict[str, bytes]:
+        digests = {digest for entry in entries for digest in entry.details}
+        return self._mirror.details(digests)
+
+    async def undo(self, number: int | None, person: Person, words: Words) -> Made:
+        """Take one change back, as a change of its own; None: the last one.
+
+        Refused where something that it touched was changed again since, with the changes that did.
+        """
+        async with self._turn:
+            basis, entry = self._basis(), self.logged(number)
+            did = await self.details(entry)
+            back, other = to_undo(basis.fleet, did)
+            if other:
+                raise Refused(
+                    await self._in_the_way(entry, "undo-conflict", [(c.kind, c.id) for c in other])
+                )
+            if not back:
+                raise Refused(Why("undone-already", {"change": entry.number}))
+            fleet = apply(basis.fleet, back)
+            try:
+                await asyncio.to_thread(raise_if_bad, fleet)
+            except BadItem as bad:
+                places = [(str(f.path[0]), str(f.path[1])) for f in bad.findings if len(f.path) > 1]
+                raise Refused(await self._in_the_way(entry, "undo-leaves", places)) from bad
+            what = f"undo change {entry.number}"
+            return await self._make(basis, fleet, person, what, words, undoes=entry.number)
+
+    async def _in_the_way(
+        self, entry: LoggedChange, code: str, places: list[tuple[str, str]]
+    ) -> Why:
+        """Why `entry` can't be undone: `places` (kind, id), and which changes since have touched them."""
+        since = [other for number, other in self._mirror.fleet_log.items() if number > entry.number]
+        since.sort(key=lambda other: other.number)
+        parts = self._parts(*since)
+        later = await asyncio.to_thread(_unpacked, since, parts)
+        numbers = ", ".join(map(str, touching(places, later)))
+        names = _named(dict.fromkeys(f"{kind}.{id}" for kind, id in places))
+        return Why(code, {"change": entry.number, "items": names, "later": numbers})
+
+    # --- making it true
+
+    def _basis(self) -> _Basis:
+        return _Basis(self._mirror.fleet, self._mirror.unchanged(keys.FLEET))
+
+    async def _make(
+        self,
+        basis: _Basis,
+        fleet: Fleet,
+        person: Person,
+        what: str,
+        words: Words,
+        *,
+        undoes: int | None = None,
+        warnings: tuple[Finding, ...] = (),
+    ) -> Made:
+        mirror = self._mirror
+        changes = diff(basis.fleet, fleet)
+        if not changes and not mirror.fleet_broken:
+            return Made(
+                revision=mirror.fleet_revision, number=None, changes=changes, warnings=warnings
+            )
+        for why in self._refusals(basis.fleet, fleet, changes, words):
+            raise Refused(why)
+        now, number = wall(), max(mirror.fleet_log, default=0) + 1
+        pointer, chunks = split(fleet, by=person.name, reason=person.reason, at=now)
+        parts = pack(changes)
+        entry = logged(
+            changes,
+            parts,
+            number=number,
+            at=now,
+            who=person.name,
+            reason=person.reason,
+            undoes=undoes,
+        )
+        log, details = kept((*mirror.fleet_log.values(), entry))
+        await self._stage(chunks, parts)
+        self._refuse_removal_of_serving(fleet)  # again: sites may have moved meanwhile
+        operations: list[Op] = [
+            Put(keys.FLEET, settle.encode(pointer)),
+            Put(keys.fleet_log(number), settle.encode(entry)),
+        ]
+        gone = sorted(mirror.fleet_log.keys() - {other.number for other in log})
+        operations += [Delete(keys.fleet_log(old)) for old in gone[:SWEPT_AT_ONCE]]
+        stone = tombstone(basis.fleet, fleet)
+        if stone != Tombstone():
+            key = keys.TOMBSTONES + incidents.new_id("fleet", now).encode()
+            operations.append(Put(key, settle.encode(stone)))
+        when = (*basis.unchanged, *self._no_move_to_removed(basis.fleet, fleet))
+        revision = await self._audited.commit(operations, when, person, what, str(changes)[:500])
+        await self._sweep(pointer.digests, details)
+        return Made(revision=revision, number=number, changes=changes, warnings=warnings)
+
+    def _no_move_to_removed(self, old: Fleet, new: Fleet) -> tuple[Cmp, ...]:
+        """Holds while no site has just failed over to a host that goes."""
+        gone = old.hosts.keys() - new.hosts.keys()
+        if not gone:
+            return ()
+        homes = {
+            site.home
+            for site in old.sites.values()
+            if not gone.isdisjoint((site.home, *site.standbys))
+        }
+        return self._mirror.unchanged(
+            *(keys.placements(home) for home in sorted(homes)[:COMPARED_MOST])
+        )
+
+    async def _stage(self, chunks: Mapping[str, bytes], parts: Mapping[str, bytes]) -> None:
+        mirror = self._mirror
+        named = {keys.CHUNKS + digest.encode(): chunk for digest, chunk in chunks.items()}
+        named |= {keys.FLEET_DETAILS + digest.encode(): part for digest, part in parts.items()}
+        missing = sorted(key for key in named if not mirror.holds_key(key))
+        for start in range(0, len(missing), STAGE_OPERATIONS):
+            some = missing[start : start + STAGE_OPERATIONS]
+            await self._audited.txn([Put(key, named[key]) for key in some], ())
+
+    async def _sweep(self, chunks: frozenset[str], details: frozenset[str]) -> None:
+        """Drop chunks that no fleet, and details that no entry to keep names any more."""
+        mirror = self._mirror
+        unused = [keys.CHUNKS + d.encode() for d in sorted(mirror.chunk_digests() - chunks)]
+        unused += [
+            keys.FLEET_DETAILS + d.encode() for d in sorted(mirror.detail_digests() - details)
+        ]
+        for start in range(0, len(unused), SWEPT_AT_ONCE):
+            some = unused[start : start + SWEPT_AT_ONCE]
+            await self._audited.txn([Delete(key) for key in some], mirror.unchanged(keys.FLEET))
+
+    # --- what is refused
+
+    def _refusals(self, old: Fleet, new: Fleet, changes: Changes, words: Words) -> Iterator[Why]:
+        """Everything that stands in the way of `new`, unless said in `words`; the gravest first."""
+        if why := self._still_serving(new):
+            yield why
+        if not words.remove and (why := _removals(old, new, changes)):
+            yield why
+        if not words.much:
+            yield from _many_removals(old, changes)
+            yield from self._many_names(new)
+
+    def _refuse_removal_of_serving(self, fleet: Fleet) -> None:
+        if why := self._still_serving(fleet):
+            raise Refused(why)
+
+    def _still_serving(self, fleet: Fleet) -> Why | None:
+        """Of the sites that stay, one whose host would go."""
+        stuck = [
+            (place.host, site)
+            for site, place in self._mirror.places.items()
+            if site in fleet.sites and place.host not in fleet.hosts
+        ]
+        if not stuck:
+            return None
+        host, site = min(stuck)
+        count = sum(h == host for h, _ in stuck)
+        return Why("host-still-serves", {"host": host, "site": site, "count": count})
+
+    def _many_names(self, fleet: Fleet) -> Iterator[Why]:
+        """Past the change limit a human decides (rule R10): the order must say that it knows."""
+        mirror = self._mirror
+        serving = {site: place.host for site, place in mirror.places.items()}
+        wanted = dns.intents(fleet, serving, frozenset(mirror.withdrawn), mirror.dns)
+        for name, intent in wanted.items():
+            if (before := mirror.dns.get(name)) is not None:
+                why = dns.too_much(fleet.zones[name], before, intent, self._policy)
+                if why is not None:
+                    yield why
+
+
+def _unpacked(
+    entries: Iterable[LoggedChange], parts: Mapping[str, bytes]
+) -> list[tuple[LoggedChange, Changes]]:
+    """Those whose details are still kept."""
+    found = []
+    for entry in entries:
+        try:
+            found.append((entry, unpack(entry, parts)))
+        except LostDetails:
+            continue
+    return found
+
+
+def _refuse_unexpected(kind: str, id: str, before: Item | None, expected: str | None) -> None:
+    name = f"{kind}.{id}"
+    tag = tag_of(before) if before is not None else ""
+    if expected is None and before is not None:
+        raise Outdated(Why("item-exists", {"item": name}), tag)
+    if expected is not None and before is None:
+        raise Outdated(Why("item-gone", {"item": name}), tag)
+    if expected not in (None, "*", tag):
+        raise Outdated(Why("item-changed", {"item": name}), tag)
+
+
+def _about(warnings: Iterable[Finding], kind: str, id: str) -> tuple[Finding, ...]:
+    return tuple(warning for warning in warnings if warning.path[:2] == (kind, id))
+
+
+def _named(places: Iterable[str]) -> str:
+    """The first few of them."""
+    first = list(places)
+    more = ", …" if len(first) > NAMED_MOST else ""
+    return ", ".join(first[:NAMED_MOST]) + more
+
+
+def _removals(old: Fleet, new: Fleet, changes: Changes) -> Why | None:
+    """Removing wants a word of its own: items, and domains that no site has any more."""
+    gone = [f"{c.kind}.{c.id}" for c in changes.changes if c.what == "removed"]
+    left = {d for id, site in old.sites.items() if id in new.sites for d in site.domains}
+    gone += sorted(left.intersection(tombstone(old, new).domains))
+    if not gone:
+        return None
+    return Why("fleet-removes", {"removed": len(gone), "names": _named(gone)})
+
+
+def _many_removals(fleet: Fleet, changes: Changes) -> Iterator[Why]:
+    """A file that was cut short must not remove half a co-op: past a tenth the order must say that it knows."""
+    for kind, declared in (("hosts", len(fleet.hosts)), ("sites", len(fleet.sites))):
+        removed = sum(c.kind == kind and c.what == "removed" for c in changes.changes)
+        allowed = max(REMOVALS_ALLOWED, declared // 10)
+        if removed > allowed:
+            values: dict[str, str | int | float] = {
+                "removed": removed,
+                "kind": kind,
+                "of": declared,
+                "allowed": allowed,
+            }
+            yield Why("fleet-too-many-removed", values)
