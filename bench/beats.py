@@ -72,8 +72,8 @@ async def _run(fleet: str, *, tls: bool) -> None:
             now = daemon.process.cpu_times()
             cpu = (now.user + now.system - used.user - used.system) / (time.monotonic() - began)
             memory = daemon.process.memory_info().rss / 2**20
-            output, _ = await load.communicate()
             status = await daemon.get("/v1/status")
+            output, _ = await load.communicate()
     said = json.loads(output)
     late, ordered = said["late"], said["ordered"]
     wire = "TLS" if tls else "no TLS"
@@ -86,7 +86,7 @@ async def _run(fleet: str, *, tls: bool) -> None:
         reached=max(late) <= 1.5,
     )
     print(f"          acknowledged after: {spread(late)}")
-    print(f"          agents with orders: {ordered}; verdicts at the end: {status['hosts']}")
+    print(f"          agents with orders: {ordered}; verdicts: {status['hosts']}")
 
 
 def _name(n: int) -> str:

@@ -1,5 +1,6 @@
 """Incidents as values: begun, continued and closed by pure functions; the leader writes what they give."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeli
 
 SAME_TROUBLE_S = 600.0  # an outage that returns within ten minutes goes on
 LINES = 300  # of one timeline; a host that flaps for days does not fill the store
+REASONS = 6  # told one by one of why sites are held; the list of held sites has each site's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,31 @@ def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:
         why = Why("edge-withdrawn", {"host": guarded.proposal.cause.host})
         incident = add(incident, Phase.NOTE, times.wall, why)
     code = DECIDED if guarded.acts else "observed" if incident.observed else "held"
-    return add(incident, Phase.DECIDED, times.wall, Why(code, counts))
+    incident = add(incident, Phase.DECIDED, times.wall, Why(code, counts))
+    for why in _because(guarded):
+        incident = add(incident, Phase.NOTE, times.wall, why)
+    return incident
+
+
+def _because(guarded: Guarded) -> tuple[Why, ...]:
+    """Why an edge stays, and each reason with how many sites it holds, the most common first."""
+    told, held = list[Why](), guarded.held
+    if isinstance(guarded.withdraw, Why):
+        why, edge = guarded.withdraw, guarded.proposal.cause.host
+        told.append(Why("edge-kept", {**why.values, "edge": edge, "because": why.code}))
+    codes = {_said(item.why): item.why for item in held}
+    counts = Counter(_said(item.why) for item in held).most_common()
+    told += [
+        Why("held-because", {**codes[said].values, "sites": sites, "because": codes[said].code})
+        for said, sites in counts[:REASONS]
+    ]
+    if rest := sum(sites for _, sites in counts[REASONS:]):
+        told.append(Why("held-otherwise", {"sites": rest}))
+    return tuple(told)
+
+
+def _said(why: Why) -> tuple[object, ...]:
+    return why.code, *sorted(why.values.items())
 
 
 def add(incident: Incident, phase: Phase, at: float, why: Why, subject: str = "") -> Incident:

@@ -122,6 +122,9 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "decided": "Decided: moves {moved}, only observed {would}, held {held}.",
     "observed": "Only observed, because failover is not armed: would move {would}, held {held}.",
     "held": "Nothing may move: held {held}.",
+    "edge-kept": "{edge} stays in the DNS: {because}",
+    "held-because": "Held {sites}: {because}",
+    "held-otherwise": "Held {sites} more, for other reasons; the list of held sites has each one's.",
     "committed": "Committed at epoch {epoch}.",
     "edge-follows": "The edge follows.",
     "edges-follow": (

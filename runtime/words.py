@@ -13,9 +13,15 @@ LOCALE = Path(__file__).parent / "locale"
 
 
 def explain(why: Why, language: str = "en") -> str:
-    """`why` as a sentence; a code that the catalogue lacks is shown with its values. Never raises."""
+    """`why` as a sentence; a code that the catalogue lacks is shown with its values. Never raises.
+
+    A reason may name another one's code as `because`, and carries its values too: it becomes that one's sentence.
+    """
     catalogue = _catalogue(language)
     values = _worded(why.values, catalogue)
+    if because := values.pop("because", ""):
+        rest = {name: value for name, value in why.values.items() if name != "because"}
+        values["because"] = explain(Why(because, rest), language)
     for sentence in sentences(why.code):
         if placeholders(sentence) <= values.keys():
             return catalogue.gettext(sentence).format_map(values)
