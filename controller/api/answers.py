@@ -39,7 +39,7 @@ def worded(value: object, lang: str) -> object:
 
 async def body(request: web.Request, limit_bytes: int = BODY_BYTES) -> bytes:
     """The whole body. Raises BadRequest (413, 408) where it is too large or too slow."""
-    too_large = BadRequest(f"The body may have {limit_bytes:,} bytes at most.", status=413)
+    too_large = BadRequest(f"The body may have {limit_bytes:,} bytes at most.", slug="too-large")
     if (request.content_length or 0) > limit_bytes:
         raise too_large
     read = bytearray()
@@ -50,7 +50,7 @@ async def body(request: web.Request, limit_bytes: int = BODY_BYTES) -> bytes:
                 if len(read) > limit_bytes:
                     raise too_large
     except TimeoutError:
-        raise BadRequest(f"The body did not come within {BODY_S:g} s.", status=408) from None
+        raise BadRequest(f"The body did not come within {BODY_S:g} s.", slug="too-slow") from None
     return bytes(read)
 
 

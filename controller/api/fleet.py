@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from controller.api.kinds import ORDERED
 from controller.api.problems import BadRequest
 from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
@@ -57,7 +58,7 @@ class FleetFile:
                 self.apply,
                 role="admin",
                 takes=FILE_TAKEN,
-                refuses=("bad-fleet", "refused", "not-leading", "may-have-been-applied"),
+                refuses=("bad-fleet", *ORDERED),
                 headers={"If-Match": "The ETag of the fleet that the file was compared with."},
             ),
         ]

@@ -22,7 +22,6 @@ def raise_named(
     kind: type[msgspec.Struct],
     said: object,
     *,
-    status: int,
     slug: str,
 ) -> NoReturn:
     """Raise `error`, about an input `said` that should have been a `kind`, as a problem that helps."""
@@ -36,7 +35,6 @@ def raise_named(
         field=field,
         value=value_at(said, field),
         remedy=remedy(kind, field),
-        status=status,
         slug=slug,
     ) from error
 

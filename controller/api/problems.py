@@ -9,12 +9,17 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
-from controller.api.auth import Handler, NotAdmitted
+from controller.admission import NotAdmitted, NotKnownYet
+from controller.api.auth import Handler, NotAllowed
+from controller.api.kinds import KINDS, MEDIA, TYPES
 from controller.api.language import language
 from controller.commands import NotLeading, Unknown
+from controller.declare import Outdated
 from controller.lead import Refused
 from controller.store import Ambiguous, LeaseLost, StoreError
 from fleet.documents import BadDocument
+from fleet.single import BadItem
+from fleet.model import Why
 from runtime.words import explain
 
 BLANK = r"Expected `str` matching regex '\\S'"  # as msgspec says it
@@ -22,7 +27,7 @@ AT = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 
 
 class BadRequest(Exception):
-    """The request can't be understood; `status` says how, `field` where."""
+    """The request can't be understood; `slug` says how, `field` where."""
 
     def __init__(
         self,
@@ -31,12 +36,11 @@ class BadRequest(Exception):
         field: str = "",
         value: str = "",
         remedy: str = "",
-        status: int = 400,
         slug: str = "bad-request",
     ) -> None:
         super().__init__(detail)
         self.detail, self.field, self.value, self.remedy = detail, field, value, remedy
-        self.status, self.slug = status, slug
+        self.slug = slug
 
 
 class NotFound(Exception):
@@ -52,11 +56,14 @@ EXPECTED = (
     NotFound,
     Busy,
     NotAdmitted,
+    NotAllowed,
+    NotKnownYet,
     Unknown,
     Refused,
     NotLeading,
     msgspec.DecodeError,  # ValidationError is one
     BadDocument,
+    BadItem,
     StoreError,
 )
 
@@ -77,110 +84,118 @@ def rendered(error: Exception, lang: str) -> web.Response:
     """One of EXPECTED, as a response."""
     match error:
         case NotAdmitted():
-            detail = "Send `Authorization: Bearer <token>` with a token that this controller knows."
-            return problem(401, "not-admitted", "Not admitted", detail)
+            return problem("not-admitted", str(error))
+        case NotAllowed():
+            return problem("not-allowed", str(error))
+        case NotKnownYet():
+            return problem("not-ready", "This controller has not read its store yet.")
         case Unknown() | NotFound():
-            return problem(404, "not-found", "Not found", _sentence(str(error)))
+            return problem("not-found", _sentence(str(error)))
         case Refused():
-            why = {
-                "code": error.why.code,
-                "values": error.why.values,
-                "text": explain(error.why, lang),
-            }
-            return problem(409, error.why.code, "Refused", str(why["text"]), why=why)
+            return _refused(error.why, lang)
         case msgspec.ValidationError():
             said = str(error).replace(BLANK, "Must not be blank")
             at = AT.search(said)
-            return problem(
-                422, "invalid-body", "Not valid", AT.sub("", said), field=at["field"] if at else ""
-            )
+            return problem("invalid-body", AT.sub("", said), field=at["field"] if at else "")
         case msgspec.DecodeError():
-            return problem(400, "malformed-json", "Not JSON", str(error))
+            return problem("malformed-json", str(error))
         case BadRequest():
             return problem(
-                error.status,
                 error.slug,
-                "Not understood",
                 error.detail,
                 field=error.field,
                 value=error.value,
                 remedy=error.remedy,
             )
         case Busy():
-            return problem(503, "busy", "Busy", str(error))
+            return problem("busy", str(error))
         case BadDocument():
-            return _document(error)
+            count = len(error.problems)
+            detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."
+            return problem("bad-fleet", detail, problems=msgspec.to_builtins(error.problems))
     return _store(error)
 
 
-def _document(error: BadDocument) -> web.Response:
-    count = len(error.problems)
-    detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."
+def _refused(why: Why, lang: str) -> web.Response:
+    """The type of a refusal is its reason's code."""
+    text = explain(why, lang)
+    said = {"code": why.code, "values": why.values, "text": text}
+    return problem("refused", text, type=TYPES + why.code, why=said)
+
+
+def _item(error: BadItem) -> web.Response:
+    """The first finding is the problem's own; all are in `problems`."""
+    first, *others = error.findings
+    more = f" And {len(others)} more; nothing was changed." if others else ""
+    told = [
+        {
+            "field": finding.field,
+            "value": finding.value,
+            "message": finding.message,
+            "remedy": finding.remedy,
+            "said": str(finding),
+        }
+        for finding in error.findings
+    ]
     return problem(
         422,
-        "bad-fleet",
-        "The fleet file can't be used",
-        detail,
-        problems=msgspec.to_builtins(error.problems),
+        "bad-item",
+        "It can't be part of the fleet",
+        f"{first.message[:1].upper()}{first.message[1:]}.{more}",
+        field=first.field,
+        value=first.value,
+        remedy=first.remedy,
+        problems=told,
     )
 
 
 def _store(error: Exception) -> web.Response:
     match error:
         case NotLeading() | LeaseLost():
-            detail = (
-                "This controller does not lead now; ask another one, or again in a few seconds."
-            )
-            return problem(503, "not-leading", "Not leading", detail)
+            return problem("not-leading", "This controller does not lead now.")
         case Ambiguous():
-            detail = (
-                "The store did not answer: it may have been applied. Look before you repeat it."
+            return problem(
+                "may-have-been-applied", "The store did not answer: it may have been applied."
             )
-            return problem(503, "may-have-been-applied", "Perhaps applied", detail)
-    return problem(
-        503,
-        "store-failed",
-        "The store failed",
-        f"Nothing was applied: {type(error).__name__}: {error}",
-    )
+    detail = f"Nothing was applied: {type(error).__name__}: {error}"
+    return problem("store-failed", detail)
 
 
 def _http(request: web.Request, error: web.HTTPException) -> web.Response:
     """What the router says."""
     match error:
         case web.HTTPNotFound():
-            return problem(404, "no-such-path", "No such path", f"There is no {request.path} here.")
+            return problem("no-such-path", f"There is no {request.path} here.")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
             detail = f"{request.path} takes {allowed}, not {request.method}."
-            return problem(
-                405, "method-not-allowed", "Not that way", detail, headers={"Allow": allowed}
-            )
-    return problem(error.status, "http", error.reason, error.text or error.reason)
+            return problem("method-not-allowed", detail, headers={"Allow": allowed})
+    return problem("bad-request", error.text or error.reason, status=error.status)
 
 
 def problem(
-    status: int,
     slug: str,
-    title: str,
     detail: str,
     *,
+    status: int | None = None,
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> web.Response:
-    """A problem+json response; of `more` what is empty is left out."""
+    """A response of the kind `slug`, which also says what to do; of `more` what is empty is left out."""
+    kind = KINDS[slug]
     body: dict[str, object] = {
-        "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
+        "type": kind.type,
+        "title": kind.title,
+        "status": status or kind.status,
         "detail": detail,
+        "remedy": kind.remedy,
     }
     body |= {name: value for name, value in more.items() if value}
-    authenticate = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    authenticate = {"WWW-Authenticate": "Bearer"} if kind.status == 401 else {}
     return web.Response(
-        body=msgspec.json.encode(body),
-        status=status,
-        content_type="application/problem+json",
+        body=msgspec.json.encode({name: value for name, value in body.items() if value}),
+        status=status or kind.status,
+        content_type=MEDIA,
         headers={**authenticate, **(headers or {})},
     )
 

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import UnionType
 from typing import Generic, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -17,6 +18,7 @@ from controller.api.auth import WHO, Handler
 from controller.api.invalid import raise_named
 from controller.api.language import language
 from controller.api.problems import BadRequest
+from runtime.words import LANGUAGES
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 B = TypeVar("B")
@@ -76,7 +78,7 @@ class Route:
     more: str
     query: type[msgspec.Struct]
     body: type[msgspec.Struct] | None
-    answer: object
+    answer: object | None
     gives: tuple[Content, ...]
     takes: Content | None
     refuses: tuple[str, ...]
@@ -98,14 +100,19 @@ class Route:
         for name, value in request.query.items():
             if name in said:
                 raise BadRequest(
-                    f"{name} is said twice.", field=name, value=value, remedy=f"Say {name} once."
+                    f"{name} is said twice.",
+                    field=name,
+                    value=value[:40],
+                    remedy=f"Say {name} once.",
                 )
-            if name != "lang":
-                said[name] = value
+            said[name] = value
+        if (lang := said.pop("lang", LANGUAGES[0])) not in LANGUAGES:
+            remedy = f"`lang` is one of {', '.join(LANGUAGES)}."
+            raise BadRequest("No such language.", field="lang", value=lang[:40], remedy=remedy)
         try:
             return msgspec.convert(said, self.query, strict=False)
         except msgspec.ValidationError as error:
-            raise_named(error, self.query, said, status=400, slug="bad-request")
+            raise_named(error, self.query, said, slug="bad-request")
 
     async def _body(self, request: web.Request) -> object:
         """Raises BadRequest, msgspec.DecodeError."""
@@ -117,9 +124,7 @@ class Route:
         try:
             return msgspec.json.decode(said, type=self.body)
         except msgspec.ValidationError as error:
-            raise_named(
-                error, self.body, msgspec.json.decode(said), status=422, slug="invalid-body"
-            )
+            raise_named(error, self.body, msgspec.json.decode(said), slug="invalid-body")
 
 
 def route(
@@ -149,7 +154,7 @@ def route(
         more=more.strip(),
         query=query,
         body=None if body is type(None) or takes is not None else body,
-        answer=None if gives and hints["return"] in RESPONSES else hints["return"],
+        answer=_answer(hints["return"]),
         gives=gives,
         takes=takes,
         refuses=refuses,
@@ -157,7 +162,12 @@ def route(
     )
 
 
-RESPONSES = (web.Response, web.StreamResponse)
+def _answer(hint: object) -> object | None:
+    """Of what a handler returns, what becomes JSON."""
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    found = [kind for kind in members if kind not in (web.Response, web.StreamResponse)]
+    assert len(found) <= 1, "one shape of JSON for each route"
+    return found[0] if found else None
 
 
 class Table:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import Meta
 
+from controller.api.kinds import ORDERED
 from controller.api.routes import Call, Nothing, Route, route
 from controller.api.shapes import Done, DoneMoving
 from controller.commands import Person
@@ -17,9 +18,6 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 # A month empties a host long enough for any repair; a pause longer than a week is a decision to disarm.
 DrainSeconds = Annotated[float, Meta(gt=0, le=31 * 86_400)]
 PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
-
-ORDERED = ("not-found", "refused", "not-leading", "may-have-been-applied", "store-failed")
-MOVING = ORDERED
 
 
 class ArmingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,9 +74,9 @@ class Writes:
             route("DELETE", "/v1/failover/pause", self.resume, role="operator", refuses=ORDERED),
             route("PUT", "/v1/hosts/{id}/drain", self.drain, role="operator", refuses=ORDERED),
             route(
-                "POST", "/v1/hosts/{id}/activate", self.activate, role="operator", refuses=MOVING
+                "POST", "/v1/hosts/{id}/activate", self.activate, role="operator", refuses=ORDERED
             ),
-            route("POST", "/v1/sites/{id}/move", self.move, role="operator", refuses=MOVING),
+            route("POST", "/v1/sites/{id}/move", self.move, role="operator", refuses=ORDERED),
         ]
 
     async def arm(self, call: Call[Nothing, ArmingOrder]) -> Done:

@@ -109,7 +109,7 @@ async def test_every_route_but_health_wants_an_admins_token(served: Served) -> N
     """No token, a wrong one, an agent's, or half of a right one: 401 everywhere, and nothing is done."""
     routes = {
         (route.method, route.resource.canonical)
-        for route in Api(served.controller, {}).app().router.routes()
+        for route in Api(served.controller).app().router.routes()
         if route.resource is not None and route.method != "HEAD"
     }
     assert len(routes) - len({"/healthz", "/readyz", "/v1/link/{host}"}) == len(EVERYTHING)
@@ -523,8 +523,8 @@ async def test_a_person_moves_a_site_and_sees_its_incident(coop: Served) -> None
             404,
             "not-found",
         ),
-        ("POST", "/v1/failover/pause", b"x" * 70_000, 413, "bad-request"),
-        ("PUT", "/v1/fleet", b"x" * ((16 << 20) + 1), 413, "bad-request"),
+        ("POST", "/v1/failover/pause", b"x" * 70_000, 413, "too-large"),
+        ("PUT", "/v1/fleet", b"x" * ((16 << 20) + 1), 413, "too-large"),
     ],
 )
 async def test_what_can_not_be_done_is_a_problem_that_says_why(
@@ -648,7 +648,7 @@ async def test_a_certificate_that_can_not_be_read_is_said_with_its_path(
     served: Served, tmp_path: Path
 ) -> None:
     """A missing file, or one that is no certificate, ends the start with a message that names it."""
-    api, nothing, key = Api(served.controller, {}), tmp_path / "nothing.pem", tmp_path / "no.key"
+    api, nothing, key = Api(served.controller), tmp_path / "nothing.pem", tmp_path / "no.key"
     key.write_text("no key")
     for certificate in (nothing, key):
         listen = Listen(port=0, certificate=certificate, key=key)
@@ -660,7 +660,7 @@ async def test_a_port_in_use_is_said_with_its_number(served: Served) -> None:
     """Two controllers on one port: the second one says which port it is."""
     port = int(served.url.rpartition(":")[2])
     with pytest.raises(BadConfig, match=f"port {port}"):
-        await serve_api(Api(served.controller, {}), Listen(port=port))
+        await serve_api(Api(served.controller), Listen(port=port))
 
 
 async def test_only_todays_tls_is_spoken(served: Served) -> None:

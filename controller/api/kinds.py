@@ -1,0 +1,90 @@
+"""The kinds of problems that the API answers: each a stable type, a status, what it means and what to do."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from fleet.documents import Problem as FileProblem
+from fleet.model import Why
+
+TYPES = "/problems/"
+MEDIA = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    slug: str
+    status: int
+    title: str
+    remedy: str = ""
+
+    @property
+    def type(self) -> str:
+        return TYPES + self.slug
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What could not be done, and what to do about it. Source: RFC 9457.
+
+    `type` is stable: programs may turn on it. `field` and `value`: what of the request is wrong, and what stood there.
+    `why`: a reason of the decision, as everywhere. `problems`: all that is wrong with a fleet file.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str = ""
+    field: str = ""
+    value: str = ""
+    why: Why | None = None
+    problems: tuple[FileProblem, ...] = ()
+
+
+def _table(*kinds: Kind) -> Mapping[str, Kind]:
+    return {kind.slug: kind for kind in kinds}
+
+
+AGAIN = "Ask another controller, or this one again in a few seconds."
+LOOK = "Look before you repeat it."
+KINDS = _table(
+    Kind("bad-request", 400, "Not understood", "Correct the field that is named."),
+    Kind("malformed-json", 400, "Not JSON", "Send one JSON object in UTF-8."),
+    Kind(
+        "not-admitted",
+        401,
+        "Not admitted",
+        "Send `Authorization: Bearer <token>` with a token that this controller knows.",
+    ),
+    Kind("not-allowed", 403, "Not allowed", "Ask with a token of a role that may do this."),
+    Kind("not-found", 404, "Not found", "Look at the list for the ids that there are."),
+    Kind("no-such-path", 404, "No such path", "/v1/openapi.json lists the paths."),
+    Kind("method-not-allowed", 405, "Not that way", "/v1/openapi.json lists the methods."),
+    Kind("too-slow", 408, "Too slow", "Send the whole body at once."),
+    Kind("refused", 409, "Refused"),
+    Kind("too-large", 413, "Too large", "Send less at once."),
+    Kind("invalid-body", 422, "Not valid", "Correct the field that is named."),
+    Kind("bad-fleet", 422, "The fleet file can't be used", "Correct what is listed."),
+    Kind(
+        "too-many-requests",
+        429,
+        "Too many requests",
+        "Wait for as many seconds as `Retry-After` says.",
+    ),
+    Kind("busy", 503, "Busy", "Close what you need no more, or try later."),
+    Kind("not-ready", 503, "Not ready", AGAIN),
+    Kind("not-leading", 503, "Not leading", AGAIN),
+    Kind("may-have-been-applied", 503, "Perhaps applied", LOOK),
+    Kind("store-failed", 503, "The store failed", AGAIN),
+)
+
+# What every order may answer: it is decided by the leader, and committed to the store.
+ORDERED = ("not-found", "refused", "not-leading", "may-have-been-applied", "store-failed")
+
+
+def by_status(slugs: Iterable[str]) -> Mapping[int, tuple[Kind, ...]]:
+    """Kinds of problems by their status, lowest first."""
+    kinds = [KINDS[slug] for slug in dict.fromkeys(slugs)]
+    statuses = sorted({kind.status for kind in kinds})
+    return {status: tuple(k for k in kinds if k.status == status) for status in statuses}
