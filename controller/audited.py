@@ -14,6 +14,7 @@ from fleet.model import AuditEntry, Why
 from runtime.clock import wall
 
 AUDIT_KEPT = 1000
+AUDIT_CHARACTERS = 500  # of each text: a thousand entries stay under 2 MB
 
 
 class NotLeading(Exception):
@@ -42,12 +43,26 @@ class Audited:
         self._mirror, self._leader, self._events = mirror, leader, events
 
     async def commit(
-        self, operations: Sequence[Op], when: Sequence[Cmp], person: Person, what: str, subject: str
+        self,
+        operations: Sequence[Op],
+        when: Sequence[Cmp],
+        person: Person,
+        what: str,
+        subject: str,
+        *,
+        before: str = "",
+        after: str = "",
     ) -> int:
-        """One order, with its entry in the audit. Gives its revision."""
+        """One order, with its entry in the audit: what it changed `before` -> `after`. Gives its revision."""
         now = wall()
         entry = AuditEntry(
-            at=now, who=person.name, what=what, subject=subject, reason=person.reason
+            at=now,
+            who=person.name,
+            what=what,
+            subject=_short(subject),
+            reason=_short(person.reason),
+            before=_short(before),
+            after=_short(after),
         )
         # Two orders of one millisecond have two revisions, or one of them is refused: no entry is lost.
         key = keys.AUDIT + incidents.new_id(f"{self._mirror.revision}", now).encode()
@@ -69,3 +84,7 @@ class Audited:
             raise Refused(Why("changed-meanwhile"))
         await self._mirror.reached(result.revision)
         return result.revision
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= AUDIT_CHARACTERS else text[: AUDIT_CHARACTERS - 1] + "…"

@@ -28,9 +28,11 @@ MOST_PROBES = 500  # a fleet without edges is a small one
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """A file of `name = "<sha256 hex of a token>"`. Raises BadConfig."""
+    """A file of `name = "<sha256 hex of a token>"`; empty where there is no such file. Raises BadConfig."""
     try:
         found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise BadConfig(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -72,6 +74,7 @@ async def _main(config: Config) -> None:
             store,
             exporter=exporter,
             tokens={HostId(host): digest for host, digest in agents.items()},
+            admins=admins,
             visitor=visitor,
             probing=Probes(session, most=MOST_PROBES),
             name_servers=lambda cluster: Zones(cluster, tsig, exporter=exporter),
@@ -89,7 +92,7 @@ async def _main(config: Config) -> None:
             orders=controller.give_orders(),
             time=controller.link.keep_time(),
             probes=controller.probe(),
-            api=serve_api(Api(controller, admins), config.listen, listens),
+            api=serve_api(Api(controller), config.listen, listens),
         )
 
 

@@ -1,9 +1,8 @@
 """The agents' other end: beats become evidence, orders go out. Knows what was heard and when, judges nothing."""
 
 import asyncio
-import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Never
 
@@ -14,6 +13,7 @@ from failover.doubt import Doubt, step
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
 from failover.policy import Policy
 from failover.routes import Intent, Shared, orders, probes, shared
+from fleet.access import digest
 from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId
 from metrics.exporter import Exporter
@@ -62,6 +62,8 @@ class _Meter:
 @dataclass(slots=True)
 class _Session:
     connection: Connection
+    digest: str | None = None  # of what it logged in by; None: not asked for
+    expelled: bool = False
     sent: Orders | None = None
     fresh: bool = True
     turn: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +71,11 @@ class _Session:
 
 
 class Link:
-    """Every connected agent. `urgent` beats when something was heard that should not wait for the next round."""
+    """Every connected agent. `urgent` beats when something was heard that should not wait for the next round.
+
+    `tokens`: the digest by which each host logs in; what it says may change at any time. `changing`: hosts whose
+    agents are asked, with every acknowledgement, to make themselves another credential.
+    """
 
     def __init__(
         self,
@@ -86,7 +92,8 @@ class Link:
         self.doubt = Doubt()
         # Enough agents were heard to know what they hold: before that, orders could be those of a rewound store.
         self.settled = False
-        self._tokens, self._exporter, self._policy = dict(tokens), exporter, policy
+        self.changing: Collection[HostId] = frozenset()
+        self._tokens, self._exporter, self._policy = tokens, exporter, policy
         self._id, self._controllers, self._probing = id, controllers, probing
         self._sessions: dict[HostId, _Session] = {}
         self._began: float | None = None
@@ -101,11 +108,11 @@ class Link:
 
     def admits(self, host: str, token: str) -> bool:
         """Whether `token` is this host's own. A foreign or wrong one is counted and refused."""
-        digest = hashlib.sha256(token.encode()).hexdigest()
+        sent = digest(token)
         known = self._tokens.get(HostId(host), "")
-        if known and hmac.compare_digest(known, digest):
+        if known and hmac.compare_digest(known, sent):
             return True
-        foreign = any(hmac.compare_digest(digest, other) for other in self._tokens.values())
+        foreign = any(hmac.compare_digest(sent, other) for other in self._tokens.values())
         reason = "foreign-token" if foreign else "wrong-token" if known else "unknown-host"
         self.refused(reason, host)
         return False
@@ -123,10 +130,14 @@ class Link:
     def connected(self) -> frozenset[HostId]:
         return frozenset(self._sessions)
 
-    async def serve(self, host: HostId, connection: Connection) -> None:
-        """Listen to one agent until its link ends; a newer link of the same host takes the place of an older one."""
-        session = _Session(connection)
+    async def serve(self, host: HostId, connection: Connection, digest: str | None = None) -> None:
+        """Listen to one agent until its link ends; a newer link of the same host takes the place of an older one.
+
+        `digest`: of what it logged in by; when that is no longer this host's, the link ends.
+        """
+        session = _Session(connection, digest)
         older, self._sessions[host] = self._sessions.get(host), session
+        self._expel(host, session)  # it may have been revoked while the link was being opened
         try:
             if older is not None:
                 await _close(older.connection)
@@ -197,7 +208,10 @@ class Link:
         heard.beat, heard.at = beat, now
         self._on_applied(host, beat.orders)
         self._exporter.count("relevo_link_beats_total")
-        await _send(session.connection, _encode(Ack(sequence=beat.sequence)))
+        await _send(
+            session.connection,
+            _encode(Ack(sequence=beat.sequence, change_credential=host in self.changing)),
+        )
 
     def _on_applied(self, host: HostId, epoch: Epoch) -> None:
         """What is above all that was ever ordered here is a claim, not an answer: a later beat may repeat it."""
@@ -212,6 +226,18 @@ class Link:
         if now - self._urged.get((host, news), never) >= URGENT_S:
             self._urged[host, news] = now
             self.urgent.beat()
+
+    def expel(self) -> None:
+        """End the links whose credential is no longer that of their host. Cheap where none is; waits for nobody."""
+        for host, session in self._sessions.items():
+            self._expel(host, session)
+
+    def _expel(self, host: HostId, session: _Session) -> None:
+        gone = session.digest is not None and self._tokens.get(host) != session.digest
+        if gone and not session.expelled:
+            self.refused("no-longer-valid", host)
+            session.expelled = True
+            session.turn.set()
 
     def know(self, fleet: Fleet) -> None:
         """The declared fleet: who is an edge, and who looks after whom. Cheap where it is the same."""
@@ -229,6 +255,8 @@ class Link:
         while True:
             await session.turn.wait()
             session.turn.clear()
+            if session.expelled:
+                raise ConnectionLost("its credential was changed or revoked")
             if session.sent is not None:
                 await _send(session.connection, _encode(session.sent))
                 self._exporter.count("relevo_link_orders_sent_total")

@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Never
 
+from controller.admission import Admission
+from controller.audited import Audited
 from controller.board import Board
 from controller.commands import Commands
 from controller.config import Config
 from controller.converge import Converger
 from controller.events import Events
+from controller.granting import Granting
 from controller.lead import Leader
 from controller.link import Link
 from controller.mirror import Mirror
@@ -30,7 +33,10 @@ _log = log.logger("controller")
 
 
 class Controller:
-    """One controller's parts over a store; the simulation builds the same with ports of its own."""
+    """One controller's parts over a store; the simulation builds the same with ports of its own.
+
+    `tokens` and `admins`: digests of the credentials in this controller's own files, by host and by name.
+    """
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Controller:
         *,
         exporter: Exporter,
         tokens: Mapping[HostId, str],
+        admins: Mapping[str, str] | None = None,
         name_servers: Callable[[str], NameServers],
         visitor: Visitor,
         probing: Probing,
@@ -50,8 +57,9 @@ class Controller:
         self.mirror = Mirror()
         self.board = Board(config.id)
         self.watchdog = Watchdog("lead", "orders")
+        self.admission = Admission(self.mirror, admins=admins or {}, agents=tokens)
         self.link = Link(
-            tokens,
+            self.admission.hosts,
             self.exporter,
             probing=probing,
             id=config.id,
@@ -76,6 +84,8 @@ class Controller:
         )
         self.probing = probing
         self.commands = Commands(self.mirror, self.leader, self.events, config.policy)
+        audited = Audited(self.mirror, self.leader, self.events)
+        self.granting = Granting(self.mirror, audited, self.admission)
 
     async def probe(self) -> Never:
         """Eternal: where a co-op has no edges, look at the services ourselves (rule R4)."""
@@ -134,6 +144,8 @@ class Controller:
             changed = self.mirror.changed.count
             mirror = self.mirror
             self.link.know(mirror.fleet)
+            self.link.changing = self.admission.changing()
+            self.link.expel()
             ready = self.link.settled and self.board.rewound is None
             if ready and mirror.commits and mirror.fleet_pointer:
                 self.link.order(

@@ -145,10 +145,11 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     refused: Lines = ()
 
 
-class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
-    """The beat with this sequence was heard."""
+class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
+    """The beat with this sequence was heard. `change_credential`: make yourself another one, until this is not said."""
 
     sequence: int
+    change_credential: bool = False
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

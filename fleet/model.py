@@ -415,13 +415,15 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Who changed what, when (Unix s) and why."""
+    """Who changed what, when (Unix s) and why; `before` and `after` in a few words, where that can be told so."""
 
     at: float
     who: str
     what: str
     subject: str
     reason: str = ""
+    before: str = ""
+    after: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

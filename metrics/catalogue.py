@@ -45,6 +45,12 @@ AGENT = (
         "relevo_agent_doubts_itself", "gauge", "1 while this agent's views of others do not count."
     ),
     Metric("relevo_agent_loop_lag_seconds", "gauge", "How late the last beat was."),
+    Metric(
+        "relevo_certificate_expires_timestamp_seconds",
+        "gauge",
+        "When a certificate ends (Unix time): `ca`, by which controllers are known; `metrics`, of this door.",
+        ("certificate",),
+    ),
     Metric("relevo_host_cpu_ratio", "gauge", "Share of all CPUs in use."),
     Metric("relevo_host_load1", "gauge", "Load average over one minute."),
     Metric("relevo_host_memory_total_bytes", "gauge", "Physical memory."),
@@ -158,5 +164,14 @@ CONTROLLER = (
         ("outcome",),
     ),
     Metric("relevo_api_requests_total", "counter", "API requests, by status class.", ("status",)),
+    Metric(
+        "relevo_api_refused_total", "counter", "API requests not let in, by reason.", ("reason",)
+    ),
+    Metric(
+        "relevo_certificate_expires_timestamp_seconds",
+        "gauge",
+        "When a certificate ends (Unix time): `server`, the one shown to agents and people; `ca`.",
+        ("certificate",),
+    ),
     Metric("relevo_api_streams", "gauge", "Open event streams."),
 )

@@ -1,21 +1,53 @@
-"""Who asks: a bearer token against the digests of the admins' tokens; every route but the open ones wants one."""
+"""Who asks, and whether they may: each route says what role it needs, and what says nothing is served to nobody."""
 
-import hashlib
-import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from controller.admission import Admission, Caller, NotAdmitted
+from fleet.access import ACCESS_ROLES, may
+from runtime import log
+from runtime.clock import wall
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# Health tells nothing, and an agent's link has tokens of its own.
+# Health tells nothing. Hosts have tokens of their own, which the handlers look at.
 OPEN = frozenset({"open", "host"})
 WHO = web.RequestKey("who", str)
 
+_log = log.logger("auth")
 
-class NotAdmitted(Exception):
-    """No token, or not one of ours."""
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Somebody who was let in to a route that needs a role."""
+
+    caller: Caller
+    admission: Admission
+    token: str
+    needs: str
+
+    def still(self) -> bool:
+        """For what is served for long: whether they would be let in now."""
+        try:
+            return _may(self.admission.caller(self.token, wall()), self.needs)
+        except NotAdmitted:
+            return False
+
+
+ADMITTED = web.RequestKey("admitted", Admitted)
+
+
+class NotAllowed(Exception):
+    """Known, but without the role that this needs."""
+
+    def __init__(self, caller: Caller, needs: str | None) -> None:
+        who = f"{caller.name} has the role `{caller.role}`"
+        super().__init__(
+            f"{who}; this needs `{needs}`." if needs else f"{who}; this is served to nobody."
+        )
 
 
 def bearer(request: web.Request) -> str:
@@ -24,25 +56,37 @@ def bearer(request: web.Request) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def admit(admins: Mapping[str, str], role_of: Callable[[web.Request], str | None]) -> Middleware:
-    """A middleware that lets admins in, and notes their name as WHO. `admins`: name -> SHA-256 (hex) of a token.
+def admit(
+    admission: Admission,
+    role_of: Callable[[web.Request], str | None],
+    refused: Callable[[str], None],
+) -> Middleware:
+    """A middleware that lets in who may, and notes them as ADMITTED and WHO; `refused` counts the others by reason.
 
-    `role_of`: who may ask; a path that is in no line of the table is open to admins only.
+    `role_of`: the role that a route needs; None where no line of the table serves it.
     """
 
     @web.middleware
-    async def admission(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.match_info.http_exception is None and role_of(request) not in OPEN:
-            request[WHO] = name_of(bearer(request), admins)
+    async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        needs = role_of(request)
+        if request.match_info.http_exception is not None or needs in OPEN:
+            return await handler(request)
+        token = bearer(request)
+        try:
+            caller = admission.caller(token, wall())
+        except NotAdmitted as error:
+            refused(error.reason)
+            raise
+        if needs is None or not _may(caller, needs):
+            refused("not-allowed")
+            _log.warning("not allowed", who=caller.name, path=request.path, needs=needs)
+            raise NotAllowed(caller, needs)
+        request[ADMITTED] = Admitted(caller, admission, token, needs)
+        request[WHO] = caller.name
         return await handler(request)
 
-    return admission
+    return admitted
 
 
-def name_of(token: str, admins: Mapping[str, str]) -> str:
-    """Whose token it is, in a time that does not tell how near a guess was. Raises NotAdmitted."""
-    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-    found = [name for name, known in admins.items() if hmac.compare_digest(digest, known)]
-    if not token or not found:
-        raise NotAdmitted
-    return found[0]
+def _may(caller: Caller, needs: str) -> bool:
+    return any(role == needs and may(caller.role, role) for role in ACCESS_ROLES)

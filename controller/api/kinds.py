@@ -63,9 +63,17 @@ KINDS = _table(
     Kind("method-not-allowed", 405, "Not that way", "/v1/openapi.json lists the methods."),
     Kind("too-slow", 408, "Too slow", "Send the whole body at once."),
     Kind("refused", 409, "Refused"),
+    Kind("outdated", 412, "Not as it was", "Read it again, and repeat the change if it is still right."),
     Kind("too-large", 413, "Too large", "Send less at once."),
     Kind("invalid-body", 422, "Not valid", "Correct the field that is named."),
     Kind("bad-fleet", 422, "The fleet file can't be used", "Correct what is listed."),
+    Kind("bad-item", 422, "It can't be part of the fleet", "Correct what is listed."),
+    Kind(
+        "precondition-required",
+        428,
+        "Not said what it was made for",
+        "Send If-Match with the ETag that GET gave.",
+    ),
     Kind(
         "too-many-requests",
         429,

@@ -18,8 +18,8 @@ from controller.declare import Outdated
 from controller.lead import Refused
 from controller.store import Ambiguous, LeaseLost, StoreError
 from fleet.documents import BadDocument
-from fleet.single import BadItem
 from fleet.model import Why
+from fleet.single import BadItem
 from runtime.words import explain
 
 BLANK = r"Expected `str` matching regex '\\S'"  # as msgspec says it
@@ -91,8 +91,11 @@ def rendered(error: Exception, lang: str) -> web.Response:
             return problem("not-ready", "This controller has not read its store yet.")
         case Unknown() | NotFound():
             return problem("not-found", _sentence(str(error)))
+        case Outdated():
+            headers = {"ETag": f'"{error.tag}"'} if error.tag else {}
+            return _refused("outdated", error.why, lang, headers)
         case Refused():
-            return _refused(error.why, lang)
+            return _refused("refused", error.why, lang)
         case msgspec.ValidationError():
             said = str(error).replace(BLANK, "Must not be blank")
             at = AT.search(said)
@@ -113,14 +116,18 @@ def rendered(error: Exception, lang: str) -> web.Response:
             count = len(error.problems)
             detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."
             return problem("bad-fleet", detail, problems=msgspec.to_builtins(error.problems))
+        case BadItem():
+            return _item(error)
     return _store(error)
 
 
-def _refused(why: Why, lang: str) -> web.Response:
+def _refused(
+    slug: str, why: Why, lang: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """The type of a refusal is its reason's code."""
     text = explain(why, lang)
     said = {"code": why.code, "values": why.values, "text": text}
-    return problem("refused", text, type=TYPES + why.code, why=said)
+    return problem(slug, text, headers=headers, type=TYPES + why.code, why=said)
 
 
 def _item(error: BadItem) -> web.Response:
@@ -138,9 +145,7 @@ def _item(error: BadItem) -> web.Response:
         for finding in error.findings
     ]
     return problem(
-        422,
         "bad-item",
-        "It can't be part of the fleet",
         f"{first.message[:1].upper()}{first.message[1:]}.{more}",
         field=first.field,
         value=first.value,

@@ -2,21 +2,25 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Never
 
 from aiohttp import web
 
+from controller.admission import NotAdmitted, NotKnownYet
 from controller.api import link
-from controller.api.auth import Handler, NotAdmitted, admit, bearer
+from controller.api.auth import Handler, admit, bearer
+from controller.api.changes import FleetLog
 from controller.api.events import Stream
 from controller.api.fleet import FleetFile
+from controller.api.items import Items
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
 from controller.api.writes import Writes
 from controller.config import Listen
+from fleet.access import digest
 from fleet.model import HostId
 from runtime import log
 from runtime.config import BadConfig
@@ -30,18 +34,18 @@ GOODBYE_S = 1.0  # for requests under way when the controller ends
 
 
 class Api:
-    """The routes over one controller. `admins`: name -> SHA-256 (hex) of a token."""
+    """The routes over one controller."""
 
-    def __init__(self, controller: "Controller", admins: Mapping[str, str]) -> None:
-        self._controller, self._admins = controller, admins
+    def __init__(self, controller: "Controller") -> None:
+        self._controller = controller
 
     def app(self) -> web.Application:
         controller = self._controller
         lines = [route("GET", "/v1/link/{host}", self.link, role="host", gives=(WIRE,))]
-        for part in (Reads, Writes, FleetFile, Stream):
+        for part in (Reads, Writes, Items, FleetFile, FleetLog, Stream):
             lines += part(controller).routes()
         table = Table(lines)
-        admission = admit(self._admins, table.role_of)
+        admission = admit(controller.admission, table.role_of, self._refused)
         app = web.Application(middlewares=[self._counted, problems, admission])
         table.register(app)
         return app
@@ -58,21 +62,26 @@ class Api:
                 "relevo_api_requests_total", status=f"{status // 100}xx"
             )
 
+    def _refused(self, reason: str) -> None:
+        self._controller.exporter.count("relevo_api_refused_total", reason=reason)
+
     async def goodbye(self) -> None:
         """End the links: requests under way are waited for, and a link never ends by itself."""
         await self._controller.link.end()
 
     async def link(self, call: Call[Nothing, None]) -> web.StreamResponse:
-        """An agent's link. One whose host is not declared yet is heard too; it has no orders."""
-        request = call.request
+        """An agent's link."""
+        request, token = call.request, bearer(call.request)
         host = request.match_info["host"]
-        agents = self._controller.link
-        if not agents.admits(host, bearer(request)):
-            raise NotAdmitted
+        agents, controller = self._controller.link, self._controller
+        if not controller.mirror.ready and HostId(host) not in controller.admission.hosts:
+            raise NotKnownYet
+        if not agents.admits(host, token):
+            raise NotAdmitted("link", "This is not the host's own credential, or no longer.")
         connection, socket = await link.accept(
             request, lambda: agents.refused("malformed-frame", host)
         )
-        await agents.serve(HostId(host), connection)
+        await agents.serve(HostId(host), connection, digest(token))
         return socket
 
 

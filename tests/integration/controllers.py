@@ -126,12 +126,13 @@ async def controller_served(directory: Path) -> AsyncGenerator[Served, None]:
             store,
             exporter=exporter,
             tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
+            admins=digests(ADMINS),
             name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
             visitor=Nowhere(),
             probing=Blind(),
         )
         async with (
-            listening(Api(controller, digests(ADMINS)), listen) as port,
+            listening(Api(controller), listen) as port,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
             asyncio.TaskGroup() as group,
         ):

@@ -50,6 +50,7 @@ async def served(directory: Path, store: EmbeddedStore) -> AsyncIterator[Served]
         store,
         exporter=exporter,
         tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
+        admins=digests(ADMINS),
         name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
         visitor=Nowhere(),
         probing=Blind(),
@@ -57,7 +58,7 @@ async def served(directory: Path, store: EmbeddedStore) -> AsyncIterator[Served]
     tls = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority.path)))
     listen = Listen(port=0, certificate=own.certificate, key=own.key)
     async with (
-        listening(Api(controller, digests(ADMINS)), listen) as port,
+        listening(Api(controller), listen) as port,
         aiohttp.ClientSession(connector=tls) as session,
         asyncio.TaskGroup() as group,
     ):
