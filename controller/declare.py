@@ -28,7 +28,7 @@ from fleet.history import (
 )
 from fleet.kinds import Item, id_of, items
 from fleet.model import Fleet, Tombstone, Why
-from fleet.single import BadItem, raise_if_bad, tag_of, with_item, without_item
+from fleet.single import BadItem, canonical, raise_if_bad, tag_of, with_item, without_item
 from runtime.clock import wall
 
 REMOVALS_ALLOWED = 5  # hosts, or sites, that one fleet file may drop without saying that it knows
@@ -132,10 +132,13 @@ class Declaring:
 
     async def put(
         self, kind: str, item: Item, expected: str | None, person: Person, *, much: bool
-    ) -> tuple[Made, bool]:
-        """Declare one item, and whether it is new. `expected`: the tag it has (`*`: any), None where it must be new."""
+    ) -> tuple[Made, Item]:
+        """Declare one item; gives it as it is declared now.
+
+        `expected`: the tag that it has (`*`: any), None where it must be new.
+        """
         async with self._turn:
-            basis = self._basis()
+            basis, item = self._basis(), canonical(item)
             before = items(basis.fleet, kind).get(id_of(item))
             _refuse_unexpected(kind, id_of(item), before, expected)
             fleet = with_item(basis.fleet, kind, item)
@@ -145,7 +148,7 @@ class Declaring:
             made = await self._make(
                 basis, fleet, person, what, words, warnings=_about(warnings, kind, id_of(item))
             )
-            return made, before is None
+            return made, item
 
     async def delete(
         self, kind: str, id: str, expected: str, person: Person, *, much: bool

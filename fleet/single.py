@@ -1,19 +1,15 @@
-"""One item as JSON, as control panels send it: judged like one of a fleet file, every problem told at once."""
+"""One item of a fleet on its own, as control panels change it; the fleet with it is judged as a whole."""
 
 from collections.abc import Mapping
 from hashlib import sha256
 
 import msgspec
 
-from fleet.explain import explain
-from fleet.findings import Finding, Path, Suggestions
-from fleet.kinds import KINDS, Item, assemble, id_field, id_of, items
-from fleet.model import Fleet
+from fleet.findings import Finding
+from fleet.kinds import KINDS, Item, assemble, id_of, items
+from fleet.model import Domain, Fleet, Site
 from fleet.names import canonical_domain
 from fleet.validate import check
-from fleet.yamltree import Node, plain
-
-DEPTH_LIMIT = 8  # an item is three levels deep
 
 
 class BadItem(Exception):
@@ -24,69 +20,18 @@ class BadItem(Exception):
         self.findings = findings
 
 
-def read_item(kind: str, id: str, said: object) -> Item:
-    """The item `id` of `kind` that the JSON value `said` declares. Raises BadItem."""
-    path = (kind, id)
-    if not isinstance(said, dict):
-        raise BadItem((Finding(path=path, message="must be a JSON object with its fields"),))
-    fields = {str(name): _node(value) for name, value in said.items()}
-    findings: list[Finding] = []
-    own = fields.pop(id_field(kind), None)
-    if own is not None and own.value != id:
-        remedy = f"write {id}, or leave it out"
-        findings.append(
-            Finding(
-                path=(*path, id_field(kind)),
-                value=own.text,
-                message="is not the id in the path",
-                remedy=remedy,
-            )
-        )
-    findings += _domains(path, fields)
-    if not findings:
-        bare = {name: plain(node) for name, node in fields.items()}
-        try:
-            return msgspec.convert({**bare, id_field(kind): id}, KINDS[kind])
-        except msgspec.ValidationError as error:
-            unexplained = Finding(path=path, message=f"does not fit: {error}")
-    explained = explain(fields, KINDS[kind], path, Suggestions(), given=id_field(kind))
-    raise BadItem((*findings, *explained.findings) or (unexplained,))
+def canonical(item: Item) -> Item:
+    """`item` with its domains in the form of the network; what is none stays, for `raise_if_bad` to tell."""
+    if not isinstance(item, Site):
+        return item
+    return msgspec.structs.replace(item, domains=tuple(map(_domain, item.domains)))
 
 
-def _domains(path: Path, fields: Mapping[str, Node]) -> list[Finding]:
-    """Bring the domains of a site into the form of the network, in place."""
-    node, findings = fields.get("domains"), list[Finding]()
-    if path[0] != "sites" or node is None or not isinstance(node.value, list):
-        return findings
-    for index, child in enumerate(node.value):
-        if not isinstance(child.value, str):
-            continue
-        try:
-            child.value = canonical_domain(child.value)
-        except ValueError as error:
-            findings.append(
-                Finding(
-                    path=(*path, "domains", index),
-                    value=child.text,
-                    message=str(error),
-                    remedy="write it like www.example.org",
-                )
-            )
-    return findings
-
-
-def _node(value: object, depth: int = 0) -> Node:
-    """A JSON value as the tree that `explain` reads; too deep a value is none."""
-    match value:
-        case dict() if depth < DEPTH_LIMIT:
-            return Node(1, 1, {str(k): _node(v, depth + 1) for k, v in value.items()})
-        case list() | tuple() if depth < DEPTH_LIMIT:
-            return Node(1, 1, [_node(v, depth + 1) for v in value])
-        case str():
-            return Node(1, 1, value, value)
-        case bool() | int() | float():
-            return Node(1, 1, value, msgspec.json.encode(value).decode())
-    return Node(1, 1, None, "null")
+def _domain(text: Domain) -> Domain:
+    try:
+        return canonical_domain(text)
+    except ValueError:
+        return text
 
 
 def tag_of(item: Item) -> str:

@@ -8,11 +8,14 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from controller.api.changes import ToldChange, told
 from controller.api.kinds import ORDERED
 from controller.api.problems import BadRequest
 from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
+from controller.declare import Words
 from fleet.documents import Problem, load, write
+from fleet.model import Why
 from fleet.yamltree import TEXT_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -27,25 +30,43 @@ FILE_TAKEN = Content("application/yaml", "The fleet file.", limit_bytes=TEXT_LIM
 
 
 class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`file`: a name for messages. `much`: many removals, or changes of DNS names, are meant."""
+    """`file`: a name for messages. `remove`: what it no longer names goes; `much`: also where that is much."""
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS)] = ""
     file: str = ""
+    remove: bool = False
     much: bool = False
 
 
+class DiffQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`file`: a name for messages."""
+
+    file: str = ""
+
+
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """`changes`: each in a line."""
+    """What a file changed. `revision` is the fleet's now; `change` its number in the log, null for none."""
+
+    revision: int
+    change: int | None
+    summary: str
+    changes: tuple[ToldChange, ...]
+    warnings: tuple[Problem, ...]
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file would change in the fleet at `revision`. `refused`: why that takes more words, or can't be."""
 
     revision: int
     summary: str
-    changes: tuple[str, ...]
+    changes: tuple[ToldChange, ...]
+    refused: tuple[Why, ...]
     warnings: tuple[Problem, ...]
 
 
 class FleetFile:
     def __init__(self, controller: "Controller") -> None:
-        self._mirror, self._commands = controller.mirror, controller.commands
+        self._mirror, self._declaring = controller.mirror, controller.commands.fleet
         # One at a time: judging takes all of a core's time, and beats must not wait behind several.
         self._turn = asyncio.Lock()
 
@@ -58,8 +79,16 @@ class FleetFile:
                 self.apply,
                 role="admin",
                 takes=FILE_TAKEN,
-                refuses=("bad-fleet", *ORDERED),
+                refuses=("bad-fleet", "outdated", *ORDERED),
                 headers={"If-Match": "The ETag of the fleet that the file was compared with."},
+            ),
+            route(
+                "POST",
+                "/v1/fleet/diff",
+                self.diff,
+                role="viewer",
+                takes=FILE_TAKEN,
+                refuses=("bad-fleet",),
             ),
         ]
 
@@ -80,22 +109,43 @@ class FleetFile:
         reason = query.reason or request.headers.get("X-Relevo-Reason", "")
         if len(reason) > REASON_CHARACTERS:
             raise BadRequest("A reason has 500 characters at most.", field="X-Relevo-Reason")
-        file = query.file if FILE.fullmatch(query.file) else "fleet"
         async with self._turn:
-            document = await asyncio.to_thread(load, call.body, file)
-            revision, changes = await self._commands.apply_fleet(
+            document = await asyncio.to_thread(load, call.body, _name(query.file))
+            made = await self._declaring.apply(
                 document.fleet,
                 Person(name=call.who, reason=reason),
                 base=base,
-                much=query.much,
+                words=Words(remove=query.remove, much=query.much),
             )
-        call.headers.update(_tag(revision))
+        call.headers.update(_tag(made.revision))
         return Applied(
-            revision=revision,
-            summary=changes.summary,
-            changes=tuple(str(change) for change in changes.changes),
-            warnings=tuple(document.warnings),
+            revision=made.revision,
+            change=made.number,
+            summary=made.changes.summary,
+            changes=told(made.changes),
+            warnings=document.warnings,
         )
+
+    async def diff(self, call: Call[DiffQuery, bytes]) -> Compared:
+        """What a file would change, compared with the fleet as it is; nothing is changed by it.
+
+        The ETag is for If-Match: applied with it, the file changes what is told here or nothing.
+        """
+        async with self._turn:
+            document = await asyncio.to_thread(load, call.body, _name(call.query.file))
+            found = self._declaring.compare(document.fleet)
+        call.headers.update(_tag(found.revision))
+        return Compared(
+            revision=found.revision,
+            summary=found.changes.summary,
+            changes=told(found.changes),
+            refused=found.refused,
+            warnings=document.warnings,
+        )
+
+
+def _name(said: str) -> str:
+    return said if FILE.fullmatch(said) else "fleet"
 
 
 def _tag(revision: int) -> dict[str, str]:

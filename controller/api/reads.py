@@ -7,8 +7,10 @@ from aiohttp import web
 from msgspec import Meta
 
 from controller.api.gauges import measure
+from controller.api.items import etag
+from controller.api.openapi import described
 from controller.api.problems import NotFound
-from controller.api.routes import Call, Content, Nothing, Route, route
+from controller.api.routes import TABLE, Call, Content, Nothing, Route, route
 from controller.api.shapes import (
     Failover,
     Holds,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 STATE = Content("text/plain", "One line: the state, and what is late or missing.")
+DESCRIPTION = Content("application/json", "An OpenAPI document.")
 METRICS = Content("text/plain", "Prometheus' exposition format, version 0.0.4.")
 Text = Annotated[str, Meta(max_length=253)]  # as long as a domain
 
@@ -57,6 +60,7 @@ class Reads:
             route("GET", "/healthz", self.health, role="open", gives=(STATE,)),
             route("GET", "/readyz", self.readiness, role="open", gives=(STATE,)),
             route("GET", "/metrics", self.metrics, role="viewer", gives=(METRICS,)),
+            route("GET", "/v1/openapi.json", self.openapi, role="member", gives=(DESCRIPTION,)),
             route("GET", "/v1/status", self.status, role="viewer"),
             route("GET", "/v1/hosts", self.hosts, role="viewer"),
             route("GET", "/v1/hosts/{id}", self.host, role="viewer", refuses=found),
@@ -97,6 +101,11 @@ class Reads:
         body = self._controller.exporter.render()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
+    async def openapi(self, call: Call[Nothing, None]) -> web.Response:
+        """This description: OpenAPI 3.1, made from the types that the API reads and writes."""
+        body = msgspec.json.encode(described(call.request.app[TABLE]))
+        return web.Response(body=body, content_type="application/json")
+
     async def status(self, call: Call[Nothing, None]) -> Status:
         """The whole at a glance."""
         return View(self._controller).status()
@@ -106,9 +115,10 @@ class Reads:
         return Hosts(hosts=tuple(View(self._controller).hosts()))
 
     async def host(self, call: Call[Nothing, None]) -> HostTold:
-        """One host, with the evidence on it and its sites."""
+        """One host, with the evidence on it and its sites. The ETag is of what is declared, for If-Match."""
         if (found := View(self._controller).host(call.id)) is None:
             raise NotFound(f"no host {call.id!r} in the fleet")
+        call.headers.update(etag(found.declared))
         return found
 
     async def sites(self, call: Call[SitesQuery, None]) -> Sites:
@@ -118,9 +128,10 @@ class Reads:
         return Sites(sites=tuple(found))
 
     async def site(self, call: Call[Nothing, None]) -> SiteTold:
-        """One site, with the incidents that moved it."""
+        """One site, with the incidents that moved it. The ETag is of what is declared, for If-Match."""
         if (found := View(self._controller).site(call.id)) is None:
             raise NotFound(f"no site {call.id!r} in the fleet")
+        call.headers.update(etag(found.declared))
         return found
 
     async def incidents(self, call: Call[IncidentsQuery, None]) -> Incidents:

@@ -90,7 +90,8 @@ class Route:
         found = await self.handler(call)
         if isinstance(found, web.StreamResponse):
             return found
-        response = answer(found, call.lang)
+        # What a `Location` was given for is new. Source: RFC 9110 §9.3.4
+        response = answer(found, call.lang, status=201 if "Location" in call.headers else 200)
         response.headers.update(call.headers)
         return response
 

@@ -14,6 +14,7 @@ from fleet.model import (
     Domain,
     Health,
     Hold,
+    Host,
     HostId,
     Incident,
     IncidentId,
@@ -24,6 +25,7 @@ from fleet.model import (
     Note,
     PlanId,
     Role,
+    Site,
     SiteCheck,
     SiteId,
     Spent,
@@ -82,8 +84,9 @@ class SiteItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiteTold(SiteItem, frozen=True, kw_only=True):
-    """One site, with the incidents that moved it, newest first."""
+    """One site, with the incidents that moved it, newest first. `declared` is what PUT takes."""
 
+    declared: Site
     plan: PlanId
     check: SiteCheck
     incident: IncidentId | None
@@ -146,8 +149,9 @@ class EvidenceTold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostTold(HostItem, frozen=True, kw_only=True):
-    """One host with the evidence on it and its sites, each with what holds it."""
+    """One host with the evidence on it and its sites, each with what holds it. `declared` is what PUT takes."""
 
+    declared: Host
     max_sites: int | None
     agent: AgentTold | None
     evidence: EvidenceTold

@@ -161,6 +161,7 @@ class View:
             )
         return HostTold(
             **asdict(self._host(host)),
+            declared=host,
             max_sites=host.max_sites,
             agent=agent,
             evidence=self._evidence(host.id),
@@ -240,6 +241,7 @@ class View:
         ]
         return SiteTold(
             **asdict(self._site(site)),
+            declared=site,
             plan=site.plan,
             check=site.check,
             incident=place.incident if place else None,

@@ -25,8 +25,9 @@ from fleet.history import (
     touching,
     unpack,
 )
-from fleet.model import Fleet, Site, SiteId
-from fleet.single import BadItem, read_item, tag_of, with_item, without_item
+from fleet.kinds import KINDS, items
+from fleet.model import Domain, Fleet, Site, SiteId
+from fleet.single import BadItem, canonical, raise_if_bad, tag_of, with_item, without_item
 from tests.unit.fleets import GOOD, fleets
 from tests.unit.test_fleet_changes import grown, varied
 
@@ -120,52 +121,33 @@ def test_the_log_is_bounded_by_number_and_by_size() -> None:
 # --- single items
 
 
-def said(site: Site = HUERTO) -> dict[str, object]:
-    told: dict[str, object] = msgspec.to_builtins(site)
-    return told
-
-
 @given(fleets())
 @settings(max_examples=40, deadline=None)
-def test_an_item_survives_its_json(fleet: Fleet) -> None:
-    """What a control panel reads and sends back unchanged is the same item, with the same tag."""
+def test_an_item_can_be_taken_out_and_put_back(fleet: Fleet) -> None:
+    """The fleet is the same again, and the item's tag, which depends on what is declared only."""
     for kind in ("sites", "hosts", "members"):
-        for id, item in getattr(fleet, kind).items():
-            again = read_item(kind, id, msgspec.json.decode(msgspec.json.encode(item)))
-            assert (again, tag_of(again)) == (item, tag_of(item))
+        for id, item in items(fleet, kind).items():
+            again = msgspec.json.decode(msgspec.json.encode(item), type=KINDS[kind])
+            assert (canonical(again), tag_of(again)) == (item, tag_of(item))
             assert with_item(without_item(fleet, kind, id), kind, item) == fleet
 
 
-def test_every_problem_of_an_item_is_told_with_field_value_and_remedy() -> None:
-    """A wrong type, an unknown field, a bad domain and a missing one, all at once."""
-    wrong = said() | {"domains": ["ok.example.org", "https://x"], "mode": "automatik", "hom": "x"}
-    del wrong["plan"]
+def test_a_tag_tells_any_two_declarations_apart() -> None:
+    """Each field that changes, changes it."""
+    others = (
+        msgspec.structs.replace(HUERTO, standbys=()),
+        msgspec.structs.replace(HUERTO, max_data_loss_s=7.0),
+        msgspec.structs.replace(HUERTO, id=SiteId("blog")),
+    )
+    assert len({tag_of(HUERTO), *map(tag_of, others)}) == 4
+
+
+def test_domains_of_an_item_become_canonical_or_are_told() -> None:
+    """A control panel may send names in their own script; what is no name at all is a finding."""
+    wrong = Domain("https://x")
+    site = msgspec.structs.replace(HUERTO, domains=(Domain("Ñandú.example.org"), wrong))
+    item = canonical(site)
+    assert isinstance(item, Site) and item.domains == ("xn--and-6ma2c.example.org", wrong)
     with pytest.raises(BadItem) as bad:
-        read_item("sites", "huerto", wrong)
-    told = {f.field: (f.value, f.message, f.remedy) for f in bad.value.findings}
-    assert told.keys() == {
-        "sites.huerto.domains[1]",
-        "sites.huerto.mode",
-        "sites.huerto.hom",
-        "sites.huerto.plan",
-    }
-    assert told["sites.huerto.mode"][0] == "automatik"
-    assert "automatic" in told["sites.huerto.mode"][2]
-    assert told["sites.huerto.hom"][2] == "did you mean 'home'?"
-    assert told["sites.huerto.domains[1]"][0] == "https://x"
-
-
-@pytest.mark.parametrize(
-    "wrong", [None, [], "x", 1, {}, {"id": "other"}, {"domains": {"a": {"b": {"c": 1}}}}]
-)
-def test_what_is_no_item_at_all_is_told_too(wrong: object) -> None:
-    """Any JSON gives an item or findings, never something else."""
-    with pytest.raises(BadItem) as bad:
-        read_item("sites", "huerto", wrong)
-    assert bad.value.findings
-
-
-def test_domains_of_an_item_become_canonical() -> None:
-    """A control panel may send names in their own script."""
-    item = read_item("sites", "huerto", said() | {"domains": ["Ñandú.example.org"]})
-    assert isinstance(item, Site) and item.domains == ("xn--and-6ma2c.example.org",)
+        raise_if_bad(with_item(GOOD_FLEET, "sites", item))
+    assert [finding.field for finding in bad.value.findings] == ["sites.huerto.domains[1]"]
