@@ -23,6 +23,7 @@ OWN = {
 STARTED = {
     "agent": "Run the agent of this host.",
     "controller": "Run a controller.",
+    "discover": "What runs on this host, as a fleet document to complete.",
     "demo": "A co-op in miniature: a host dies, its sites live on.",
 }
 EXITS = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in MEANING.items())

@@ -1,0 +1,1 @@
+"""What a host that runs already says of itself: reads its configuration, changes nothing, decides nothing."""
