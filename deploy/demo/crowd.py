@@ -19,11 +19,12 @@ LINE_LIMIT_BYTES = 1 << 20
 
 
 class Visitors:
-    """What the load process has told."""
+    """What the load process has told. `failed_at`: failed requests by site and door."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.ok: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.failed_at: Counter[tuple[str, str]] = Counter()
         self.failures: deque[Failure] = deque(maxlen=RECENT)
         self.recent: deque[Tally] = deque(maxlen=RECENT)
         self._process = process
@@ -41,6 +42,7 @@ class Visitors:
             for site, (ok, failed) in tally.sites.items():
                 self.ok[site] += ok
                 self.failed[site] += failed
+            self.failed_at.update((failure.site, failure.door) for failure in tally.failures)
             self.failures.extend(tally.failures)
             self.recent.append(tally)
             if tally.last:

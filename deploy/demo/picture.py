@@ -39,7 +39,10 @@ FIXED_LINES = 11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """All that one screen shows. `done`: what was done to a host; `own`: the sites of the last one that failed."""
+    """All that one screen shows. `done`: what was done to a host; `failed`: requests by site and door.
+
+    `struck`: the sites that were served, and the doors that were open, where something was done.
+    """
 
     hosts: tuple[HostItem, ...] = ()
     sites: int = 0
@@ -47,8 +50,8 @@ class Picture:
     incident: IncidentItem | None = None
     tallies: Sequence[Tally] = ()
     ok: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
-    own: frozenset[str] = frozenset()
+    failed: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    struck: frozenset[str] = frozenset()
     done: Mapping[str, str] = field(default_factory=dict)
     selected: int = 0
     paused: bool = False
@@ -121,8 +124,8 @@ def _visitors(picture: Picture, width: int) -> Iterable[Text]:
     ok = sum(good for tally in last for good, _ in tally.sites.values())
     failed = sum(bad for tally in last for _, bad in tally.sites.values())
     p99_ms = max((tally.p99_ms for tally in last), default=0.0)
-    own = sum(count for site, count in picture.failed.items() if site in picture.own)
-    others = sum(picture.failed.values()) - own
+    there = sum(count for at, count in picture.failed.items() if not picture.struck.isdisjoint(at))
+    elsewhere = sum(picture.failed.values()) - there
     seconds = 2 * TELL_EVERY_S
     now = Text(" visitors  ", style="bold", no_wrap=True, overflow="ellipsis")
     now.append(f"{ok / seconds:4.0f}/s ok", style="not bold green")
@@ -131,7 +134,7 @@ def _visitors(picture: Picture, width: int) -> Iterable[Text]:
     )
     now.append(f"  p99 {p99_ms:5.0f} ms", style="not bold dim")
     total = Text("   so far  ", no_wrap=True, overflow="ellipsis", style="dim")
-    total.append(f"{picture.ok:,} ok, failed: {own} of the failed host's sites, {others} of others")
+    total.append(f"{picture.ok:,} ok, failed: {there:,} where you struck, {elsewhere:,} elsewhere")
     yield now
     yield total
     yield _chart(picture.tallies, width - 12)
@@ -159,7 +162,10 @@ def _incident(incident: IncidentItem | None, lines: int) -> Iterable[RenderableT
     heading = Text(
         f" {incident.subject.rpartition(':')[2]}: {incident.verdict}", style="bold", no_wrap=True
     )
-    heading.append(f"   {len(incident.moved)} sites moved", style="not bold")
+    if any(entry.why.code == "edge-withdrawn" for entry in incident.timeline):
+        heading.append("   visitors come by the other edges", style="not bold")
+    else:
+        heading.append(f"   {len(incident.moved)} sites moved", style="not bold")
     if incident.held:
         heading.append(f", {len(incident.held)} held", style="not bold yellow")
     if incident.complete and incident.timeline:

@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.live import Live
 
 from deploy.demo.client import ApiFailed
-from deploy.demo.lab import Machine
+from deploy.demo.lab import Kind, Machine
 from deploy.demo.network import NotPossible
 from deploy.demo.picture import Picture, draw
 from deploy.demo.show import Say, Show, show
 from deploy.demo.stage import Fault
+from failover.policy import Policy
 
 LOOK_S = 0.25
 DRAW_S = 0.2
 HOME_S = 30.0
+SETTLE_S = Policy().settle_s
 KEYS_AT_ONCE = 32
 ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
 FAULT_KEYS = {"k": Fault.KILL, "f": Fault.FREEZE, "c": Fault.CUT, "s": Fault.SHUTDOWN}
@@ -82,7 +84,7 @@ class View:
             incident=newest,
             tallies=tuple(visitors.recent),
             ok=visitors.ok.total(),
-            failed=dict(visitors.failed),
+            failed=dict(visitors.failed_at),
         )
 
     async def paint(self) -> None:
@@ -119,16 +121,28 @@ class View:
         struck = await self._it.stage.strike(machine, fault, self._serving)
         self._picture = replace(
             self._picture,
-            own=self._picture.own | {site.id for site in struck.sites},
+            struck=self._picture.struck
+            | {s.id for s in struck.sites}
+            | set(map(str, machine.doors)),
             done={**self._picture.done, machine.name: DONE[fault]},
         )
-        self._say(f"{machine.name} {DONE[fault]}; it served {len(struck.sites)} sites")
+        what = (
+            "visitors who come by it fail until the DNS leaves it out"
+            if machine.kind is Kind.EDGE
+            else f"it served {len(struck.sites)} sites"
+        )
+        self._say(f"{machine.name} {DONE[fault]}: {what}")
 
     async def _back(self, machine: Machine) -> None:
         await self._it.stage.back(machine)
         done = {name: what for name, what in self._picture.done.items() if name != machine.name}
         self._picture = replace(self._picture, done=done)
-        self._say(f"{machine.name} is back; its sites come home once it has been well for a while")
+        if machine.kind is Kind.EDGE:
+            self._say(
+                f"{machine.name} is back: the DNS names it once it has been up for {SETTLE_S:g} s"
+            )
+            return
+        self._say(f"{machine.name} is back: its sites come home as soon as relevo sees it up")
         self.tasks.append(self._group.create_task(self._home(machine)))
 
     async def _home(self, machine: Machine) -> None:
@@ -138,8 +152,12 @@ class View:
                 while not self._is_up(machine):  # noqa: ASYNC110 - it is what `follow` sees
                     await asyncio.sleep(LOOK_S)
                 await self._it.client.activate(machine.name)
-        except (ApiFailed, TimeoutError) as finding:
-            self._say(f"{machine.name}: {finding or f'not up after {HOME_S:g} s'}")
+        except ApiFailed as finding:
+            self._say(f"{machine.name}: {finding}")
+        except TimeoutError:
+            self._say(f"{machine.name} is not up after {HOME_S:g} s: its sites stay where they are")
+        else:
+            self._say(f"{machine.name} is up, and its sites are at home")
 
     def _is_up(self, machine: Machine) -> bool:
         return any(h.id == machine.name and h.verdict == "up" for h in self._picture.hosts)

@@ -87,7 +87,7 @@ def demo() -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
 
 
 def test_a_host_is_killed_and_brought_back_by_its_keys(tools: Tools) -> None:
-    """All up, `1` and `k`: its sites move, proven and complete; `b` brings it back, `q` ends it all."""
+    """All up, `1` and `k`: its sites move, proven and complete; `b` brings them home; an edge dies; `q` ends it all."""
     with demo() as (process, terminal):
         terminal.until(lambda picture: picture.count("● up") == HOSTS, 25)
         terminal.press("1")
@@ -97,10 +97,16 @@ def test_a_host_is_killed_and_brought_back_by_its_keys(tools: Tools) -> None:
         assert "10 sites moved" in shown
         assert "proven" in shown
         assert "killed" in shown
-        assert " 0 of others" in shown
+        assert "where you struck, 0 elsewhere" in shown
         assert all(len(line) <= WIDTH for line in shown.splitlines())
         terminal.press("b")
         terminal.until(lambda picture: "is back" in picture, 10)
+        terminal.until(lambda picture: "web1 is up, and its sites are at home" in picture, 30)
+        terminal.press("5")
+        terminal.until(lambda picture: "▸5" in picture, 2)
+        terminal.press("k")
+        shown = terminal.until(lambda picture: "come by the other edges" in picture, 15)
+        assert "where you struck, 0 elsewhere" in shown
         terminal.press("q")
         end = time.monotonic() + 20
         while process.poll() is None:

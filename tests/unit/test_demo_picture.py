@@ -58,8 +58,8 @@ def picture() -> Picture:
             complete=True,
         ),
         tallies=[Tally(at=n, sites={"a": (100, n % 7)}) for n in range(300)],
-        failed={"a": 40, "b": 2},
-        own=frozenset({"a"}),
+        failed={("a", "10.0.0.1:80"): 40, ("b", "10.0.0.1:80"): 2, ("b", "10.0.0.2:80"): 3},
+        struck=frozenset({"a", "10.0.0.2:80"}),
         message="m" * 200,
     )
 
@@ -82,8 +82,8 @@ def test_what_matters_of_a_timeline_stays_when_the_screen_is_small() -> None:
 
 
 def test_failed_requests_are_told_apart() -> None:
-    """Requests for the failed host's sites are counted apart from those of all others."""
-    assert "40 of the failed host's sites, 2 of others" in "\n".join(screen(picture(), 80, 24))
+    """Requests for a struck host's sites, and those by a struck edge, are counted apart from all others."""
+    assert "failed: 43 where you struck, 2 elsewhere" in "\n".join(screen(picture(), 80, 24))
 
 
 def test_the_demo_s_fleet_has_the_shape_that_is_promised() -> None:
