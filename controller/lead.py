@@ -168,6 +168,7 @@ class Leader:
             rewound=rewound,
             doubts_itself=self._link.doubt.doubts_itself,
             wall=times.wall,
+            refused=mirror.refusals,
         )
         plan = guard(propose(situation, self._policy, times.now), leave, self._policy)
         self._board.dns_holds = self._convergence.holds()

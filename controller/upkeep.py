@@ -124,6 +124,11 @@ class Upkeep:
             if note.until <= times.wall
         ]
         operations += [
+            Delete(keys.refusal(host))
+            for host, note in mirror.refusals.items()
+            if note.until <= times.wall
+        ]
+        operations += [
             Delete(keys.incident(id))
             for id, incident in mirror.incidents.items()
             if incident.closed_at is not None and incident.closed_at + KEPT_S < times.wall

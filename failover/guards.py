@@ -5,12 +5,12 @@ and an observer that trusts itself; the unit of the brake is the cause, so a cau
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from failover.judge import Kind, Verdict
 from failover.plan import Proposal
 from failover.policy import Policy
-from fleet.model import Budget, Fleet, HeldSite, HostId, MovedSite, Switches, Why
+from fleet.model import Budget, Fleet, HeldSite, HostId, MovedSite, Note, Switches, Why
 
 HOUR_S = 3600.0
 
@@ -36,7 +36,10 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """What the guards look at. `wall` is Unix s, for what the store remembers."""
+    """What the guards look at. `wall` is Unix s, for what the store remembers.
+
+    `refused`: hosts whose failover a person refused for a while.
+    """
 
     fleet: Fleet
     switches: Switches
@@ -45,6 +48,7 @@ class Leave:
     rewound: Why | None
     doubts_itself: bool
     wall: float
+    refused: Mapping[HostId, Note] = field(default_factory=dict)
 
 
 def guard(proposals: tuple[Proposal, ...], leave: Leave, policy: Policy) -> tuple[Guarded, ...]:
@@ -103,6 +107,9 @@ def _stop(proposal: Proposal, leave: Leave, policy: Policy) -> Why | None:
         return None
     if (note := leave.switches.paused) is not None and leave.wall < note.until:
         return Why("paused", {"owner": note.owner, "reason": note.reason})
+    note = leave.refused.get(proposal.cause.host)
+    if note is not None and leave.wall < note.until:
+        return Why("refused", {"owner": note.owner, "reason": note.reason})
     if leave.doubts_itself:
         return Why("leader-doubts-itself")
     return location_question(proposal.cause.host, leave, policy)

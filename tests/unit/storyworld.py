@@ -69,6 +69,7 @@ class World:
         self.probes: dict[tuple[ControllerId, HostId], Health] = {}
         self.switches = Switches()
         self.drains: dict[HostId, Note] = {}
+        self.refused: dict[HostId, Note] = {}
         self.rewound: Why | None = None
         self.places: dict[SiteId, Placement] = {}
         self.withdrawn: set[HostId] = set()
@@ -137,6 +138,8 @@ class World:
                 self.drains[HostId(host)] = self._note(float(duration))
             case ["activate", host]:
                 del self.drains[HostId(host)]
+            case ["refuse", host, "for", duration]:
+                self.refused[HostId(host)] = self._note(float(duration))
             case ["spent", count, "at", at]:
                 self.spent = tuple(
                     Spent(at=float(at), cause=f"earlier {n}", incident=IncidentId(""))
@@ -307,6 +310,7 @@ class World:
             rewound=self.rewound,
             doubts_itself="leader" in self.doubting,
             wall=self.now,
+            refused=self.refused,
         )
         proposals = propose(situation, self.policy, self.now)
         return situation, guard(proposals, leave, self.policy)
