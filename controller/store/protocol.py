@@ -109,7 +109,7 @@ class Unavailable(StoreError):
 
 
 class Ambiguous(StoreError):
-    """May have been applied: re-read before deciding."""
+    """May have been applied, or may still be: re-read before deciding, and compare when writing again."""
 
 
 class Compacted(StoreError):
@@ -130,6 +130,13 @@ class NoSpace(StoreError):
 
 class LeaseLost(StoreError):
     """The lease, and what hung on it, is gone or no longer sure."""
+
+
+class Rewound(StoreError):
+    """Not the store that this process knew: its revision went back, or its cluster is another one (rule R2).
+
+    Nothing learned from it holds. Every call says so from then on: start anew.
+    """
 
 
 class Lease(Protocol):
@@ -197,7 +204,7 @@ class Store(Protocol):
     def watch(
         self, prefix: bytes, *, after: int, prev: bool = False
     ) -> AsyncGenerator[Batch, None]:
-        """Every change after revision `after`; resumes by itself. Raises Compacted and Denied only.
+        """Every change after revision `after`; resumes by itself. Raises Compacted, Denied and Rewound only.
 
         Ends when the store is closed. Iterate it under contextlib.aclosing: leaving early then leaves no watcher.
         """

@@ -41,8 +41,11 @@ class Authority:
         )
         self.path.write_bytes(built.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, addresses: tuple[str, ...]) -> Certificate:
-        """A server's certificate for `addresses` (IP literals); the key is readable by us alone."""
+    def issue(
+        self, name: str, addresses: tuple[str, ...] = (), *, client: bool = False
+    ) -> Certificate:
+        """A server's certificate for `addresses` (IP literals), or a client's; the key is readable by us alone."""
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -50,7 +53,7 @@ class Authority:
             _builder(_name(name), self._name, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(own, critical=False)
             .sign(self._key, hashes.SHA256())

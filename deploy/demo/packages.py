@@ -48,6 +48,9 @@ Dir::Cache::archives "{archives}";
 """
 # Used when the machine's package lists are missing or too old; a user may not refresh those.
 APT_LISTS = 'Dir::State::lists "{apt}/lists";\n'
+# Another release of Debian is read from a list of our own, and from no other.
+APT_SOURCES = 'Dir::Etc::sourcelist "{apt}/sources.list";\nDir::Etc::sourceparts "{apt}/none";\n'
+DEBIAN_KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class NotBrought(Exception):
@@ -100,6 +103,24 @@ def bring(names: Iterable[str] = DEMO, prefix: Path = PREFIX) -> Path:
     except OSError as error:
         raise NotBrought(f"can't use {prefix}: {error}") from error
     return root
+
+
+def bring_from(release: str, names: Iterable[str], prefix: Path = PREFIX) -> Path:
+    """The same from another release of Debian ("trixie"), from the archive that this machine uses.
+
+    The packages alone, without what they need: for programs that need nothing but the C library. Raises NotBrought.
+    """
+    own, wanted = prefix / release, frozenset(names)
+    if wanted <= _ready(own):
+        return own / "root"
+    try:
+        with _locked(own):
+            if missing := sorted(wanted - _ready(own)):
+                _unpack(_download_from(release, missing, own), own / "root")
+                _note_ready(own, _ready(own) | wanted)
+    except OSError as error:
+        raise NotBrought(f"can't use {own}: {error}") from error
+    return own / "root"
 
 
 def _ready(prefix: Path) -> frozenset[str]:
@@ -159,6 +180,32 @@ def _download(names: list[str], prefix: Path) -> list[Path]:
     return sorted(archives.glob("*.deb"))
 
 
+def _download_from(release: str, names: list[str], prefix: Path) -> list[Path]:
+    apt, archives = prefix / "apt", prefix / "archives"
+    shutil.rmtree(archives, ignore_errors=True)
+    for folder in (apt / "none", apt / "lists" / "partial", archives / "partial"):
+        folder.mkdir(parents=True, exist_ok=True)
+    signed = f"[signed-by={DEBIAN_KEYS}] " if DEBIAN_KEYS.exists() else ""
+    (apt / "sources.list").write_text(f"deb {signed}{_archive()} {release} main\n")
+    config = apt / "apt.conf"
+    text = (APT_CONF + APT_LISTS + APT_SOURCES).format(apt=apt, archives=archives)
+    config.write_text(text)
+    update = _apt(config, "update")
+    download = _apt(config, "download", *names, folder=archives)
+    if download.returncode != 0:
+        raise NotBrought(_remedy(names, download.stderr, update.stderr))
+    return sorted(archives.glob("*.deb"))
+
+
+def _archive() -> str:
+    """Where this machine has its Debian from."""
+    targets = _run("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)")
+    for line in targets.stdout.splitlines():
+        if line.startswith("Debian main ") and line.rstrip("/").endswith("/debian"):
+            return line.removeprefix("Debian main ")
+    raise NotBrought("apt knows no archive of Debian; is there one in /etc/apt/sources.list?")
+
+
 def _installed(name: str) -> bool:
     query = ("dpkg-query", "--show", "--showformat=${db:Status-Status}", name)
     try:
@@ -167,11 +214,13 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _apt(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run("apt-get", "-q", "-c", str(config), *arguments)
+def _apt(
+    config: Path, *arguments: str, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return _run("apt-get", "-q", "-c", str(config), *arguments, folder=folder)
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     plain: Mapping[str, str] = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         return subprocess.run(
@@ -182,6 +231,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
             errors="replace",
             stdin=subprocess.DEVNULL,
             timeout=APT_TIMEOUT_S,
+            cwd=folder,
             env={**os.environ, **plain},
         )
     except subprocess.TimeoutExpired as error:

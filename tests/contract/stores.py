@@ -1,11 +1,14 @@
 """The stores that must keep the contract: one factory each."""
 
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.store import Batch, EmbeddedStore, Event, Store
+from controller.store.etcd import EtcdStore
+from tests.etcds import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,20 @@ async def embedded_in_memory(directory: Path) -> AsyncGenerator[Subject, None]:
 async def embedded_in_a_file(directory: Path) -> AsyncGenerator[Subject, None]:
     async with EmbeddedStore.open(directory / "store.db") as store:
         yield Subject(store, store.abandon)
+
+
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def etcd(cluster: Cluster) -> AsyncGenerator[Subject, None]:
+    """A prefix of its own in a cluster that lives longer: keys are fresh, revisions go on."""
+    prefix = b"/contract/%d/" % next(_numbers)
+    async with EtcdStore.open(cluster.urls, prefix=prefix) as store:
+        yield Subject(store, store.abandon)
+    async with EtcdStore.open(cluster.urls, prefix=prefix) as store:
+        # A lease left behind ends in the time of another test: there must be no key to end with it.
+        await store.delete(b"", prefix=True)
 
 
 FACTORIES: dict[str, Factory] = {
