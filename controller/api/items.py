@@ -61,7 +61,15 @@ def changing(
     method: Literal["PUT", "DELETE"], path: str, handler: Callable[..., Awaitable[Changed]]
 ) -> Route:
     headers = REPLACING | CREATING if method == "PUT" else REPLACING
-    return route(method, path, handler, role="admin", refuses=REFUSES, headers=headers)
+    return route(
+        method,
+        path,
+        handler,
+        role="admin",
+        refuses=REFUSES,
+        headers=headers,
+        creates=method == "PUT",
+    )
 
 
 class Items:

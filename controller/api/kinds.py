@@ -24,7 +24,7 @@ class Kind:
         return TYPES + self.slug
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What could not be done, and what to do about it. Source: RFC 9457.
 
     `type` is stable: programs may turn on it. `field` and `value`: what of the request is wrong, and what stood there.
@@ -63,7 +63,12 @@ KINDS = _table(
     Kind("method-not-allowed", 405, "Not that way", "/v1/openapi.json lists the methods."),
     Kind("too-slow", 408, "Too slow", "Send the whole body at once."),
     Kind("refused", 409, "Refused"),
-    Kind("outdated", 412, "Not as it was", "Read it again, and repeat the change if it is still right."),
+    Kind(
+        "outdated",
+        412,
+        "Not as it was",
+        "Read it again, and repeat the change if it is still right.",
+    ),
     Kind("too-large", 413, "Too large", "Send less at once."),
     Kind("invalid-body", 422, "Not valid", "Correct the field that is named."),
     Kind("bad-fleet", 422, "The fleet file can't be used", "Correct what is listed."),

@@ -29,7 +29,10 @@ from runtime import supervise
 if TYPE_CHECKING:
     from controller.parts import Controller
 
-STATE = Content("text/plain", "One line: the state, and what is late or missing.")
+STATE = (
+    Content("text/plain", "One line: all is well."),
+    Content("text/plain", "One line: what is late or missing.", status=503),
+)
 DESCRIPTION = Content("application/json", "An OpenAPI document.")
 METRICS = Content("text/plain", "Prometheus' exposition format, version 0.0.4.")
 Text = Annotated[str, Meta(max_length=253)]  # as long as a domain
@@ -57,15 +60,15 @@ class Reads:
     def routes(self) -> list[Route]:
         found = ("not-found",)
         return [
-            route("GET", "/healthz", self.health, role="open", gives=(STATE,)),
-            route("GET", "/readyz", self.readiness, role="open", gives=(STATE,)),
+            route("GET", "/healthz", self.health, role="open", gives=STATE),
+            route("GET", "/readyz", self.readiness, role="open", gives=STATE),
             route("GET", "/metrics", self.metrics, role="viewer", gives=(METRICS,)),
             route("GET", "/v1/openapi.json", self.openapi, role="member", gives=(DESCRIPTION,)),
             route("GET", "/v1/status", self.status, role="viewer"),
             route("GET", "/v1/hosts", self.hosts, role="viewer"),
             route("GET", "/v1/hosts/{id}", self.host, role="viewer", refuses=found),
-            route("GET", "/v1/sites", self.sites, role="member"),
-            route("GET", "/v1/sites/{id}", self.site, role="member", refuses=found),
+            route("GET", "/v1/sites", self.sites, role="viewer"),
+            route("GET", "/v1/sites/{id}", self.site, role="viewer", refuses=found),
             route("GET", "/v1/incidents", self.incidents, role="viewer"),
             route("GET", "/v1/incidents/{id}", self.incident, role="viewer", refuses=found),
             route("GET", "/v1/holds", self.holds, role="viewer"),

@@ -39,6 +39,7 @@ class Content:
 
     media: str
     says: str
+    status: int = 200
     limit_bytes: int = BODY_BYTES
 
 
@@ -83,6 +84,7 @@ class Route:
     takes: Content | None
     refuses: tuple[str, ...]
     headers: Mapping[str, str]
+    creates: bool
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Read and check what is asked, have it answered, and write that as JSON."""
@@ -138,10 +140,11 @@ def route(
     takes: Content | None = None,
     refuses: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
+    creates: bool = False,
 ) -> Route:
     """A line of the table. Query, body and answer are those of the handler's annotations; its docstring says the rest.
 
-    `headers`: request headers that it heeds, each with what it means.
+    `headers`: request headers that it heeds, each with what it means. `creates`: what it gives a `Location` for is new.
     """
     hints = get_type_hints(handler)
     query, body = get_args(hints["call"])
@@ -160,6 +163,7 @@ def route(
         takes=takes,
         refuses=refuses,
         headers=headers or {},
+        creates=creates,
     )
 
 

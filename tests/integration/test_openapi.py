@@ -1,0 +1,82 @@
+"""The API's description of itself: valid, whole, and served."""
+
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+import pytest_asyncio
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from controller.api.kinds import KINDS
+from controller.api.routes import path_parameters
+from tests.integration.controllers import Served, controller_served
+
+pytestmark = pytest.mark.integration
+
+Json = dict[str, Any]
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
+    async with controller_served(tmp_path) as controller:
+        yield controller
+
+
+@pytest_asyncio.fixture
+async def document(served: Served) -> Json:
+    status, told = await served.ask("GET", "/v1/openapi.json")
+    assert status == 200
+    return cast(Json, told)
+
+
+def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+async def test_the_description_is_valid_openapi(document: Json) -> None:
+    """By OpenAPI's own schema of version 3.1, every reference and every schema in it included."""
+    assert document["openapi"] == "3.1.0"
+    assert not list(OpenAPIV31SpecValidator(document).iter_errors())
+
+
+async def test_every_operation_says_who_may_ask_and_what_it_refuses(document: Json) -> None:
+    """A role, a summary, a name of its own, its path's parameters, and problem+json for each refusal."""
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(names)) == len(names)
+    for method, path, operation in operations(document):
+        about = f"{method} {path}"
+        assert operation["summary"] and operation["x-relevo-role"], about
+        declared = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+        assert declared == set(path_parameters(path)), about
+        refusals = {k: v for k, v in operation["responses"].items() if k >= "400"}
+        assert "400" in refusals, about
+        assert ("401" in refusals) == (operation["security"] != []), about
+        for status, response in refusals.items():
+            if path in ("/healthz", "/readyz") and status == "503":
+                continue
+            assert response["content"].keys() == {"application/problem+json"}, about
+
+
+async def test_a_reason_is_described_with_its_sentence(document: Json) -> None:
+    """`text` stands in every reason that is answered, so it stands in the schema too."""
+    assert document["components"]["schemas"]["Why"]["required"] == ["code", "values", "text"]
+
+
+async def test_every_kind_of_problem_says_what_to_do(served: Served) -> None:
+    """Each has a title and a remedy; only a refusal's remedy depends on its reason."""
+    assert [kind.slug for kind in KINDS.values() if not kind.remedy] == ["refused"]
+    status, told = await served.ask("GET", "/v1/sites?member=a&member=b")
+    assert (status, told["field"], told["value"]) == (400, "member", "b")
+    status, told = await served.ask("GET", "/v1/incidents?limit=0")
+    assert (told["field"], told["value"]) == ("limit", "0")
+    assert told["remedy"] == "`limit` is a whole number at least 1, at most 10,000."
+    status, told = await served.ask("GET", "/v1/incidents?limt=1")
+    assert (told["field"], told["remedy"]) == ("limt", "There are: open, limit.")
+    body = msgspec.json.encode({"reason": "x", "for_s": -1})
+    status, told = await served.ask("POST", "/v1/failover/pause", body=body)
+    assert (status, told["field"], told["value"]) == (422, "for_s", "-1")
+    assert told["remedy"] == "`for_s` is a number above 0, at most 604,800."
