@@ -12,12 +12,11 @@ help: ## list the targets
 
 install: $(READY) ## set up the virtual environment in .venv
 
-$(READY): pyproject.toml $(wildcard runtime/locale/*/LC_MESSAGES/*.po)
+$(READY): pyproject.toml setup.py $(wildcard runtime/locale/*/LC_MESSAGES/*.po)
 	@echo 'setting up $(VENV)' >&2
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || deploy/demo/need-venv >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
-	@$(BIN)/pybabel --quiet compile --domain relevo --directory runtime/locale >&2
 	@touch $@
 
 demo: $(READY) ## a host dies, its sites live on (ONCE=1|cut|freeze|shutdown: one fault, one line of JSON)

@@ -1,0 +1,26 @@
+"""The one thing about building that pyproject.toml can't say: catalogues are compiled with whatever is built."""
+
+from pathlib import Path
+
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+CATALOGUES = "runtime/locale/*/LC_MESSAGES/*.po"
+
+
+class Build(build_py):  # type: ignore[misc] # setuptools has no types
+    """Into the wheel; where the installation is editable, beside the sources."""
+
+    def run(self) -> None:
+        super().run()
+        root = Path() if self.editable_mode else Path(self.build_lib)
+        for source in Path().glob(CATALOGUES):
+            compiled = (root / source).with_suffix(".mo")
+            compiled.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as po, compiled.open("wb") as mo:
+                write_mo(mo, read_po(po, source.parts[2]))
+
+
+setup(cmdclass={"build_py": Build})
