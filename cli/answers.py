@@ -194,18 +194,62 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    file: str
-    line: int
+    """Of a file there is a line."""
+
     said: str
+    file: str = ""
+    line: int = 0
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    field: str
+    old: object = None
+    new: object = None
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    what: str
+    kind: str
+    id: str
+    fields: tuple[Field, ...] = ()
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fleet file changed."""
+    """What was changed in the fleet."""
+
+    revision: int
+    change: int | None = None
+    summary: str
+    changes: tuple[Change, ...]
+    warnings: tuple[Warned, ...] = ()
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fleet file would change."""
 
     revision: int
     summary: str
-    changes: tuple[str, ...]
+    changes: tuple[Change, ...]
+    refused: tuple[Reason, ...] = ()
     warnings: tuple[Warned, ...] = ()
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    change: int
+    at: float
+    who: str
+    reason: str
+    summary: str
+    first: tuple[str, ...] = ()
+    undoes: int | None = None
+
+
+class LoggedTold(Logged, frozen=True, kw_only=True):
+    changes: tuple[Change, ...]
+
+
+class Log(msgspec.Struct, frozen=True):
+    log: tuple[Logged, ...]
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):

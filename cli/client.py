@@ -24,7 +24,10 @@ ANSWERS = {
     "gated-not-fenced": " If you know that it does not, say --old-host-stopped.",
     "standby-not-up": " To move it all the same, say --anyway.",
     "dns-too-many-changes": " If you mean it, say --much.",
+    "fleet-removes": " If you mean it, say --remove.",
     "fleet-too-many-removed": " If you mean it, say --much.",
+    "fleet-changed": " See `relevo fleet log` and `relevo fleet diff`.",
+    "host-still-serves": " See `relevo host drain` and `relevo site move`.",
 }
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
@@ -73,8 +76,12 @@ class Controllers:
     def order(self, method: Method, path: str, said: Mapping[str, object]) -> bytes:
         return asyncio.run(self.ask(method, path, body=msgspec.json.encode(said)))
 
-    def put(self, path: str, body: bytes, **query: str) -> bytes:
-        return asyncio.run(self.ask("PUT", path, query=query, body=body))
+    def put(self, path: str, body: bytes, *, headers: Mapping[str, str], **query: str) -> bytes:
+        return asyncio.run(self.ask("PUT", path, query=query, body=body, headers=headers))
+
+    def post(self, path: str, body: bytes, **query: str) -> bytes:
+        """A question that is too long for a GET."""
+        return asyncio.run(self.ask("POST", path, query=query, body=body, changes=False))
 
     async def ask(
         self,
@@ -83,16 +90,16 @@ class Controllers:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        accept: str = "",
+        headers: Mapping[str, str] | None = None,
+        changes: bool = True,
     ) -> bytes:
         """The answer of the first controller that gives one. Raises Failure.
 
-        What changes something is repeated elsewhere only if it surely was not done.
+        What `changes` something, as all but a GET does, is repeated elsewhere only if it surely was not done.
         """
         tried = []
         async with self.session() as session:
             for url in self.urls:
-                headers = {"Accept": accept} if accept else {}
                 try:
                     async with session.request(
                         method,
@@ -108,7 +115,7 @@ class Controllers:
                 except aiohttp.ClientConnectorError as error:
                     tried.append(f"{url}: {_said(error)}")
                 except (aiohttp.ClientError, OSError) as error:
-                    if method != "GET":
+                    if method != "GET" and changes:
                         message = "no answer; it may have been done. Look before you repeat it."
                         raise Failure(f"{url}: {message} ({_said(error)})", Exit.FAILED) from error
                     tried.append(f"{url}: {_said(error)}")
@@ -129,7 +136,7 @@ class Controllers:
             lines = "\n".join(map(str, problem.problems))
             raise Failure(f"{url}: {problem.title}: {problem.detail}\n{lines}", Exit.FAILED)
         at = f"{problem.field}: " if problem.field else ""
-        remedy = f" {problem.remedy}" if problem.remedy else ANSWERS.get(problem.slug, "")
+        remedy = ANSWERS.get(problem.slug) or (f" {problem.remedy}" if problem.remedy else "")
         raise Failure(f"{url}: {at}{problem.detail}{remedy}", _code(status, problem.slug))
 
     @asynccontextmanager

@@ -25,7 +25,7 @@ LINE_BYTES = 4 << 20  # an incident that moved 10,000 sites
 def events(to: Controllers, as_json: bool, follow: bool) -> None:
     """What has happened lately; with --follow, also what happens from now on."""
     if not follow:
-        body = asyncio.run(to.ask("GET", "/v1/events", accept="application/json"))
+        body = asyncio.run(to.ask("GET", "/v1/events", headers={"Accept": "application/json"}))
         for event in read(body, answers.Events).events:
             told(event, as_json)
         return

@@ -13,6 +13,7 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     NOT_FOUND = 5
     CONFLICT = 6
+    CHANGES = 7
 
 
 MEANING = {
@@ -21,8 +22,9 @@ MEANING = {
     Exit.USAGE: "the command was not understood",
     Exit.UNREACHABLE: "no controller could be reached",
     Exit.NOT_ALLOWED: "the token is missing or not accepted",
-    Exit.NOT_FOUND: "there is no such host, site or incident",
+    Exit.NOT_FOUND: "there is no such host, site, incident or change",
     Exit.CONFLICT: "it changed meanwhile: look, then repeat",
+    Exit.CHANGES: "fleet diff: the file would change something",
 }
 
 

@@ -15,7 +15,7 @@ OWN = {
     "incidents": ("cli.looks:incidents", "Incidents; with an ID, its timeline."),
     "holds": ("cli.looks:holds", "What waits for a person."),
     "events": ("cli.events:events", "What happens, as it happens."),
-    "fleet": ("cli.orders:fleet", "Apply or print the declared fleet."),
+    "fleet": ("cli.fleet:fleet", "Compare, apply, export, undo: the declared fleet."),
     "host": ("cli.orders:host", "Show, drain or activate one host."),
     "site": ("cli.orders:site", "Show or move one site."),
     "failover": ("cli.failover:failover", "Arm, observe, pause or resume."),

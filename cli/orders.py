@@ -1,16 +1,11 @@
 """Commands that change something: each with its reason, each with an end where it restricts."""
 
-from pathlib import Path
-from typing import BinaryIO
-
 import click
 
 from cli import answers, tables
 from cli.client import Controllers
 from cli.looks import raw, read, segment, show
 from cli.options import for_s, reason, talks
-
-CHANGES_SHOWN = 40
 
 
 def done(body: bytes, as_json: bool, said: str) -> None:
@@ -21,40 +16,6 @@ def done(body: bytes, as_json: bool, said: str) -> None:
     for move in found.moved:
         show(tables.plain(f"  {move.site}: {move.source} -> {move.target}"))
     return None
-
-
-@click.group()
-def fleet() -> None:
-    """The declared fleet."""
-
-
-@fleet.command("apply")
-@click.argument("file", type=click.File("rb"))
-@click.option("--reason", default="", help="why; it is kept and shown to everybody")
-@click.option("--much", is_flag=True, help="yes, this may change many DNS names at once")
-@talks
-def apply(to: Controllers, as_json: bool, file: BinaryIO, reason: str, much: bool) -> None:
-    """Make FILE the declared fleet, as one change."""
-    name = "stdin" if file.name in ("-", "<stdin>") else Path(file.name).name
-    query = {"file": name, "reason": reason} | ({"much": "1"} if much else {})
-    body = to.put("/v1/fleet", file.read(), **query)
-    if as_json:
-        return raw(body)
-    found = read(body, answers.Applied)
-    for warning in found.warnings:
-        show(tables.plain(f"{warning.file}:{warning.line}: {warning.said}", "yellow"))
-    for change in found.changes[:CHANGES_SHOWN]:
-        show(tables.plain(change))
-    if (more := len(found.changes) - CHANGES_SHOWN) > 0:
-        show(f"… and {more} more changes")
-    return show(f"{found.summary} (revision {found.revision})")
-
-
-@fleet.command("show")
-@talks
-def show_fleet(to: Controllers, as_json: bool) -> None:
-    """Print the declared fleet as a file that can be applied."""
-    click.echo(to.get("/v1/fleet"), nl=False)
 
 
 @click.group()

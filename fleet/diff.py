@@ -23,7 +23,7 @@ class FieldChange(msgspec.Struct, frozen=True):
     new: object
 
     def __str__(self) -> str:
-        return f"{self.field}: {_worded(self.old)} -> {_worded(self.new)}"
+        return f"{self.field}: {worded(self.old)} -> {worded(self.new)}"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,14 +130,15 @@ def _flat(fields: dict[str, object], prefix: str = "") -> Iterator[tuple[str, ob
             yield f"{prefix}{name}", value
 
 
-def _worded(value: object) -> str:
+def worded(value: object) -> str:
+    """A bare value in a line for people."""
     match value:
         case None:
             return "default"
         case list():
-            return "[" + ", ".join(map(_worded, value)) + "]"
+            return "[" + ", ".join(map(worded, value)) + "]"
         case dict():
-            return "{" + ", ".join(f"{k}: {_worded(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{k}: {worded(v)}" for k, v in value.items()) + "}"
         case str() if not value.isprintable() or not value:
             return shown(value)
         case _:

@@ -102,6 +102,18 @@ EVERYTHING = [
     ("PUT", "/v1/hosts/mx1-web-01/drain"),
     ("POST", "/v1/hosts/mx1-web-01/activate"),
     ("POST", "/v1/sites/blog/move"),
+    ("POST", "/v1/fleet/diff"),
+    ("GET", "/v1/fleet/log"),
+    ("GET", "/v1/fleet/log/1"),
+    ("POST", "/v1/fleet/undo"),
+    ("GET", "/v1/members"),
+    ("GET", "/v1/members/huerto"),
+    ("PUT", "/v1/members/huerto"),
+    ("PUT", "/v1/hosts/mx1-web-01"),
+    ("PUT", "/v1/sites/blog"),
+    ("DELETE", "/v1/members/huerto"),
+    ("DELETE", "/v1/hosts/mx1-web-01"),
+    ("DELETE", "/v1/sites/blog"),
 ]
 
 
@@ -266,7 +278,8 @@ async def test_a_fleet_goes_in_and_comes_out_again(served: Served) -> None:
     assert told["summary"] == (
         "locations: 2 added; hosts: 4 added; plans: 1 added; members: 1 added; sites: 2 added"
     )
-    assert "+ host mx1-web-01" in cast(list[str], told["changes"])
+    lines = [change["said"] for change in cast(list[Json], told["changes"])]
+    assert "+ host mx1-web-01" in lines
     status, headers, text = await served.raw("GET", "/v1/fleet")
     assert (status, headers["Content-Type"].partition(";")[0]) == (200, "application/yaml")
     assert headers["ETag"] == f'"{told["revision"]}"'
@@ -281,7 +294,7 @@ async def test_an_outdated_fleet_is_refused(coop: Served) -> None:
     condition = {"If-Match": headers["ETag"]}
     assert (await coop.raw("PUT", "/v1/fleet", body=changed, headers=condition))[0] == 200
     status, told = await coop.ask("PUT", "/v1/fleet", body=FLEET.encode(), headers=condition)
-    assert (status, told["type"]) == (409, "/problems/fleet-changed")
+    assert (status, told["type"]) == (412, "/problems/fleet-changed")
     assert "Compare again" in cast(str, told["detail"])
     status, told = await coop.ask("PUT", "/v1/fleet", body=b"", headers={"If-Match": "yesterday"})
     assert (status, told["field"]) == (400, "If-Match")
@@ -321,9 +334,11 @@ async def test_a_file_that_was_cut_short_removes_nothing(coop: Served) -> None:
     )
     await coop.apply(FLEET + extra)
     status, told = await coop.ask("PUT", "/v1/fleet", body=FLEET.encode())
+    assert (status, told["type"]) == (409, "/problems/fleet-removes")
+    status, told = await coop.ask("PUT", "/v1/fleet?remove=1", body=FLEET.encode())
     assert (status, told["type"]) == (409, "/problems/fleet-too-many-removed")
     assert "30 of 32 sites" in cast(str, told["detail"])
-    assert (await coop.ask("PUT", "/v1/fleet?much=1", body=FLEET.encode()))[0] == 200
+    assert (await coop.ask("PUT", "/v1/fleet?remove=1&much=1", body=FLEET.encode()))[0] == 200
     assert len(coop.controller.mirror.fleet.sites) == 2
 
 

@@ -1,5 +1,6 @@
 """The command line against a whole controller over TLS: both ends mean the same."""
 
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ async def test_an_admins_day(served: Served, tmp_path: Path) -> None:
     assert "none declared yet" in await done(served, "status")
     assert "hosts: 4 added" in await done(served, "fleet", "apply", str(file), "--reason", "first")
     assert "no change" in await done(served, "fleet", "apply", str(file))
+    assert "no change" in await done(served, "fleet", "diff", str(file))
     controller = served.controller
     await served.until(lambda: len(controller.mirror.places) == 2)
     await served.until(lambda: "mx1-web-01" in controller.board.verdicts)
@@ -66,8 +68,40 @@ async def test_an_admins_day(served: Served, tmp_path: Path) -> None:
     assert incident in await done(served, "incidents")
     assert "Moved by ana: a test" in await done(served, "incidents", incident)
     assert "ana: move huerto (a test)" in await done(served, "events")
-    file.write_text((await run(served, "fleet", "show")).out)
-    assert "no change" in await done(served, "fleet", "apply", str(file))
+    file.write_text((await run(served, "fleet", "export")).out)
+    assert "no change" in await done(served, "fleet", "diff", str(file))
+
+
+async def test_a_change_of_the_fleet_from_diff_to_undo(served: Served, tmp_path: Path) -> None:
+    """Compared, refused without its word, applied, outdated by another, told by the log, undone."""
+    file = tmp_path / "coop.yaml"
+    file.write_text(FLEET)
+    await done(served, "fleet", "apply", str(file), "--reason", "first")
+    file.write_text(FLEET.partition("  blog:")[0].replace("tag: rosa", "tag: rosal"))
+    compared = await run(served, "fleet", "diff", str(file))
+    assert compared.code == Exit.CHANGES and compared.width <= 80
+    said = " ".join(compared.out.split())
+    assert "~ host mx1-web-09 tag rosa rosal" in said
+    assert "- site blog" in said
+    assert "apply will refuse this" in said
+    revision = re.search(r"--compared-with (\d+)", said)
+    assert revision
+    apply = ("fleet", "apply", str(file), "--compared-with", revision[1])
+    refused = await run(served, *apply)
+    assert refused.code == Exit.FAILED and "say --remove" in refused.err
+    assert "change 2" in await done(served, *apply, "--remove", "--reason", "smaller")
+    outdated = await run(served, *apply, "--remove")
+    assert outdated.code == Exit.CONFLICT
+    assert "the last change is 2, by ana" in outdated.err
+    log = " ".join((await done(served, "fleet", "log")).split())
+    assert "smaller" in log and "first" in log
+    assert "rosal" in await done(served, "fleet", "log", "2")
+    assert (await run(served, "fleet", "log", "9")).code == Exit.NOT_FOUND
+    why = ("--reason", "too early")
+    assert "change 3" in await done(served, "fleet", "undo", *why)
+    assert "undoes 2" in " ".join((await done(served, "fleet", "log")).split())
+    again = await run(served, "fleet", "undo", "2", *why)
+    assert again.code == Exit.FAILED and "Nothing is left of what change 2 did." in again.err
 
 
 async def test_each_failure_says_what_it_is(served: Served, tmp_path: Path) -> None:

@@ -162,10 +162,36 @@ EVENTS = {
 }
 APPLIED = {
     "revision": 9,
-    "summary": "sites: 1 changed",
-    "changes": ["~ site huerto: mode: default -> automatic"],
+    "change": 4,
+    "summary": "sites: 1 changed, 1 removed",
+    "changes": [
+        {
+            "what": "changed",
+            "kind": "sites",
+            "id": "huerto",
+            "fields": [
+                {"field": "mode", "old": None, "new": "automatic"},
+                {"field": "standbys", "old": None, "new": ["us1-web-01", "us1-web-02"]},
+            ],
+        },
+        {"what": "removed", "kind": "sites", "id": "blog", "fields": []},
+    ],
     "warnings": [{"file": "coop.yaml", "line": 3, "said": "no standby"}],
 }
+COMPARED = {
+    **APPLIED,
+    "refused": [{"code": "fleet-removes", "text": "This would remove sites.blog."}],
+}
+LOGGED = {
+    "change": 4,
+    "at": 1795229264.5,
+    "who": "ana",
+    "reason": "spring cleaning",
+    "summary": "sites: 1 changed, 1 removed",
+    "first": ["~ site huerto: mode: default -> automatic", "- site blog"],
+    "undoes": None,
+}
+UNDOING = {**LOGGED, "change": 5, "undoes": 4, "first": ["+ site blog"], "reason": "too early"}
 
 LOOKS = [
     (("status",), STATUS, ["c1 (leads)", "network work", "90 up", "14 away", "1 of 3"]),
@@ -181,6 +207,16 @@ LOOKS = [
     (("incidents", "an-id"), INCIDENT, ["2.345 s", "mx1-edge-01", "The edge follows.", "By hand."]),
     (("holds",), {"holds": [HOLD]}, ["brake, 1 sites", "3 of 3 are spent"]),
     (("failover", "status"), FAILOVER, ["observing", "mx1-web-01: arm", "older than"]),
+    (
+        ("fleet", "log"),
+        {"log": [UNDOING, LOGGED]},
+        ["spring cleaning", "1 removed", "undoes 4: + site blog", "too early"],
+    ),
+    (
+        ("fleet", "log", "4"),
+        {**LOGGED, "changes": APPLIED["changes"]},
+        ["ana", "spring cleaning", "site huerto", "us1-web-02", "site blog"],
+    ),
     (("events",), EVENTS, ["h1: up -> dead. No beat for 1.6 s.", "edge: The edge follows."]),
 ]
 
@@ -285,7 +321,7 @@ async def test_an_order_carries_its_reason_and_its_end(
         (404, "not-found", Exit.NOT_FOUND),
         (409, "gated-not-fenced", Exit.FAILED),
         (409, "changed-meanwhile", Exit.CONFLICT),
-        (409, "fleet-changed", Exit.CONFLICT),
+        (412, "fleet-changed", Exit.CONFLICT),
         (422, "invalid-body", Exit.FAILED),
         (503, "may-have-been-applied", Exit.FAILED),
         (503, "not-leading", Exit.UNREACHABLE),
@@ -364,18 +400,62 @@ async def test_all_problems_of_a_fleet_file_are_shown_with_their_lines(tmp_path:
     assert await requests[0].read() == b"version: 1\n"
 
 
+async def test_a_diff_tells_how_to_apply_it_and_whether_there_is_one(tmp_path: Path) -> None:
+    """A table, what stands in its way, and the command; exit code 7 for changes and 0 for none."""
+    file = tmp_path / "coop.yaml"
+    file.write_text("version: 1\n")
+    async with answering(says(COMPARED)) as (url, requests):
+        result = await relevo("fleet", "diff", str(file), "--url", url)
+        as_json = await relevo("fleet", "diff", str(file), "--json", "--url", url)
+    assert (result.code, result.err, as_json.code) == (Exit.CHANGES, "", Exit.CHANGES)
+    assert msgspec.json.decode(as_json.out) == COMPARED
+    flat = " ".join(result.out.split())
+    assert "~ site huerto mode default automatic" in flat
+    assert "- site blog" in flat
+    assert "apply will refuse this: This would remove sites.blog." in flat
+    assert "--compared-with 9" in flat
+    assert result.width <= 80
+    assert (requests[0].method, requests[0].path) == ("POST", "/v1/fleet/diff")
+    async with answering(says({**COMPARED, "changes": [], "summary": "no change"})) as (url, _):
+        result = await relevo("fleet", "diff", str(file), "--url", url)
+    assert (result.code, "no change" in result.out) == (Exit.OK, True)
+    assert "--compared-with" not in result.out
+
+
+async def test_words_and_the_revision_compared_with_travel(tmp_path: Path) -> None:
+    """--remove, --much and --reason in the query, --compared-with as If-Match; and of an undo in its body."""
+    file = tmp_path / "coop.yaml"
+    file.write_text("version: 1\n")
+    async with answering(says(APPLIED)) as (url, requests):
+        words = ("--remove", "--much", "--compared-with", "9", "--reason", "why")
+        await relevo("fleet", "apply", str(file), *words, "--url", url)
+        await relevo("fleet", "undo", "--reason", "why", "--url", url)
+        await relevo("fleet", "undo", "4", "--remove", "--reason", "why", "--url", url)
+    assert requests[0].headers["If-Match"] == '"9"'
+    assert dict(requests[0].query) == {
+        "file": "coop.yaml",
+        "reason": "why",
+        "remove": "1",
+        "much": "1",
+    }
+    orders = [msgspec.json.decode(await request.read()) for request in requests[1:]]
+    assert orders == [
+        {"change": None, "reason": "why", "remove": False, "much": False},
+        {"change": 4, "reason": "why", "remove": True, "much": False},
+    ]
+
+
 async def test_an_applied_fleet_tells_its_changes_and_its_warnings(tmp_path: Path) -> None:
-    """What changed, what to weigh, and the revision."""
+    """What changed, what to weigh, the change's number and the revision."""
     file = tmp_path / "coop.yaml"
     file.write_bytes(b"#" * 3_000_000)
     async with answering(says(APPLIED)) as (url, _):
         result = await relevo("fleet", "apply", str(file), "--much", "--url", url)
     assert result.code == Exit.OK
-    assert result.out.splitlines() == [
-        "coop.yaml:3: no standby",
-        "~ site huerto: mode: default -> automatic",
-        "sites: 1 changed (revision 9)",
-    ]
+    lines = result.out.splitlines()
+    assert lines[0] == "coop.yaml:3: no standby"
+    assert "~ site huerto mode default automatic" in " ".join(result.out.split())
+    assert lines[-1] == "sites: 1 changed, 1 removed (change 4, revision 9)"
 
 
 @pytest.mark.parametrize(
@@ -389,6 +469,8 @@ async def test_an_applied_fleet_tells_its_changes_and_its_warnings(tmp_path: Pat
         (("host", "show", "../sites"), "not an id"),
         (("site", "move", "a/b", "h1", "--reason", "x"), "not an id"),
         (("fleet", "apply", "/nowhere.yaml"), "No such file"),
+        (("fleet", "undo", "--reason", "x", "0"), "0 is not in the range"),
+        (("fleet", "undo"), "--reason"),
         (("status", "--url", "ftp://x"), "write it like"),
         (("status", "--url", "http://10.0.0.1:7410"), "in the clear"),
         (("status", "--url", "http://controller.example.org:7410"), "in the clear"),
