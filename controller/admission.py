@@ -24,13 +24,18 @@ class Caller:
 class NotAdmitted(Exception):
     """Not let in: `reason` is what is counted, the message is for whoever asks."""
 
-    def __init__(self, reason: str, said: str) -> None:
+    def __init__(
+        self, reason: str = "no-token", said: str = "There is no token with this request."
+    ) -> None:
         super().__init__(said)
         self.reason = reason
 
 
 class NotKnownYet(Exception):
     """Nothing has been read of the store yet, so nobody can be told from a stranger."""
+
+    def __init__(self) -> None:
+        super().__init__("This controller has not read its store yet.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Admission:
     def caller(self, token: str, now: float) -> Caller:
         """Whose token it is, at `now` (Unix s). Raises NotAdmitted, NotKnownYet."""
         if not token:
-            raise NotAdmitted("no-token", "There is no token with this request.")
+            raise NotAdmitted
         sent = digest(token)
         if (name := self.admins.get(sent)) is not None:
             return Caller(name=name, role="admin")

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from controller.stores import Embedded, Etcd
 from failover.policy import Policy
 from fleet.model import ControllerId, Name
+
+Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+$(?!\n)")]
 
 
 class TsigKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,12 +22,16 @@ class TsigKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where API, link and metrics are served. Beyond loopback TLS is not optional."""
+    """Where API, link and metrics are served. Beyond loopback TLS is not optional.
+
+    `ca`: who signed `certificate`, for agents that join; left out where everybody knows it anyway.
+    """
 
     address: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7410
     certificate: Path | None = None
     key: Path | None = None
+    ca: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -39,14 +46,17 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """controller.toml.
 
-    `agents` is a TOML file: host id = SHA-256 (hex) of its token. `admins` likewise: name = SHA-256 of a token.
+    `agents` and `admins` are TOML files of credentials beside those in the store: host, or name, = SHA-256 (hex) of
+    its token. They may be missing. `urls`: where agents and people reach each controller.
     """
 
     id: Annotated[ControllerId, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
     controllers: tuple[Name, ...] = ()  # all configured ones; empty: this one alone
+    urls: dict[Name, Url] = {}
     agents: Path = Path("/etc/relevo/agents.toml")
     admins: Path = Path("/etc/relevo/admins.toml")
     state: Path = Path("/var/lib/relevo/controller")
+    store: Embedded | Etcd = Embedded()
     listen: Listen = Listen()
     dns_keys: dict[Name, TsigKey] = {}
     policy: Policy = Policy()

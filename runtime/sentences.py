@@ -47,6 +47,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "move": "Moved by {owner}: {reason}",
     "bring-home": "Brought home by {owner}: {reason}",
     "drained": "Drained by {owner}: {reason}",
+    "moved-by-people": "Moved by the people who run the servers.",
     # Why a site does not move.
     "gated-not-fenced": (
         "The site is gated: it moves only when its old host is known to write no more. A "
@@ -117,6 +118,12 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "
         "still right."
     ),
+    # Why an order about access was refused.
+    "token-exists": "There is a token {name} already; revoke it, or take another name.",
+    "too-many-tokens": "There are {most} tokens, and no more are kept; revoke some that nobody uses.",
+    "token-in-file": "{name} stands in a file of the controllers (admins); take the line out there, on each of them.",
+    "join-token-used": "This token for {host}, made by {by}, was used already; ask for another one.",
+    "not-asked-to-change": "{host} was not asked to change its credential.",
     # The lines of an incident.
     "verdict": "Verdict: {verdict}.",
     "decided": "Decided: moves {moved}, only observed {would}, held {held}.",

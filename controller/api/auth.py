@@ -11,6 +11,18 @@ from fleet.access import ACCESS_ROLES, may
 from runtime import log
 from runtime.clock import wall
 
+__all__ = [
+    "ADMITTED",
+    "OPEN",
+    "WHO",
+    "Admitted",
+    "Handler",
+    "NotAdmitted",
+    "NotAllowed",
+    "admit",
+    "bearer",
+]
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Health tells nothing. Hosts have tokens of their own, which the handlers look at.

@@ -5,7 +5,7 @@ An id is `<process>.<count>`: after a restart of the controller a reader learns 
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import ClientError, web
 
 from controller.api.answers import answer, worded
+from controller.api.auth import ADMITTED
 from controller.api.problems import Busy
 from controller.api.routes import Call, Content, Route, route
 from controller.events import KEPT, Happening
@@ -70,7 +71,7 @@ class Stream:
             try:
                 if missed:
                     await _send(response, "event: missed\ndata: {}\n\n")
-                await self._follow(response, last, lang)
+                await self._follow(response, last, lang, request[ADMITTED].still)
             except (OSError, ClientError):  # includes TimeoutError: the reader is gone
                 if request.transport is not None:
                     request.transport.abort()
@@ -98,8 +99,10 @@ class Stream:
             return min(int(count[:18]), self._events.last), False
         return 0, True
 
-    async def _follow(self, response: web.StreamResponse, last: int, lang: str) -> None:
-        while True:
+    async def _follow(
+        self, response: web.StreamResponse, last: int, lang: str, admitted: Callable[[], bool]
+    ) -> None:
+        while admitted():
             count = self._events.added.count
             news = self._events.since(last)
             forgotten = self._events.last - KEPT

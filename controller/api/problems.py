@@ -68,6 +68,17 @@ EXPECTED = (
 )
 
 
+# Problems that their message says whole.
+SAID: dict[type[Exception], str] = {
+    NotAdmitted: "not-admitted",
+    NotAllowed: "not-allowed",
+    NotKnownYet: "not-ready",
+    Busy: "busy",
+    Unknown: "not-found",
+    NotFound: "not-found",
+}
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
@@ -83,14 +94,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def rendered(error: Exception, lang: str) -> web.Response:
     """One of EXPECTED, as a response."""
     match error:
-        case NotAdmitted():
-            return problem("not-admitted", str(error))
-        case NotAllowed():
-            return problem("not-allowed", str(error))
-        case NotKnownYet():
-            return problem("not-ready", "This controller has not read its store yet.")
-        case Unknown() | NotFound():
-            return problem("not-found", _sentence(str(error)))
+        case NotAdmitted() | NotAllowed() | NotKnownYet() | Busy() | Unknown() | NotFound():
+            slug = next(slug for kind, slug in SAID.items() if isinstance(error, kind))
+            return problem(slug, _sentence(str(error)))
         case Outdated():
             headers = {"ETag": f'"{error.tag}"'} if error.tag else {}
             return _refused("outdated", error.why, lang, headers)
@@ -110,8 +116,6 @@ def rendered(error: Exception, lang: str) -> web.Response:
                 value=error.value,
                 remedy=error.remedy,
             )
-        case Busy():
-            return problem("busy", str(error))
         case BadDocument():
             count = len(error.problems)
             detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."

@@ -1,7 +1,6 @@
 """One listener for all of HTTP: the agents' links, the API, metrics and health."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Never
@@ -10,11 +9,13 @@ from aiohttp import web
 
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.api import link
+from controller.api.access import Access
 from controller.api.auth import Handler, admit, bearer
 from controller.api.changes import FleetLog
 from controller.api.events import Stream
 from controller.api.fleet import FleetFile
 from controller.api.items import Items
+from controller.api.mine import Mine
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
@@ -23,13 +24,16 @@ from controller.config import Listen
 from fleet.access import digest
 from fleet.model import HostId
 from runtime import log
+from runtime.certificates import Shown, ends_at
 from runtime.config import BadConfig
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
 _log = log.logger("api")
-WIRE = Content("application/json", "A WebSocket of JSON frames: beats one way, orders the other.")
+WIRE = Content(
+    "application/json", "A WebSocket of JSON frames: beats one way, orders the other.", status=101
+)
 GOODBYE_S = 1.0  # for requests under way when the controller ends
 
 
@@ -42,7 +46,7 @@ class Api:
     def app(self) -> web.Application:
         controller = self._controller
         lines = [route("GET", "/v1/link/{host}", self.link, role="host", gives=(WIRE,))]
-        for part in (Reads, Writes, Items, FleetFile, FleetLog, Stream):
+        for part in (Reads, Writes, Access, Mine, Items, FleetFile, FleetLog, Stream):
             lines += part(controller).routes()
         table = Table(lines)
         admission = admit(controller.admission, table.role_of, self._refused)
@@ -65,6 +69,14 @@ class Api:
     def _refused(self, reason: str) -> None:
         self._controller.exporter.count("relevo_api_refused_total", reason=reason)
 
+    def measure(self, listen: Listen) -> None:
+        """When this controller's certificates end. Raises BadConfig."""
+        for name, path in (("server", listen.certificate), ("ca", listen.ca)):
+            if path is not None:
+                self._controller.exporter.set(
+                    "relevo_certificate_expires_timestamp_seconds", ends_at(path), certificate=name
+                )
+
     async def goodbye(self) -> None:
         """End the links: requests under way are waited for, and a link never ends by itself."""
         await self._controller.link.end()
@@ -86,21 +98,31 @@ class Api:
 
 
 async def serve_api(api: Api, listen: Listen, listens: asyncio.Event | None = None) -> Never:
-    """Eternal; sets `listens` once it does. Raises BadConfig where it can't listen or read its certificate."""
-    async with listening(api, listen):
+    """Eternal; sets `listens` once it does. Raises BadConfig where it can't listen or read its certificate.
+
+    A certificate that was renewed is shown within seconds to whoever connects then; what is connected stays so.
+    """
+    shown = _shown(listen)
+    async with listening(api, listen, shown), asyncio.TaskGroup() as group:
         if listens is not None:
             listens.set()
+        if shown is not None:
+            api.measure(listen)
+            group.create_task(shown.keep(lambda: api.measure(listen)), name="certificate")
         await asyncio.Event().wait()
     raise AssertionError("the event is never set")
 
 
 @asynccontextmanager
-async def listening(api: Api, listen: Listen) -> AsyncGenerator[int, None]:
+async def listening(
+    api: Api, listen: Listen, shown: Shown | None = None
+) -> AsyncGenerator[int, None]:
     """The API served while the body lasts; gives the port. Raises BadConfig."""
-    tls = _tls(listen)
+    shown = shown or _shown(listen)
     runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=GOODBYE_S)
     await runner.setup()
     try:
+        tls = shown.context if shown else None
         site = web.TCPSite(runner, listen.address, listen.port, ssl_context=tls)
         try:
             await site.start()
@@ -116,20 +138,7 @@ async def listening(api: Api, listen: Listen) -> AsyncGenerator[int, None]:
         await runner.cleanup()
 
 
-def _tls(listen: Listen) -> ssl.SSLContext | None:
+def _shown(listen: Listen) -> Shown | None:
     if listen.certificate is None or listen.key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for path in (listen.certificate, listen.key):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise BadConfig(f"{path}: {error.strerror or error}") from error
-    try:
-        context.load_cert_chain(listen.certificate, listen.key)
-    except (ssl.SSLError, ValueError) as error:
-        raise BadConfig(
-            f"{listen.certificate} and {listen.key}: no certificate with its key: {error}"
-        ) from error
-    return context
+    return Shown(listen.certificate, listen.key)

@@ -26,6 +26,7 @@ ELSEWHERE = {
     ("controller/declare.py", "code"): {"undo-conflict", "undo-leaves"},
     ("controller/incidents.py", "code"): {"decided", "observed", "held"},
     ("controller/api/answers.py", "code"): set(),  # says again what was said
+    ("controller/api/mine.py", "why.code"): set(),  # says again what was said
     ("controller/dnswire.py", "code"): {"dns-refused", "dns-not-served", "dns-server-failed"},
 }
 

@@ -1,0 +1,156 @@
+"""What a member sees: its own sites and what happened to them, with the public tags of hosts and nobody's names.
+
+Routes and shapes of their own, so that nothing new elsewhere can show itself here.
+"""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
+
+from controller.api.auth import ADMITTED
+from controller.api.problems import BadRequest
+from controller.api.routes import Call, Route, route
+from fleet.model import Domain, HostId, Incident, MemberId, Placement, PlanId, Site, SiteId, Why
+
+if TYPE_CHECKING:
+    from controller.parts import Controller
+
+INCIDENTS_MOST = 100
+# Reasons that a member is told; each speaks of a host, by its tag, or of nothing. People's own words are for people.
+TOLD = frozenset({"placed-at-home", "dead", "leaving", "service-down", "drain"})
+
+
+class MineQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`member`: whose; a member's own token needs not say it."""
+
+    member: Annotated[str, Meta(max_length=63)] = ""
+
+
+class MySite(msgspec.Struct, frozen=True, kw_only=True):
+    """`host`: the public tag of where it is served, `since` when (ISO 8601) and why."""
+
+    id: SiteId
+    domains: tuple[Domain, ...]
+    plan: PlanId
+    host: str | None
+    at_home: bool
+    since: str | None
+    why: Why | None
+
+
+class MySites(msgspec.Struct, frozen=True, kw_only=True):
+    member: MemberId
+    sites: tuple[MySite, ...]
+
+
+class MyMove(msgspec.Struct, frozen=True, kw_only=True):
+    """From one host to another, by their tags."""
+
+    site: SiteId
+    source: str
+    target: str
+
+
+class MyIncident(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to the member's sites. Instants in Unix s. `waiting`: sites that wait for a person."""
+
+    id: str
+    verdict: str
+    began_at: float
+    closed_at: float | None
+    complete: bool
+    moved: tuple[MyMove, ...]
+    waiting: tuple[SiteId, ...]
+
+
+class MyIncidents(msgspec.Struct, frozen=True, kw_only=True):
+    member: MemberId
+    incidents: tuple[MyIncident, ...]
+
+
+class Mine:
+    def __init__(self, controller: "Controller") -> None:
+        self._mirror = controller.mirror
+
+    def routes(self) -> list[Route]:
+        return [
+            route("GET", "/v1/my/sites", self.sites, role="member"),
+            route("GET", "/v1/my/incidents", self.incidents, role="member"),
+        ]
+
+    async def sites(self, call: Call[MineQuery, None]) -> MySites:
+        """A member's sites: where each is served, and why there."""
+        member = _member(call)
+        return MySites(
+            member=member,
+            sites=tuple(self._site(site) for _, site in sorted(self._own(member).items())),
+        )
+
+    async def incidents(self, call: Call[MineQuery, None]) -> MyIncidents:
+        """What happened to a member's sites, newest first."""
+        member = _member(call)
+        own = self._own(member)
+        told = [
+            self._incident(incident, own)
+            for incident in reversed(list(self._mirror.incidents.values()))
+            if not incident.observed and _touches(incident, own)
+        ]
+        return MyIncidents(member=member, incidents=tuple(told[:INCIDENTS_MOST]))
+
+    def _own(self, member: MemberId) -> dict[SiteId, Site]:
+        sites = self._mirror.fleet.sites
+        return {id: site for id, site in sites.items() if site.member == member}
+
+    def _site(self, site: Site) -> MySite:
+        place = self._mirror.places.get(site.id)
+        return MySite(
+            id=site.id,
+            domains=site.domains,
+            plan=site.plan,
+            host=self._tag(place.host) if place else None,
+            at_home=place is None or place.host == site.home,
+            since=place.since if place else None,
+            why=self._why(place) if place else None,
+        )
+
+    def _incident(self, incident: Incident, own: dict[SiteId, Site]) -> MyIncident:
+        return MyIncident(
+            id=sha256(incident.id.encode()).hexdigest()[:12],  # its own names a host
+            verdict=incident.verdict,
+            began_at=incident.began_at,
+            closed_at=incident.closed_at,
+            complete=incident.complete,
+            moved=tuple(
+                MyMove(site=move.site, source=self._tag(move.source), target=self._tag(move.target))
+                for move in incident.moved
+                if move.site in own
+            ),
+            waiting=tuple(held.site for held in incident.held if held.site in own),
+        )
+
+    def _tag(self, host: HostId) -> str:
+        declared = self._mirror.fleet.hosts.get(host)
+        return declared.tag if declared else "a host that is gone"
+
+    def _why(self, place: Placement) -> Why:
+        why = place.why
+        if why.code not in TOLD:
+            return Why("moved-by-people")
+        said = why.values.get("host")
+        return Why(why.code, {"host": self._tag(HostId(str(said)))} if said else {})
+
+
+def _touches(incident: Incident, own: dict[SiteId, Site]) -> bool:
+    return any(m.site in own for m in incident.moved) or any(h.site in own for h in incident.held)
+
+
+def _member(call: Call[MineQuery, None]) -> MemberId:
+    """Whose sites are asked for: a member's token shows that member's, whatever else it says."""
+    caller = call.request[ADMITTED].caller
+    if caller.role == "member" and caller.member is not None:
+        return caller.member
+    if not call.query.member:
+        raise BadRequest("Whose sites?", field="member", remedy="Say `member`, by its id.")
+    return MemberId(call.query.member)
