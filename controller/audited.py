@@ -6,8 +6,9 @@ from secrets import token_hex
 
 from controller import incidents, settle
 from controller.events import Events
-from controller.lead import Leader, Refused
+from controller.lead import Leader
 from controller.mirror import Mirror
+from controller.sight import Refused
 from controller.store import Cmp, Delete, Op, Put
 from fleet import keys
 from fleet.model import AuditEntry, Why

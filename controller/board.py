@@ -3,10 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 from controller.incidents import Times
-from failover.evidence import Seen
+from failover.evidence import Reach, Seen
 from failover.guards import Guarded
 from failover.judge import Verdict
 from fleet.model import ControllerId, Hold, HostId, Why
+
+
+def _reached(reach: Reach, *, here: bool) -> str:
+    """Of another controller only what its word allows is known."""
+    if reach.age_s is None:
+        return "last beat never" if here else "does not hear it"
+    if here:
+        return f"last beat {reach.age_s:.2f} s ago"
+    return f"no beat for {reach.age_s:.1f} s" if reach.age_s else "hears it"
 
 
 class Board:
@@ -41,9 +50,8 @@ class Board:
             return {}
         words = {}
         for id, reach in evidence.reach.items():
-            age = "never" if reach.age_s is None else f"{reach.age_s:.2f} s ago"
             trust = "" if reach.trusted else ", doubts itself"
-            words[f"controller {id}"] = f"last beat {age}{trust}"
+            words[f"controller {id}"] = f"{_reached(reach, here=id == self._id)}{trust}"
         for witness, opinion in evidence.opinions.items():
             words[f"{opinion.kind.value} {witness}"] = (
                 f"{opinion.health.value} for {opinion.since_s:.2f} s"

@@ -12,8 +12,9 @@ from controller import incidents, settle
 from controller.audited import Audited, NotLeading, Person, Unknown
 from controller.declare import Declaring, Words
 from controller.events import Events
-from controller.lead import Leader, Refused
+from controller.lead import Leader
 from controller.mirror import Mirror
+from controller.sight import Refused
 from controller.store import Delete, Op, Put
 from failover.policy import Policy
 from fleet import keys
@@ -218,7 +219,7 @@ class Commands:
         anyway: bool = False,
     ) -> tuple[int, tuple[MovedSite, ...]]:
         if not anyway:
-            self._leader.refuse_unfit({move.target for move in moves})
+            self._leader.sight.refuse_unfit({move.target for move in moves})
         incident = _asked_for(moves, person, verb, subject)
         return await self._commit_moves(incident, moves, person, verb, subject), moves
 

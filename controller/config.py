@@ -55,6 +55,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     urls: dict[Name, Url] = {}
     agents: Path = Path("/etc/relevo/agents.toml")
     admins: Path = Path("/etc/relevo/admins.toml")
+    url: Annotated[str, Meta(pattern=r"^(https?://[^/]+)?$")] = (
+        ""  # where the others reach this one
+    )
     state: Path = Path("/var/lib/relevo/controller")
     store: Embedded | Etcd = Embedded()
     listen: Listen = Listen()

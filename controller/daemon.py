@@ -87,11 +87,7 @@ async def _main(config: Config) -> None:
 
         await serve(
             ready=ready(),
-            mirror=controller.follow(),
-            leader=controller.campaign(),
-            orders=controller.give_orders(),
-            time=controller.link.keep_time(),
-            probes=controller.probe(),
+            services=controller.run(),
             api=serve_api(Api(controller), config.listen, listens),
         )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from controller import incidents, settle
 from controller.audited import Audited, Person, Unknown
-from controller.lead import Refused
 from controller.mirror import Mirror
+from controller.sight import Refused
 from controller.store import Cmp, Delete, Op, Put
 from controller.store.protocol import MAX_REQUEST_BYTES
 from failover import dns

@@ -10,8 +10,8 @@ import msgspec
 from controller import settle
 from controller.admission import Admission
 from controller.audited import Audited, Person, Unknown
-from controller.lead import Refused
 from controller.mirror import Mirror
+from controller.sight import Refused
 from controller.store import Delete, Op, Put
 from fleet import keys
 from fleet.access import REVOKED, AccessRole, ApiToken, HostCredential, JoinToken, digest

@@ -7,7 +7,7 @@ leadership ends the loop with all that it held in memory.
 import asyncio
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Never
 
 import msgspec
@@ -20,6 +20,7 @@ from controller.link import Link
 from controller.mirror import Mirror
 from controller.ports import Convergence
 from controller.progress import Progress, Proofs
+from controller.sight import Sight
 from controller.store import (
     Cmp,
     Delete,
@@ -32,12 +33,10 @@ from controller.store import (
     StoreError,
 )
 from controller.upkeep import Upkeep
-from failover.capacity import Refuge, refusal
-from failover.guards import Guarded, Leave, guard
-from failover.judge import Kind, Verdict, judge
-from failover.plan import Proposal, Situation, propose
+from failover.guards import Guarded
+from failover.judge import Kind
+from failover.plan import Proposal, Situation
 from failover.policy import Policy
-from failover.rewound import undone
 from fleet import keys
 from fleet.model import (
     Budget,
@@ -61,27 +60,17 @@ HOUR_S = 3600.0
 BATCH_BYTES = 1 << 20  # of documents in one of our transactions; the store takes 1.5 MiB
 BREATH_S = 0.01  # between two rounds at least: nobody's urgency is a busy loop
 CALM_S = 5.0  # a cause is over when it has been for this long
-REWOUND_ROUNDS = (
-    3  # rounds that an epoch above ours must stand before we believe it: a mirror may lag a moment
-)
-
-
-class Refused(Exception):
-    """The order can't be followed as things are; `why` says what stands in its way."""
-
-    def __init__(self, why: Why) -> None:
-        super().__init__(why.code)
-        self.why = why
 
 
 class Leader:
-    """Decides while it leads. `board` is what people see of it; verdicts start afresh with each leadership."""
+    """Decides while it leads, from what `sight` sees."""
 
     def __init__(
         self,
         *,
         mirror: Mirror,
         link: Link,
+        sight: Sight,
         board: Board,
         events: Events,
         convergence: Convergence,
@@ -91,31 +80,27 @@ class Leader:
         tick_s: float,
         watchdog: Watchdog,
     ) -> None:
-        self._mirror, self._link, self._board, self._events = mirror, link, board, events
-        self._exporter, self._policy, self._tick_s = exporter, policy, tick_s
+        self._mirror, self._link, self.sight = mirror, link, sight
+        self._board, self._events = board, events
+        self._exporter, self._tick_s = exporter, tick_s
         self._watchdog = watchdog
         self._convergence = convergence
         self._progress = Progress(mirror, link, convergence, proofs, exporter)
-        self._verdicts: dict[HostId, Verdict] = {}
         self._upkeep = Upkeep(mirror, link, convergence, policy)
         self._decided_at = -1
-        self._above = 0
-        self._rewound_by: Why | None = (
-            None  # for the life of the process: a new term knows no better
-        )
         self.leadership: Leadership | None = None
 
     async def lead(self, leadership: Leadership) -> Never:
         """Round after round until the leadership is lost. Raises LeaseLost."""
         now = asyncio.get_running_loop().time
-        self._verdicts = {}
         self._upkeep.begin()
         self.leadership = leadership
         self._exporter.set("relevo_controller_leader", 1)
         try:
             while (started := now()) < leadership.deadline and not leadership.lost.is_set():
                 heard, again = self._link.urgent.count, False
-                self._link.watch_itself(self._known_hosts())
+                if self.sight.another_sees_better:
+                    raise LeaseLost("this controller doubts itself, another one does not")
                 try:
                     async with asyncio.timeout_at(leadership.deadline):
                         again = await self._round(leadership, Times(wall=wall(), now=started))
@@ -154,26 +139,9 @@ class Leader:
         self._decided_at = mirror.revision
         if await self._found(leadership):
             return True
-        seen = self._link.evidence(mirror.fleet, frozenset(mirror.known))
-        verdicts = judge(self._verdicts, seen, self._policy, times.now)
-        self._tell(verdicts)
-        self._verdicts = verdicts
-        rewound = self._rewound()
-        situation = self._situation()
-        leave = Leave(
-            fleet=mirror.fleet,
-            switches=mirror.switches,
-            budget=mirror.budget,
-            verdicts=verdicts,
-            rewound=rewound,
-            doubts_itself=self._link.doubt.doubts_itself,
-            wall=times.wall,
-            refused=mirror.refusals,
-        )
-        plan = guard(propose(situation, self._policy, times.now), leave, self._policy)
         self._board.dns_holds = self._convergence.holds()
-        self._board.update(seen=seen, verdicts=verdicts, plan=plan, rewound=rewound, times=times)
-        if rewound is not None:
+        situation, plan = self.sight.look(times)
+        if self._board.rewound is not None:
             return False
         for guarded in plan:
             if await self._carry_out(leadership, guarded, times) or self._outrun():
@@ -188,10 +156,6 @@ class Leader:
         """Whether the store has changed since this round looked: what was decided is no longer decided."""
         return self._mirror.revision != self._decided_at
 
-    def _known_hosts(self) -> frozenset[HostId]:
-        """Declared hosts that have reported before: the links that should be."""
-        return frozenset(self._mirror.known.keys() & self._mirror.fleet.hosts.keys())
-
     async def _found(self, leadership: Leadership) -> bool:
         """A new store gets its name first; True: nothing else is done in this round."""
         if self._mirror.id.cluster:
@@ -204,101 +168,6 @@ class Leader:
         await self._write(leadership, founding, self._mirror.unchanged(keys.STORE))
         return True
 
-    def _tell(self, verdicts: Mapping[HostId, Verdict]) -> None:
-        for host, verdict in verdicts.items():
-            old = self._verdicts.get(host)
-            if old is None or old.kind is not verdict.kind:
-                was = old.kind.value if old else "none"
-                _log.info(
-                    "verdict", host=host, old=was, new=verdict.kind.value, why=verdict.why.code
-                )
-                self._events.publish(
-                    "verdict",
-                    host=host,
-                    old=was,
-                    new=verdict.kind.value,
-                    why=msgspec.to_builtins(verdict.why),
-                )
-
-    def _situation(self) -> Situation:
-        mirror, heard = self._mirror, self._link.heard
-        open_now = incidents.by_subject(mirror.incidents.values())
-        return Situation(
-            fleet=mirror.fleet,
-            places=mirror.places,
-            verdicts=self._verdicts,
-            drains=self._drains(),
-            withdrawn=frozenset(mirror.withdrawn),
-            boots={host: self._episode(host, open_now.get(host)) for host in mirror.known},
-            memory_available_ratio={
-                host: h.beat.load.memory_available_ratio for host, h in heard.items()
-            },
-        )
-
-    def _episode(self, host: HostId, open_now: Incident | None) -> str:
-        """What tells a host's present trouble from an earlier one, so that each is paid for (rule R8).
-
-        An open incident goes on under the leader who follows; else the boot and when the verdict fell.
-        """
-        if open_now is not None and open_now.cause.startswith(f"host:{host}:"):
-            return open_now.cause.removeprefix(f"host:{host}:")
-        heard, known = self._link.heard.get(host), self._mirror.known[host]
-        boot = heard.beat.boot_id if heard else known.boot_id
-        verdict = self._verdicts.get(host)
-        return f"{boot}:{verdict.since:.3f}" if verdict else boot
-
-    def _drains(self) -> dict[HostId, Note]:
-        """The drains in force: one whose time is over is none, also before it is deleted (rule R11)."""
-        return {host: note for host, note in self._mirror.drains.items() if wall() < note.until}
-
-    def refuse_unfit(self, targets: Iterable[HostId]) -> None:
-        """For a move that a person orders. Raises Refused if a target can't take sites now, as far as we see."""
-        now = asyncio.get_running_loop().time()
-        refuge = Refuge(
-            verdicts=self._verdicts,
-            draining=frozenset(self._drains()),
-            serves={},
-            memory_available_ratio={},
-        )
-        # A person who brings sites home has waited as long as they found right.
-        policy = msgspec.structs.replace(self._policy, settle_s=1e-9)
-        for target in targets:
-            why = refusal(target, self._mirror.fleet, refuge, policy, now)
-            if why is not None:
-                raise Refused(why)
-
-    def _rewound(self) -> Why | None:
-        """Agents that hold orders from a future that this store does not have prove that it was rewound (rule R2).
-
-        One edge or two hosts must say so: a single compromised hosting server must not stop the fail-over (R15).
-        Once believed it stays so: those who know may go silent.
-        """
-        if self._rewound_by is not None:
-            return self._rewound_by
-        mirror, ours = self._mirror, self._mirror.epoch
-        claims = {
-            host: heard.beat
-            for host, heard in self._link.heard.items()
-            if host in mirror.fleet.hosts
-            and heard.beat.cluster
-            and (
-                heard.beat.cluster != mirror.id.cluster
-                or undone(heard.beat.newest, heard.beat.commit, mirror.commits, ours)
-            )
-        }
-        believed = len(claims) >= 2 or any(mirror.fleet.hosts[host].is_edge for host in claims)
-        self._above = self._above + 1 if believed else 0
-        self._exporter.set("relevo_controller_store_rewound", believed)
-        if not believed:
-            return None
-        host, beat = max(claims.items(), key=lambda claim: claim[1].newest)
-        values = {"host": host, "epoch": str(beat.newest), "ours": str(ours)}
-        why = Why("store-rewound", {**values})
-        if self._above >= REWOUND_ROUNDS:
-            self._rewound_by = why
-            _log.critical("the store was rewound: no orders, no moves", **values)
-        return why
-
     async def _carry_out(self, leadership: Leadership, guarded: Guarded, times: Times) -> bool:
         """Commit what the guards allow, with the incident and what it spends; record what they held."""
         cause = guarded.proposal.cause
@@ -306,7 +175,7 @@ class Leader:
         if not guarded.acts and existing and incidents.same_plan(existing, guarded):
             return False
         incident = existing or incidents.begin(
-            guarded, self._verdicts[cause.host], times, self._board.evidence_text(cause.host)
+            guarded, self.sight.verdicts[cause.host], times, self._board.evidence_text(cause.host)
         )
         incident = incidents.decide(incident, guarded, times)
         operations, watched = self._effects(guarded, incident, times)
@@ -420,7 +289,7 @@ class Leader:
     def _close(self, incident: Incident, proposal: Proposal | None, times: Times) -> Incident:
         if proposal is not None or not (incident.complete or not incidents.acted(incident)):
             return incident
-        verdict = self._verdicts.get(HostId(incident.subject))
+        verdict = self.sight.verdicts.get(HostId(incident.subject))
         # Only `up` ends trouble, and only if it lasts: a host that flaps does not get an incident for each word.
         over = verdict is None or (verdict.kind is Kind.UP and times.now - verdict.since >= CALM_S)
         if incident.complete and not incident.held and (over or incident.verdict == "drain"):

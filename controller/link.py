@@ -10,12 +10,21 @@ import msgspec
 
 from controller.ports import Connection, ConnectionLost, Probing
 from failover.doubt import Doubt, step
-from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
+from failover.evidence import (
+    Evidence,
+    Opinion,
+    Reach,
+    Report,
+    Seen,
+    Witness,
+    told,
+    word_on,
+)
 from failover.policy import Policy
 from failover.routes import Intent, Shared, orders, probes, shared
 from fleet.access import digest
 from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders
-from fleet.model import ControllerId, Epoch, Fleet, Health, HostId
+from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Observation, Word
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.pulse import Pulse
@@ -324,29 +333,56 @@ class Link:
         self._exporter.set("relevo_controller_doubts_itself", self.doubt.doubts_itself)
         self._exporter.set("relevo_link_agents", len(self._sessions))
 
-    def evidence(self, fleet: Fleet, known: frozenset[HostId]) -> Seen:
-        """Everything that this controller knows of every declared host, with its age."""
+    def words(self, fleet: Fleet) -> dict[HostId, Word]:
+        """What the other controllers should know: the declared hosts that are not heard as they should be."""
+        now = asyncio.get_running_loop().time()
+        words = {
+            id: word_on(self._reach(id, now), self._policy, is_edge=host.is_edge)
+            for id, host in fleet.hosts.items()
+        }
+        return {id: word for id, word in words.items() if word is not None}
+
+    def evidence(
+        self, fleet: Fleet, known: frozenset[HostId], others: Mapping[ControllerId, Observation]
+    ) -> Seen:
+        """Everything that is known of every declared host, with its age: by this controller and by the `others`."""
         self.know(fleet)
         now = asyncio.get_running_loop().time()
         opinions = self._opinions(fleet, now)
-        live = frozenset(
-            id
-            for id, host in fleet.hosts.items()
-            if host.is_edge and self.age_s(id, now) < self._policy.live_edge_s
-        )
+        others = {id: said for id, said in others.items() if id in self._controllers - {self._id}}
         return Seen(
             controllers=self._controllers,
-            live_edges=live,
+            live_edges=self._live_edges(fleet, others, now),
             has_edges=any(host.is_edge for host in fleet.hosts.values()),
             hosts={
                 id: Evidence(
-                    reach={self._id: self._reach(id, now)},
+                    reach={self._id: self._reach(id, now), **self._told(id, others)},
                     opinions=opinions.get(id, {}),
                     report=_report(self.heard[id].beat) if id in self.heard else None,
                     known=id in known or id in self.heard,
                 )
                 for id in fleet.hosts
             },
+        )
+
+    def _told(
+        self, host: HostId, others: Mapping[ControllerId, Observation]
+    ) -> dict[ControllerId, Reach]:
+        words = {id: told(host, said, self._policy) for id, said in others.items()}
+        return {id: reach for id, reach in words.items() if reach is not None}
+
+    def _live_edges(
+        self, fleet: Fleet, others: Mapping[ControllerId, Observation], now: float
+    ) -> frozenset[HostId]:
+        """Edges whose beats reach a majority of the controllers."""
+        needed = len(self._controllers) // 2 + 1
+        return frozenset(
+            id
+            for id, host in fleet.hosts.items()
+            if host.is_edge
+            and (self.age_s(id, now) < self._policy.live_edge_s)
+            + sum(id not in said.words for said in others.values())
+            >= needed
         )
 
     def age_s(self, host: HostId, now: float) -> float:

@@ -15,6 +15,7 @@ from fleet.history import LoggedChange
 from fleet.model import (
     AuditEntry,
     Budget,
+    ControllerId,
     Domain,
     Epoch,
     Fleet,
@@ -24,6 +25,7 @@ from fleet.model import (
     IncidentId,
     Known,
     Note,
+    Observation,
     Placement,
     Placements,
     SiteId,
@@ -46,6 +48,7 @@ _incident = msgspec.json.Decoder(Incident).decode
 _hold = msgspec.json.Decoder(Hold).decode
 _tombstone = msgspec.json.Decoder(Tombstone).decode
 _loggedchange = msgspec.json.Decoder(LoggedChange).decode
+_observation = msgspec.json.Decoder(Observation).decode
 _auditentry = msgspec.json.Decoder(AuditEntry).decode
 _apitoken = msgspec.json.Decoder(ApiToken).decode
 _hostcredential = msgspec.json.Decoder(HostCredential).decode
@@ -84,6 +87,8 @@ class Mirror:
         self.api_tokens: Mapping[str, ApiToken] = {}
         self.credentials: Mapping[HostId, HostCredential] = {}
         self.joins: Mapping[HostId, JoinToken] = {}
+        self.leader: ControllerId | None = None
+        self.observers: Mapping[ControllerId, Observation] = {}
         self.site_of: Mapping[Domain, SiteId] = {}
         self._items: dict[bytes, KV] = {}
         self._decoded: dict[bytes, dict[bytes, tuple[int, Any]]] = {}
@@ -265,6 +270,14 @@ class Mirror:
         joins = self._all(keys.ACCESS_JOINS, _jointoken)
         self.joins = {HostId(id): token for id, token in joins.items()}
 
+    def _load_leader(self) -> None:
+        item = self._items.get(keys.LEADER)
+        self.leader = ControllerId(item.value.decode()) if item else None
+
+    def _load_observers(self) -> None:
+        found = self._all(keys.OBSERVERS, _observation)
+        self.observers = {ControllerId(id): said for id, said in found.items()}
+
 
 _LOADERS = {
     b"store": Mirror._load_id,
@@ -284,6 +297,8 @@ _LOADERS = {
     b"tombstones": Mirror._load_tombstones,
     b"audit": Mirror._load_audit,
     b"access": Mirror._load_access,
+    b"leader": Mirror._load_leader,
+    b"observers": Mirror._load_observers,
 }
 _SECTIONS = set(_LOADERS)
 

@@ -13,18 +13,22 @@ from controller.config import Config
 from controller.converge import Converger
 from controller.events import Events
 from controller.granting import Granting
-from controller.lead import Leader
+from controller.incidents import Times
+from controller.lead import BREATH_S, Leader
 from controller.link import Link
 from controller.mirror import Mirror
 from controller.nameservers import NameServers
+from controller.observe import Observer
 from controller.ports import Probing, Visitor
 from controller.prove import Prover
+from controller.sight import Sight
 from controller.store import LeaseLost, Store, StoreError
 from failover.routes import Intent, target
 from fleet import keys
 from fleet.model import HostId, Role
 from metrics.exporter import Exporter
 from runtime import log
+from runtime.clock import wall
 from runtime.supervise import Watchdog, end_if_cancelled
 
 CAMPAIGN_AGAIN_S = 0.5  # an outage of the store lasts seconds; its return should not
@@ -70,9 +74,22 @@ class Controller:
         self.prover = Prover(
             self.mirror, self.link, visitor, self.exporter, edge_port=config.edge_port
         )
+        self.sight = Sight(
+            id=config.id,
+            mirror=self.mirror,
+            link=self.link,
+            board=self.board,
+            events=self.events,
+            exporter=self.exporter,
+            policy=config.policy,
+        )
+        self.observer = Observer(
+            self.sight, id=config.id, url=config.url, lease_ttl_s=config.lease_ttl_s
+        )
         self.leader = Leader(
             mirror=self.mirror,
             link=self.link,
+            sight=self.sight,
             board=self.board,
             events=self.events,
             convergence=self.converger,
@@ -86,6 +103,23 @@ class Controller:
         self.commands = Commands(self.mirror, self.leader, self.events, config.policy)
         audited = Audited(self.mirror, self.leader, self.events)
         self.granting = Granting(self.mirror, audited, self.admission)
+
+    @property
+    def decides(self) -> bool:
+        """Whether this controller leads, over a store that has its name."""
+        return self.leader.leadership is not None and bool(self.mirror.id.cluster)
+
+    async def run(self) -> None:
+        """Eternal: everything that lives as long as the controller."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.follow(), name="mirror")
+            group.create_task(self.watch(), name="sight")
+            group.create_task(self.campaign(), name="leader")
+            group.create_task(self.tell(), name="others")
+            group.create_task(self.verify(), name="rewind")
+            group.create_task(self.give_orders(), name="orders")
+            group.create_task(self.link.keep_time(), name="time")
+            group.create_task(self.probe(), name="probes")
 
     async def probe(self) -> Never:
         """Eternal: where a co-op has no edges, look at the services ourselves (rule R4)."""
@@ -106,6 +140,28 @@ class Controller:
                 while self.mirror.fleet is fleet:
                     changed = await self.mirror.changed.after(changed)
 
+    async def watch(self) -> Never:
+        """Eternal: look while another decides; the leader looks in its own rounds."""
+        now, tick_s = asyncio.get_running_loop().time, self.config.tick_s
+        while True:
+            heard, began = self.link.urgent.count, now()
+            if self.leader.leadership is None:
+                if self.mirror.ready:
+                    self.sight.look(Times(wall=wall(), now=began))
+                self.watchdog.finished("lead")
+            await asyncio.sleep(BREATH_S)
+            await self.link.urgent.within(heard, began + tick_s - now())
+
+    async def tell(self) -> None:
+        """Eternal: tell the other controllers, where there are others."""
+        if len(self.config.all_controllers) > 1:
+            await self.observer.keep(self.store)
+        await asyncio.Event().wait()
+
+    async def verify(self) -> None:
+        """Eternal: make sure of a suspected rewind of the store (rule R2)."""
+        await self.sight.verify(self.store)
+
     async def follow(self) -> None:
         """Eternal: keep the mirror."""
         await self.mirror.follow(self.store)
@@ -119,6 +175,8 @@ class Controller:
         """Eternal: lead whenever we may; a lost leadership ends what only the leader does."""
         while True:
             await self.knows_the_store()
+            while self.sight.another_sees_better:
+                await self.sight.looked.after(self.sight.looked.count)
             me = self.config.id.encode()
             try:
                 async with (
@@ -162,6 +220,4 @@ class Controller:
             self.exporter.set("relevo_controller_store_revision", mirror.revision)
             self.exporter.set("relevo_controller_ready", mirror.ready)
             self.watchdog.finished("orders")
-            if self.leader.leadership is None:
-                self.watchdog.finished("lead")  # who does not lead has no such rounds
             await self.mirror.changed.within(changed, 0.1)

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 
+from failover.policy import Policy
 from fleet.messages import AgentState, Service
-from fleet.model import ControllerId, Health, HostId
+from fleet.model import ControllerId, Health, HostId, Observation, Word
 
 
 class Witness(Enum):
@@ -19,12 +21,36 @@ class Reach:
     """One controller's word on its link to a host. `age_s`: since its last beat; None: none since it began.
 
     `trusted` is False while that controller doubts itself (rule R5): it then counts as 'don't know'.
-    `watched_s`: how long it has been in a position to hear, so that 'never heard' has a meaning.
+    `watched_s`: how long it has been in a position to hear, so that 'never heard' has a meaning. Of another
+    controller only the least age is known that its word allows.
     """
 
     age_s: float | None
     trusted: bool
     watched_s: float
+
+
+def word_on(reach: Reach, policy: Policy, *, is_edge: bool) -> Word | None:
+    """What a controller tells the others of a host that it reaches so; None: it hears it well."""
+    if reach.age_s is None:
+        return Word.UNREACHABLE if reach.watched_s >= policy.first_beat_s else Word.UNSURE
+    if reach.age_s >= policy.unreachable_s:
+        return Word.UNREACHABLE
+    late_s = policy.live_edge_s if is_edge else policy.suspect_s
+    return Word.SILENT if reach.age_s >= late_s else None
+
+
+def told(host: HostId, said: Observation, policy: Policy) -> Reach | None:
+    """Another controller's word as evidence; None: it can't say."""
+    match said.words.get(host):
+        case None:
+            return Reach(age_s=0.0, trusted=said.trusted, watched_s=inf)
+        case Word.SILENT:
+            return Reach(age_s=policy.suspect_s, trusted=said.trusted, watched_s=inf)
+        case Word.UNREACHABLE:
+            return Reach(age_s=None, trusted=said.trusted, watched_s=inf)
+        case Word.UNSURE:
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Where each thing lives in the store: every key, once."""
 
-from fleet.model import HostId, IncidentId, ZoneName
+from fleet.model import ControllerId, HostId, IncidentId, ZoneName
 
 PREFIX = b"/relevo/v1/"
 
@@ -27,7 +27,8 @@ AUDIT = PREFIX + b"audit/"  # + id: AuditEntry
 ACCESS_TOKENS = PREFIX + b"access/tokens/"  # + name: ApiToken
 ACCESS_HOSTS = PREFIX + b"access/hosts/"  # + host: HostCredential
 ACCESS_JOINS = PREFIX + b"access/joins/"  # + host: JoinToken
-LEADER = PREFIX + b"leader"  # leased
+LEADER = PREFIX + b"leader"  # leased: the id of the controller that leads
+OBSERVERS = PREFIX + b"observers/"  # + controller, leased: Observation
 PROOF = PREFIX + b"proof"  # the secret that makes an edge name the host that answered
 
 
@@ -61,6 +62,10 @@ def withdrawn(edge: HostId) -> bytes:
 
 def known(host: HostId) -> bytes:
     return KNOWN + host.encode()
+
+
+def observer(id: ControllerId) -> bytes:
+    return OBSERVERS + id.encode()
 
 
 def hold(id: str) -> bytes:

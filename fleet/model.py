@@ -414,6 +414,26 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: float | None = None
 
 
+class Word(Enum):
+    """What a controller says of a host that it does not hear as it should."""
+
+    SILENT = "silent"  # no beat for `suspect_s`; an edge: for `live_edge_s`
+    UNREACHABLE = "unreachable"  # none for `unreachable_s`, or none since it watches
+    UNSURE = "unsure"  # it has not watched for long enough to say
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one controller tells the others. A declared host without a word is heard well.
+
+    Written when it changes, under a lease: a dead controller's word ends with it. `url`: where it takes requests;
+    `trusted`: it does not doubt itself (rule R5).
+    """
+
+    url: str = ""
+    trusted: bool = False
+    words: dict[HostId, Word] = {}
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Who changed what, when (Unix s) and why; `before` and `after` in a few words, where that can be told so."""
 

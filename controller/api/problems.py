@@ -15,7 +15,7 @@ from controller.api.kinds import KINDS, MEDIA, TYPES
 from controller.api.language import language
 from controller.commands import NotLeading, Unknown
 from controller.declare import Outdated
-from controller.lead import Refused
+from controller.sight import Refused
 from controller.store import Ambiguous, LeaseLost, StoreError
 from fleet.documents import BadDocument
 from fleet.model import Why

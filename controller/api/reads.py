@@ -81,8 +81,7 @@ class Reads:
         503 asks the init system, or a person, to look; the text says what is late.
         """
         controller = self._controller
-        leads = controller.leader.leadership is not None and controller.board.times is not None
-        rounds = ("orders", "lead") if leads else ("orders",)
+        rounds = ("orders", "lead") if controller.board.times is not None else ("orders",)
         late = [
             f"{name}: {age_s:.1f} s ago"
             for name in rounds

@@ -79,8 +79,8 @@ class View:
 
     @property
     def ready(self) -> bool:
-        """The mirror is filled and, where this controller leads, its first round is done."""
-        return self._mirror.ready and (not self.leads or self._board.times is not None)
+        """The mirror is filled, and was looked at once."""
+        return self._mirror.ready and self._board.times is not None
 
     @property
     def paused(self) -> Note | None:

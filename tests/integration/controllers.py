@@ -136,10 +136,8 @@ async def controller_served(directory: Path) -> AsyncGenerator[Served, None]:
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
             asyncio.TaskGroup() as group,
         ):
-            services = (controller.follow(), controller.campaign(), controller.give_orders())
-            tasks = [group.create_task(service) for service in services]
+            running = group.create_task(controller.run())
             served = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
-            await served.until(lambda: controller.board.times is not None)
+            await served.until(lambda: controller.decides)
             yield served
-            for task in tasks:
-                task.cancel()
+            running.cancel()

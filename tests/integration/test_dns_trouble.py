@@ -79,12 +79,10 @@ async def leading(
         probing=Blind(),
     )
     async with asyncio.TaskGroup() as group:
-        services = (controller.follow(), controller.campaign(), controller.give_orders())
-        tasks = [group.create_task(service) for service in services]
-        await until(controller, lambda: controller.board.times is not None)
+        running = group.create_task(controller.run())
+        await until(controller, lambda: controller.decides)
         yield controller
-        for task in tasks:
-            task.cancel()
+        running.cancel()
 
 
 async def until(controller: Controller, true: Callable[[], bool], within_s: float = 5.0) -> None:

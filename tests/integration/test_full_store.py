@@ -62,14 +62,12 @@ async def served(directory: Path, store: EmbeddedStore) -> AsyncIterator[Served]
         aiohttp.ClientSession(connector=tls) as session,
         asyncio.TaskGroup() as group,
     ):
-        services = (controller.follow(), controller.campaign(), controller.give_orders())
-        tasks = [group.create_task(service) for service in services]
+        running = group.create_task(controller.run())
         it = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
-        await it.until(lambda: controller.board.times is not None)
+        await it.until(lambda: controller.decides)
         yield it
-        assert not any(task.done() for task in tasks), "the daemon would have ended"
-        for task in tasks:
-            task.cancel()
+        assert not running.done(), "the daemon would have ended"
+        running.cancel()
 
 
 async def fill(store: EmbeddedStore) -> None:

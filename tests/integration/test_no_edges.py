@@ -157,13 +157,13 @@ async def running(state: Path) -> AsyncIterator[Coop]:
         sees.follow({id: target(host) for id, host in fleet.hosts.items()})
         agents = {id: Agent(id, fleet, sees) for id in fleet.hosts}
         services = (
-            *(controller.follow(), controller.campaign(), controller.give_orders()),
-            *(controller.probe(), controller.link.keep_time(), sees.keep()),
+            controller.run(),
+            sees.keep(),
             *(controller.link.serve(id, agent) for id, agent in agents.items()),
         )
         tasks = [group.create_task(service) for service in services]
         it = Coop(controller, agents, {LIAR: one, VICTIM: two, REFUGE: three})
-        await it.until(lambda: controller.board.times is not None, 5)
+        await it.until(lambda: controller.decides, 5)
         await controller.commands.apply_fleet(fleet, PERSON)
         await controller.commands.arm("all", "", Arming.ARM, PERSON)
         await it.until(lambda: all(it.verdict(host) == "up" for host in fleet.hosts), 15)

@@ -39,7 +39,7 @@ class Shape:
 
     web: int = 4
     edges: int = 2
-    controllers: int = 2
+    controllers: int = 3
     automatic: int = 2
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from controller.commands import Commands, NotLeading
-from controller.lead import Refused
+from controller.sight import Refused
 from controller.store import StoreError
 from fleet.model import HostId, SiteId
 from tests.simulation.machines import Machine, now

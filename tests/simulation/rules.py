@@ -76,7 +76,7 @@ class Rules:
     # Each commit.
 
     def committed(self, by: str, operations: Sequence[Op], revision: int) -> None:
-        if any(operation.key == keys.LEADER for operation in operations):
+        if any(op.key == keys.LEADER or op.key.startswith(keys.OBSERVERS) for op in operations):
             return
         leader = self._world.store._keys.get(keys.LEADER)
         self.check(leader and leader.value == by.encode(), f"R1: {by} wrote without leading")

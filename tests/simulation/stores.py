@@ -58,7 +58,7 @@ class Client:
         random: Random,
         committed: Committed,
     ) -> None:
-        self._base, self._process, self._weather = base, process, weather
+        self._base, self._process, self.weather = base, process, weather
         self._random, self._committed = random, committed
         self._leases: list[int] = []
 
@@ -98,7 +98,7 @@ class Client:
         timeout: float = TIMEOUT_S,
     ) -> TxnResult:
         await self._reach(timeout)
-        lost = self._random.random() < self._weather.lossy
+        lost = self._random.random() < self.weather.lossy
         if lost and self._random.random() < 0.5:
             raise Ambiguous("the question was lost")
         result = await self._base.txn(when, then, otherwise)
@@ -120,8 +120,8 @@ class Client:
         async with aclosing(self._base.watch(prefix, after=after, prev=prev)) as batches:
             async for batch in batches:
                 await asyncio.sleep(self._random.uniform(*ANSWER_S))
-                while self._weather.away:
-                    await self._weather.changed.after(self._weather.changed.count)
+                while self.weather.away:
+                    await self.weather.changed.after(self.weather.changed.count)
                 yield batch
 
     def campaign(
@@ -140,6 +140,6 @@ class Client:
         await asyncio.sleep(self._random.uniform(*ANSWER_S))
         if self._process.killed:
             raise Unavailable("this process is dead")
-        if self._weather.away:
+        if self.weather.away:
             await asyncio.sleep(min(timeout, 1.0))
             raise Unavailable("the store is away")

@@ -12,34 +12,14 @@ from failover.judge import Kind
 from failover.policy import Policy
 from fleet import keys
 from fleet.model import Domain, Health, HostId, RecordSet, SiteId
-from tests.simulation.clock import play
+from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
 from tests.simulation.faults import order
 from tests.simulation.machines import now
 from tests.simulation.rules import ANA
-from tests.simulation.world import World, world
+from tests.simulation.world import World
 
 WEB1, WEB2, EDGE1, EDGE2 = map(HostId, ("web1", "web2", "edge1", "edge2"))
-Play = Callable[..., None]
-
-
-@pytest.fixture
-def in_world(monkeypatch: pytest.MonkeyPatch) -> Play:
-    """Play a story in a settled world whose controllers trust themselves."""
-
-    def run(
-        story: Callable[[World], Awaitable[None]],
-        shape: Shape | None = None,
-        policy: Policy | None = None,
-    ) -> None:
-        async def whole() -> None:
-            async with world(1, shape, policy) as made:
-                await asyncio.sleep(12.0)
-                await story(made)
-
-        play(monkeypatch, whole())
-
-    return run
 
 
 def cut_from_controllers(made: World, host: HostId) -> None:

@@ -31,7 +31,7 @@ def test_whatever_breaks_the_rules_hold_and_all_are_served_in_the_end(
 async def _life(seed: int) -> None:
     lots = Random(seed)
     edges = lots.choice((0, 2, 2, 3))
-    shape = Shape(edges=edges, controllers=lots.choice((1, 2)) if edges else 1)
+    shape = Shape(edges=edges, controllers=lots.choice((1, 3)) if edges else 1)
     policy = Policy(causes_per_hour=lots.choice((None, 50)), location_ratio=lots.choice((0.3, 0.9)))
     async with world(seed, shape, policy) as made:
         await mischief(made, count=lots.randrange(3, 14), within_s=FAULTS_S)

@@ -78,7 +78,13 @@ class Seat:
         self.client = Client(
             world.store, process, world.weather, world.random, world.rules.committed
         )
-        config = Config(id=self.id, policy=world.policy, tick_s=world.tick_s, edge_port=80)
+        config = Config(
+            id=self.id,
+            controllers=tuple(world.seats),
+            policy=world.policy,
+            tick_s=world.tick_s,
+            edge_port=80,
+        )
         self.controller = Controller(
             config,
             self.client,
@@ -92,11 +98,7 @@ class Seat:
 
     async def _run(self, controller: Controller) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(controller.follow())
-            group.create_task(controller.campaign())
-            group.create_task(controller.give_orders())
-            group.create_task(controller.link.keep_time())
-            group.create_task(controller.probe())
+            group.create_task(controller.run())
             while True:
                 knock = await self.door.get()
                 if not knock.answered.done() and controller.link.admits(knock.host, "token"):
@@ -119,6 +121,15 @@ class Seat:
     def thaw(self) -> None:
         if self.process:
             self.process.thaw()
+
+    def part_from_store(self) -> Callable[[], None]:
+        """Cut this controller alone off from the store; call what is given to end it."""
+        assert self.client is not None
+        weather = self.client.weather = Weather()
+        weather.leave()
+        self.client.abandon()
+        self._world.log(f"{self.id} can't reach the store")
+        return weather.come_back
 
 
 class Visitor:

@@ -221,7 +221,7 @@ async def test_a_host_has_a_say_only_on_whom_it_was_told_to_ask() -> None:
         async with served(bench, (LIAR, wire)):
             wire.say(a_beat(LIAR, checks=invented))
             await asyncio.sleep(0.1)
-            seen = bench.link.evidence(declared, frozenset())
+            seen = bench.link.evidence(declared, frozenset(), {})
         assert {id for id, evidence in seen.hosts.items() if evidence.opinions} == heard_of
     assert len(probes(LIAR, fleet())) == 3
 
@@ -239,7 +239,7 @@ async def test_what_a_host_said_is_forgotten_when_it_left_the_fleet_and_the_link
         await wire.close()
         await asyncio.sleep(0.1)
         assert LIAR not in bench.link.heard
-        assert not bench.link.evidence(fleet(), frozenset()).hosts[LIAR].known
+        assert not bench.link.evidence(fleet(), frozenset(), {}).hosts[LIAR].known
 
 
 async def test_a_silent_host_is_remembered_for_as_long_as_it_is_declared() -> None:
@@ -252,7 +252,7 @@ async def test_a_silent_host_is_remembered_for_as_long_as_it_is_declared() -> No
         await asyncio.sleep(0.1)
         await wire.close()
         await asyncio.sleep(0.1)
-        assert bench.link.evidence(fleet(), frozenset()).hosts[LIAR].known
+        assert bench.link.evidence(fleet(), frozenset(), {}).hosts[LIAR].known
         bench.link.know(others)
         assert LIAR not in bench.link.heard
 
