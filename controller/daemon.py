@@ -14,7 +14,7 @@ from controller.dns import Zones
 from controller.dnswire import read_keys
 from controller.parts import Controller
 from controller.store import StoreError
-from controller.store.embedded import EmbeddedStore
+from controller.stores import Embedded, opening
 from controller.visit import HttpVisitor
 from fleet.model import HostId
 from metrics.catalogue import CONTROLLER
@@ -48,10 +48,10 @@ def read_digests(path: Path) -> dict[str, str]:
 
 
 async def _main(config: Config) -> None:
-    if len(config.all_controllers) > 1:
+    if len(config.all_controllers) > 1 and isinstance(config.store, Embedded):
         raise BadConfig(
             f"controllers = {list(config.controllers)}: each would decide by an embedded store of its own; "
-            f'until a store that they share is configured, name one: controllers = ["{config.id}"]'
+            f'let them share one ([store] kind = "etcd"), or name one: controllers = ["{config.id}"]'
         )
     agents, admins = read_digests(config.agents), read_digests(config.admins)
     tsig = read_keys(config.dns_keys)
@@ -63,7 +63,7 @@ async def _main(config: Config) -> None:
         ) from error
     async with AsyncExitStack() as stack:
         try:
-            store = await stack.enter_async_context(EmbeddedStore.open(config.state / "store.db"))
+            store = await stack.enter_async_context(opening(config.store, config.state))
         except StoreError as error:
             raise BadConfig(str(error)) from error
         visitor = await stack.enter_async_context(HttpVisitor(timeout_s=config.proof_timeout_s))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from controller.settle import unpack
-from controller.store import KV, Cmp, Compacted, Event, Store, Unavailable
+from controller.store import KV, Cmp, Compacted, Denied, Event, Store, Unavailable
 from fleet import keys
 from fleet.access import ApiToken, HostCredential, JoinToken
 from fleet.chunks import BrokenFleet, FleetPointer, join
@@ -133,11 +133,11 @@ class Mirror:
             await self.changed.after(self.changed.count)
 
     async def follow(self, store: Store) -> None:
-        """Eternal: keep up with the store; what was compacted away is listed again."""
+        """Eternal: keep up with the store; what was compacted away is listed again. Raises Rewound (rule R2)."""
         while True:
             try:
                 snapshot = await store.list(keys.PREFIX)
-            except Unavailable as error:
+            except (Unavailable, Denied) as error:  # a permission may come back, too
                 _log.warning("can't read the store", error=str(error))
                 await asyncio.sleep(LIST_AGAIN_S)
                 continue
@@ -148,6 +148,9 @@ class Mirror:
                     self._take(batch.events, batch.revision)
             except Compacted as gone:
                 _log.warning("watch compacted", oldest=gone.revision)
+            except Denied as error:
+                _log.warning("can't watch the store", error=str(error))
+                await asyncio.sleep(LIST_AGAIN_S)
 
     def _take(self, events: tuple[Event, ...], revision: int) -> None:
         for event in events:

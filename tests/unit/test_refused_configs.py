@@ -80,7 +80,7 @@ def test_a_check_of_a_server_is_taken(check: str) -> None:
         ('state = "/dev/null"', "state = /dev/null: File exists; name a folder"),
         (
             'controllers = ["c1", "c2", "c3"]',
-            'until a store that they share is configured, name one: controllers = ["c1"]',
+            'let them share one ([store] kind = "etcd"), or name one: controllers = ["c1"]',
         ),
     ],
 )
