@@ -173,6 +173,7 @@ class Controller:
 
     async def campaign(self) -> None:
         """Eternal: lead whenever we may; a lost leadership ends what only the leader does."""
+        said = ""
         while True:
             await self.knows_the_store()
             while self.sight.another_sees_better:
@@ -184,6 +185,7 @@ class Controller:
                     asyncio.TaskGroup() as group,
                 ):
                     _log.info("leading", term=leadership.term)
+                    said = ""
                     self.events.publish("leader", controller=self.config.id)
                     group.create_task(self.converger.run(), name="dns")
                     group.create_task(self.prover.run(), name="prove")
@@ -191,8 +193,13 @@ class Controller:
             except* LeaseLost as lost:
                 _log.warning("leadership lost", why=str(lost.exceptions[0]))
             except* StoreError as failed:
-                # A store that is away ends nothing: agents are heard, orders stand (rule R6).
-                _log.warning("can't campaign", error=repr(failed.exceptions[0]))
+                # A store that is away or full ends nothing: agents are heard, orders stand (rule R6).
+                error = failed.exceptions[0]
+                kind = type(error).__name__
+                self.exporter.count("relevo_controller_store_errors_total", kind=kind)
+                if repr(error) != said:
+                    said = repr(error)
+                    _log.warning("can't campaign", error=said)
                 await asyncio.sleep(CAMPAIGN_AGAIN_S)
             end_if_cancelled()
 

@@ -25,6 +25,7 @@ from controller.store.protocol import (
     Delete,
     Denied,
     Leadership,
+    NoSpace,
     Op,
     Put,
     Snapshot,
@@ -87,7 +88,13 @@ class EmbeddedStore:
             disk, keyspace = await Disk.open(path, quota_bytes=quota_bytes)
         store = cls(keyspace, disk)
         try:
-            await store._write(Draft.void_leases)
+            try:
+                await store._write(Draft.void_leases)
+            except NoSpace as full:
+                raise NoSpace(
+                    f"{path}: no room to begin in: the leases of an earlier process can't be ended; "
+                    "free disk space there, then start again"
+                ) from full
             yield store
         finally:
             await store.aclose()

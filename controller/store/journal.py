@@ -179,7 +179,9 @@ def unusable(path: Path, error: Exception) -> StoreError:
             f"{path}: another process uses this store; stop it, or give this controller a file of its own"
         )
     if code == sqlite3.SQLITE_FULL:
-        return NoSpace(f"{path}: {error}; free disk space")
+        return NoSpace(
+            f"{path}: no room to begin in: {error}; free disk space there, then start again"
+        )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreError(
             f"{path}: can't open the store: {error}; file and directory must be ours to write"

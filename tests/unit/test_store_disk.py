@@ -357,6 +357,23 @@ async def test_a_lease_ends_in_time_on_a_full_disk(path: Path) -> None:
             assert [event.kind for event in (await anext(batches)).events] == ["delete"]
 
 
+async def test_a_store_without_room_to_begin_in_says_what_to_do(path: Path) -> None:
+    """An earlier process left a lease and a full disk: opening fails, says so with the remedy, and works with room."""
+    quota_bytes = 64 << 10
+    async with EmbeddedStore.open(path, quota_bytes=quota_bytes) as store:
+        lease = await store.grant(1)
+        await store.put(b"leased", b"", lease=lease.id)
+        for size in (3_000, 0):
+            with pytest.raises(NoSpace, match="the store is full"):
+                while True:
+                    await store.put(b"fill", bytes(size))
+    with pytest.raises(NoSpace, match=r"store\.db: no room to begin in: .*; free disk space there"):
+        async with EmbeddedStore.open(path, quota_bytes=quota_bytes):
+            raise AssertionError("opened")
+    async with EmbeddedStore.open(path) as store:
+        assert await store.get(b"leased") is None
+
+
 async def test_a_slow_disk_is_told_apart_from_one_not_asked(path: Path) -> None:
     """A write under way when time is up is Ambiguous, one still in line is Unavailable and never happens."""
     async with slow(path) as store:
