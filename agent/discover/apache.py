@@ -15,7 +15,7 @@ from agent.discover.names import redirected_to
 from agent.discover.php import SOCKET, socket
 
 MAIN = "/etc/apache2/apache2.conf"
-ENVIRONMENT = "/etc/apache2/envvars"
+ENVIRONMENT = "envvars"  # beside the main file, read by apache2ctl
 STEPS_LIMIT = 2_000_000  # lines after includes: a host of 1,000 sites has some 100,000
 NESTED_LIMIT = 16  # includes in includes, macros in macros
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
@@ -70,7 +70,7 @@ class Apache:
     def __init__(self, files: Files, main: str = MAIN) -> None:
         self._files = files
         self._server_root = main.rpartition("/")[0]
-        self._variables = environment(files.read(ENVIRONMENT) or "")
+        self._variables = environment(files.read(f"{self._server_root}/{ENVIRONMENT}") or "")
         self._modules = set(COMPILED) | {f"{name}.c" for name in COMPILED}
         self._macros: dict[str, tuple[str, Directive]] = {}
         self._parsed: dict[str, Parsed] = {}
@@ -92,6 +92,11 @@ class Apache:
     def user(self) -> str | None:
         """Whom the server itself runs as."""
         return self._variables.get("APACHE_RUN_USER")
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The files that were read."""
+        return frozenset(self._parsed)
 
     def _finished(self, host: _Host) -> VirtualHost:
         names = ([host.name] if host.name else []) + host.aliases

@@ -42,12 +42,17 @@ def _known(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[...,
     help="where the host's files are: a backup's or a container's, read without asking the running host",
 )
 @click.option(
+    "--only",
+    type=click.Choice(["hosts", "members", "sites"]),
+    help="print the lines of one section, to put below the heading of a document that there is",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
     help="print JSON: the fleet, its marks, and what was not taken",
 )
-def command(root: Path, as_json: bool, **wishes: str) -> None:
+def command(root: Path, only: str | None, as_json: bool, **wishes: str) -> None:
     """Print what runs on this host as a fleet document; change nothing.
 
     Reads the configuration of Apache, nginx and php-fpm, passwd, and the names of MariaDB's databases. What could
@@ -61,4 +66,4 @@ def command(root: Path, as_json: bool, **wishes: str) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(drawn), indent=2))
     else:
-        click.echo(text(drawn), nl=False)
+        click.echo(text(drawn, only), nl=False)

@@ -22,6 +22,7 @@ ASK = (
 )
 TIMEOUT_S = 5.0
 # As MariaDB writes a name into the file system: letters, digits, _ and $ stay, the rest is @ and 4 hex digits.
+# Accented letters have codes of two characters, left as they are: a fleet can't hold such names anyway.
 ENCODED = re.compile(r"@([0-9a-fA-F]{4})")
 FILE_NAME = re.compile(r"(?:[0-9A-Za-z_$]|@[0-9a-fA-F]{4}|@[0-9a-zA-Z]{2})+")
 

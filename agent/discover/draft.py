@@ -215,64 +215,75 @@ def _general(
         )
 
 
-def text(drawn: Draft) -> str:
-    """Always one YAML document; `fleet.documents.read` takes it once each mark is answered."""
-    return "\n".join(_lines(drawn)) + "\n"
+def text(drawn: Draft, only: str | None = None) -> str:
+    """Always one YAML document; `fleet.documents.read` takes it once each mark is answered.
+
+    `only`: the lines below one heading, to put below another document's.
+    """
+    written = _Text(drawn)
+    if only:
+        return "".join(f"{line}\n" for line in getattr(written, only)())
+    return "\n".join(written.whole()) + "\n"
 
 
-def _lines(drawn: Draft) -> Iterator[str]:
-    fleet = drawn.fleet
-    marks: dict[str, list[str]] = {}
-    for mark in drawn.marks:
-        marks.setdefault(mark.about, []).append(mark.what)
+class _Text:
+    """The document's lines, section by section; a mark that is told in one is not told again."""
 
-    def told(about: str, indent: str = "  ", field: str = "") -> Iterator[str]:
-        for what in marks.pop(about, ()):
-            yield comment(f"{field}{what}", indent)
+    def __init__(self, drawn: Draft) -> None:
+        self._drawn = drawn
+        self._marks: dict[str, list[str]] = {}
+        for mark in drawn.marks:
+            self._marks.setdefault(mark.about, []).append(mark.what)
 
-    (host,) = fleet.hosts.values()
-    yield f"# What `relevo discover` read on {host.id}; nothing was changed there."
-    yield '# What it could not tell is marked: fill in each "?"; weigh each line with `# ?`, then remove it.'
-    yield "version: 1"
-    yield ""
-    yield "locations:"
-    yield "  #  es1: {country: ES, name: Barcelona}"
-    yield ""
-    yield "hosts:"
-    for field in ("", "tag", "location", "addresses", "port"):
-        at = f"hosts.{host.id}"
-        yield from told(f"{at}.{field}" if field else at, field=f"{field}: " if field else "")
-    yield _item(Fleet(hosts=fleet.hosts))
-    yield ""
-    yield "plans:"
-    yield "  # those that the co-op offers; `relevo fleet show` prints what is declared already"
-    yield ""
-    yield "members:"
-    yield from told("members")
-    for id, member in fleet.members.items():
-        yield _item(Fleet(members={id: member}))
-    yield ""
-    yield "sites:"
-    yield from told("sites")
-    for site_id, site in fleet.sites.items():
-        yield f"  # {drawn.places[site_id]}"
-        yield from told(f"sites.{site_id}")
-        yield _item(Fleet(sites={site_id: site}))
-    yield ""
-    yield from told("databases", "", "databases: ")
-    yield from _rest(marks, drawn.not_sites)
+    def _told(self, about: str, field: str = "") -> Iterator[str]:
+        for what in self._marks.pop(about, ()):
+            yield comment(f"{field}{what}")
+
+    def whole(self) -> Iterator[str]:
+        (host,) = self._drawn.fleet.hosts
+        yield f"# What `relevo discover` read on {host}; nothing was changed there."
+        yield '# What it could not tell is marked: fill in each "?"; weigh each line with `# ?`, then remove it.'
+        yield "version: 1"
+        yield "\nlocations:"
+        yield "  #  es1: {country: ES, name: Barcelona}"
+        yield "\nhosts:"
+        yield from self.hosts()
+        yield "\nplans:"
+        yield "  # those that the co-op offers; `relevo fleet show` prints what is declared already"
+        yield "\nmembers:"
+        yield from self.members()
+        yield "\nsites:"
+        yield from self.sites()
+
+    def hosts(self) -> Iterator[str]:
+        (id,) = self._drawn.fleet.hosts
+        yield from self._told(f"hosts.{id}")
+        for field in ("tag", "location", "addresses", "port"):
+            yield from self._told(f"hosts.{id}.{field}", f"{field}: ")
+        yield _item(Fleet(hosts=self._drawn.fleet.hosts))
+
+    def members(self) -> Iterator[str]:
+        yield from self._told("members")
+        for id, member in self._drawn.fleet.members.items():
+            yield _item(Fleet(members={id: member}))
+
+    def sites(self) -> Iterator[str]:
+        """And at their end, what was not taken as a site and what could not be read, since more may hide there."""
+        yield from self._told("sites")
+        for id, site in self._drawn.fleet.sites.items():
+            yield f"  # {self._drawn.places[id]}"
+            yield from self._told(f"sites.{id}")
+            yield _item(Fleet(sites={id: site}))
+        yield from self._told("databases", "databases: ")
+        for doubt in self._drawn.not_sites:
+            yield comment(f"not taken as a site: {doubt.about}: {doubt.what}")
+        for about, whats in self._marks.items():
+            if not about.startswith(("hosts.", "members")):
+                yield from (comment(f"{about}: {what}") for what in whats)
 
 
-def _rest(marks: dict[str, list[str]], not_sites: Iterable[Doubt]) -> Iterator[str]:
-    for doubt in not_sites:
-        yield comment(f"not taken as a site: {doubt.about}: {doubt.what}", "")
-    for about, whats in marks.items():
-        for what in whats:
-            yield comment(f"{about}: {what}", "")
-
-
-def comment(what: str, indent: str) -> str:
-    return f"{indent}# ? {what}"
+def comment(what: str) -> str:
+    return f"  # ? {what}"
 
 
 def _item(only: Fleet) -> str:

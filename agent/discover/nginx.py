@@ -67,6 +67,11 @@ class Nginx:
     def virtual_hosts(self) -> tuple[VirtualHost, ...]:
         return tuple(self._finished(server) for server in self._servers)
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """The files that were read."""
+        return frozenset(self._parsed)
+
     def _finished(self, server: _Server) -> VirtualHost:
         root = server.front_root or server.root or self._http.root
         variables = self._http.variables | server.variables

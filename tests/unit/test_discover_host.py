@@ -95,6 +95,32 @@ async def test_json_holds_the_same(tree: Path) -> None:
     assert any(mark["about"] == "sites.huerto.example" for mark in found["marks"])
 
 
+async def test_several_hosts_make_one_document(tree: Path) -> None:
+    """The lines of one section go below the heading of another host's document; nothing of theirs is lost."""
+    wishes = ("--location", "es1", "--plan", "basic", "--member", "us")
+    sites = await relevo(
+        "discover", "--root", str(tree), *wishes, "--host", "web7", "--only", "sites"
+    )
+    hosts = await relevo(
+        "discover", "--root", str(tree), *wishes, "--host", "web7", "--only", "hosts"
+    )
+    other = write(
+        tree.parent / "other",
+        {"/etc/hostname": "web8", "/etc/apache2/apache2.conf": "ServerName b.example"},
+    )
+    first = answered((await relevo("discover", "--root", str(other), *wishes)).out)
+    hosts_out = hosts.out.replace('"?"', '"203.0.113.8"')
+    both = first.replace("hosts:\n", f"hosts:\n{hosts_out}").replace(
+        "sites:\n", f"sites:\n{sites.out}"
+    )
+    fleet = read(both, "coop.yaml")
+    assert {id: site.home for id, site in fleet.sites.items()} == {
+        "b.example": "web8", "huerto.example": "web7", "libro.example": "web7", "radio.example": "web7",
+        "xn--mueca-pta.example": "web7",
+    }  # fmt: skip
+    assert "not taken as a site" in sites.out
+
+
 async def test_an_empty_host_is_a_document_too(tmp_path: Path) -> None:
     """No web server, no name: said, with status 0; an id that is none is refused with 2."""
     said = await relevo("discover", "--root", str(tmp_path))
@@ -184,7 +210,7 @@ def test_patterns_find_what_the_servers_would(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("tienda@002dvieja", "tienda-vieja"), ("a_b$1", "a_b$1"), ("caf@00e9", "café")],
+    [("tienda@002dvieja", "tienda-vieja"), ("a_b$1", "a_b$1"), ("a@0040b", "a@b")],
 )
 def test_a_database_s_folder_tells_its_name(folder: str, name: str) -> None:
     """As MariaDB writes what a file system may not hold."""
