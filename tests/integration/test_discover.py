@@ -1,6 +1,7 @@
 """`relevo discover` reads what the real servers read: Debian's own configuration, and virtual hosts beside it."""
 
 import asyncio
+import getpass
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 
 from agent.discover.apache import Apache
+from agent.discover.databases import in_folder, show
 from agent.discover.files import HostFiles
 from agent.discover.names import bare
 from agent.discover.nginx import Nginx
@@ -291,3 +293,48 @@ def test_php_s_pools_are_those_of_php(real: Tools, tmp_path: Path) -> None:
     ours = Pools(HostFiles(), str(main))
     assert {(pool.name, pool.user, pool.listen) for pool in ours.found} == theirs
     assert len(theirs) == 3
+
+
+@pytest.fixture
+async def mariadb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Path]:
+    """A server of its own, that anybody may ask over its socket; its folder."""
+    tools = Tools(bring(("mariadb-server-core", "mariadb-client-core")))
+    for name, value in {
+        "LD_LIBRARY_PATH": tools.env()["LD_LIBRARY_PATH"],
+        "PATH": str(tools.path("mariadb").parent),
+        "MYSQL_UNIX_PORT": str(tmp_path / "socket"),
+        "HOME": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    data = tmp_path / "mysql"
+    (data / "mysql").mkdir(parents=True)
+    process = await asyncio.create_subprocess_exec(
+        tools.path("mariadbd"), "--no-defaults", f"--datadir={data}", f"--socket={tmp_path}/socket",
+        f"--pid-file={tmp_path}/pid", "--skip-networking", "--skip-grant-tables", f"--user={getpass.getuser()}",
+        f"--lc-messages-dir={tools.root}/usr/share/mysql",
+        f"--character-sets-dir={tools.root}/usr/share/mysql/charsets",
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(show) is None:
+                assert process.returncode is None
+                await asyncio.sleep(0.1)
+        yield data
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 30)
+
+
+async def test_mariadb_s_names_are_those_of_its_folder(mariadb: Path) -> None:
+    """What the server says over its socket, and what its folder tells without it, agree; its own are left out."""
+    names = frozenset(
+        {"huerto_wp", "tienda-vieja", "a.b", "with space", "Case", "a@b", "1st", "x$y", "日本"}
+    )
+    for name in names:
+        await asyncio.to_thread(
+            subprocess.run, ("mariadb", "-e", f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4"), check=True,
+            timeout=10,
+        )  # fmt: skip
+    assert await asyncio.to_thread(show) == names
+    assert in_folder(HostFiles(), str(mariadb)) == names
