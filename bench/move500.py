@@ -16,7 +16,6 @@ import msgspec
 from bench.measure import machine, none, row, seconds
 from bench.stage import bring_home, counted, quiet, rest, run, say, split
 from deploy.demo.client import IncidentItem
-from deploy.demo.fleet import document
 from deploy.demo.lab import Door, Kind, Lab
 from deploy.demo.once import COMPLETE_S, strike_and_follow
 from deploy.demo.packages import Tools
@@ -26,6 +25,7 @@ from deploy.demo.stage import Fault
 from deploy.demo.visit import NoAnswer, visit
 from fleet import keys
 from fleet.model import Domain, Fleet, HostId, IncidentId, Phase, Site, SiteId
+from fleet.writing import write
 
 RUNS = 5
 SITES = 500
@@ -61,7 +61,7 @@ async def _run(runs: int) -> None:
         await rest(it)
         # The demo's own fleet stays on stage: its visitors are the load.
         grown = _grown(it.stage.fleet)
-        await it.client.apply(document(grown))
+        await it.client.apply(write(grown))
         await asyncio.sleep(FOLLOW_S)
         for _ in range(runs):
             await _once(it, grown, series)

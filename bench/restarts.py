@@ -18,12 +18,12 @@ from agent.edge.runtime import Runtime
 from agent.ports import DriverError
 from bench.measure import machine, none, row, spread
 from bench.stage import SEED, at_random, counted, quiet, rest, run, say, split, until
-from deploy.demo.fleet import document
 from deploy.demo.lab import Kind, Machine
 from deploy.demo.processes import Program
 from deploy.demo.programs import AGENT, HAPROXY, Outfit
 from deploy.demo.show import Show, show
 from fleet.model import HostId
+from fleet.writing import write
 
 RUNS = 20
 # Longer than the silence after which a host is judged: what a restart sets off is seen before the next one.
@@ -120,7 +120,7 @@ async def _change_fleet(it: Show) -> None:
     check = "/" if hosts[id].check != "/" else "/check"
     hosts[id] = msgspec.structs.replace(hosts[id], check=check)
     it.stage.fleet = msgspec.structs.replace(it.stage.fleet, hosts=hosts)
-    await it.client.apply(document(it.stage.fleet))
+    await it.client.apply(write(it.stage.fleet))
 
 
 class HeldSockets(Outfit):

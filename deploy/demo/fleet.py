@@ -1,13 +1,8 @@
 """The demo's fleet: 24 sites on 4 web hosts, 20 of them behind 2 edges and 4 direct, all free to move."""
 
-from typing import Any
-
-import msgspec
-import yaml
-
 from deploy.demo.lab import LOCATIONS, Kind, Lab
+from deploy.demo.plans import STANDARD
 from fleet.model import (
-    Caps,
     Domain,
     Fleet,
     Host,
@@ -18,9 +13,6 @@ from fleet.model import (
     MemberId,
     Mode,
     NameServer,
-    Plan,
-    PlanId,
-    Price,
     Role,
     Site,
     SiteId,
@@ -37,36 +29,6 @@ SITES = {
     "web3": ("news orchard poetry quilt", "radio"),
     "web4": ("school theatre union", ""),
 }
-CAPS = Caps(
-    cpu_weight=100,
-    cpu_percent=100,
-    cpu_base_percent=20,
-    cpu_bank_s=600,
-    memory_max_bytes=512 << 20,
-    memory_low_bytes=32 << 20,
-    tasks=128,
-    read_bytes_per_s=20 << 20,
-    write_bytes_per_s=10 << 20,
-    read_iops=500,
-    write_iops=250,
-    php_workers=4,
-    in_flight=16,
-    queue=32,
-    queue_wait_s=5.0,
-    requests_per_s=50,
-    requests_burst=200,
-    client_requests_per_min=600,
-    egress_bits_per_s=100_000_000,
-    egress_bytes_per_month=100 << 30,
-    disk_bytes=5 << 30,
-    inodes=100_000,
-    database_connections=4,
-    statement_s=30.0,
-    database_cpu_percent=(100, 50, 25, 20),
-    mails_per_hour=100,
-    background_tasks=2,
-    background_cpu_s_per_day=3600,
-)
 
 
 def fleet(lab: Lab) -> Fleet:
@@ -89,14 +51,7 @@ def fleet(lab: Lab) -> Fleet:
             )
             for m in lab.hosts
         },
-        plans={
-            PlanId("basic"): Plan(
-                id=PlanId("basic"),
-                name="Basic",
-                price=Price(amount=6000, currency="EUR"),
-                caps=CAPS,
-            )
-        },
+        plans={STANDARD.id: STANDARD},
         members={
             site.member: Member(id=site.member, name=site.member.title(), language="en")
             for site in sites
@@ -123,7 +78,7 @@ def _sites() -> list[Site]:
                     Site(
                         id=SiteId(name),
                         member=MemberId(name),
-                        plan=PlanId("basic"),
+                        plan=STANDARD.id,
                         domains=(Domain(f"{name}.{ZONES[len(found) % 2]}"),),
                         home=home,
                         standbys=(*others[turn:], *others[:turn]),
@@ -133,25 +88,3 @@ def _sites() -> list[Site]:
                     )
                 )
     return found
-
-
-def document(whole: Fleet) -> str:
-    """`whole` as a fleet file: mappings keyed by id, what is the default left out."""
-    collections = msgspec.structs.asdict(whole)
-    plain = {
-        kind: {key: _plain(value) for key, value in items.items()}
-        for kind, items in collections.items()
-    }
-    text: str = yaml.safe_dump({"version": 1, **plain}, sort_keys=False)
-    return text
-
-
-def _plain(value: msgspec.Struct) -> dict[str, Any]:
-    key = "name" if isinstance(value, Zone) else "id"
-    declared = {
-        field.name: getattr(value, field.name)
-        for field in msgspec.structs.fields(value)
-        if field.name != key and getattr(value, field.name) != field.default
-    }
-    plain: dict[str, Any] = msgspec.to_builtins(declared)
-    return plain

@@ -10,13 +10,14 @@ from deploy.demo import network, processes
 from deploy.demo.client import Client, client
 from deploy.demo.crowd import Visitors, crowd, visitors
 from deploy.demo.effect import Incomplete
-from deploy.demo.fleet import document, fleet
+from deploy.demo.fleet import fleet
 from deploy.demo.lab import Kind, Lab
 from deploy.demo.network import Namespaces, Network
 from deploy.demo.packages import PREFIX, Tools, bring
 from deploy.demo.programs import Outfit
 from deploy.demo.stage import POLL_S, Stage
 from fleet.model import Fleet
+from fleet.writing import write
 
 READY_S = 40.0
 LOGS = PREFIX.parent / "demo" / "logs"
@@ -92,7 +93,7 @@ async def _make_ready(stage: Stage, desk: Client, say: Say) -> None:
     until = asyncio.get_running_loop().time() + READY_S
     say("starting the controller and the name servers")
     await _wait("the controller is not ready", desk.ready, until)
-    await desk.apply(document(stage.fleet))
+    await desk.apply(write(stage.fleet))
     say("starting 4 web hosts and 2 edges")
     stage.start(Kind.WEB, Kind.EDGE)
 

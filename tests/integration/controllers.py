@@ -113,31 +113,38 @@ def digests(tokens: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def controller_served(directory: Path) -> AsyncGenerator[Served, None]:
-    """A leading controller with nothing declared yet."""
+    """A leading controller with nothing declared yet, over a store in memory."""
+    async with EmbeddedStore.open(None) as store, served_over(store, directory) as served:
+        yield served
+
+
+@asynccontextmanager
+async def served_over(store: EmbeddedStore, directory: Path) -> AsyncGenerator[Served, None]:
+    """A controller that leads over `store`; none of its services has ended when the test has."""
     authority = Authority(directory)
     own = authority.issue("controller", ("127.0.0.1",))
     config = Config(id=ControllerId("c1"), state=directory)
     exporter = Exporter(CONTROLLER)
     tls = ssl.create_default_context(cafile=str(authority.path))
     listen = Listen(port=0, certificate=own.certificate, key=own.key)
-    async with EmbeddedStore.open(None) as store:
-        controller = Controller(
-            config,
-            store,
-            exporter=exporter,
-            tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
-            admins=digests(ADMINS),
-            name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
-            visitor=Nowhere(),
-            probing=Blind(),
-        )
-        async with (
-            listening(Api(controller), listen) as port,
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
-            asyncio.TaskGroup() as group,
-        ):
-            running = group.create_task(controller.run())
-            served = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
-            await served.until(lambda: controller.decides)
-            yield served
-            running.cancel()
+    controller = Controller(
+        config,
+        store,
+        exporter=exporter,
+        tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
+        admins=digests(ADMINS),
+        name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
+        visitor=Nowhere(),
+        probing=Blind(),
+    )
+    async with (
+        listening(Api(controller), listen) as port,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        running = group.create_task(controller.run())
+        served = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
+        await served.until(lambda: controller.decides)
+        yield served
+        assert not running.done(), "the daemon would have ended"
+        running.cancel()

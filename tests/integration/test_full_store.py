@@ -1,33 +1,14 @@
 """A whole controller whose store has no room left: it refuses to write, and everything else goes on."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from controller.api.server import Api, listening
-from controller.config import Config, Listen
-from controller.dns import Zones
-from controller.parts import Controller
 from controller.store import EmbeddedStore, NoSpace
-from deploy.demo.certificates import Authority
 from fleet.messages import Ack, Orders
-from fleet.model import ControllerId, HostId
-from metrics.catalogue import CONTROLLER
-from metrics.exporter import Exporter
-from tests.integration.controllers import (
-    ADMINS,
-    AGENTS,
-    FLEET,
-    Blind,
-    Nowhere,
-    Served,
-    digests,
-)
+from fleet.model import HostId
+from tests.integration.controllers import FLEET, served_over
 from tests.integration.test_api import OBSERVE, Socket, agent, beat, heard
 
 pytestmark = pytest.mark.integration
@@ -37,37 +18,6 @@ BALLAST = b"/ballast/"  # keys of nobody, that fill the store
 LARGE_BYTES, SMALL_BYTES = 32 << 10, 64
 ACK_S = 1.5  # three beats: an agent that waits longer looks for another controller
 WEB = HostId("mx1-web-01")
-
-
-@asynccontextmanager
-async def served(directory: Path, store: EmbeddedStore) -> AsyncIterator[Served]:
-    """A controller that leads over `store`, served over TLS."""
-    authority = Authority(directory)
-    own = authority.issue("controller", ("127.0.0.1",))
-    exporter = Exporter(CONTROLLER)
-    controller = Controller(
-        Config(id=ControllerId("c1"), state=directory),
-        store,
-        exporter=exporter,
-        tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
-        admins=digests(ADMINS),
-        name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
-        visitor=Nowhere(),
-        probing=Blind(),
-    )
-    tls = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority.path)))
-    listen = Listen(port=0, certificate=own.certificate, key=own.key)
-    async with (
-        listening(Api(controller), listen) as port,
-        aiohttp.ClientSession(connector=tls) as session,
-        asyncio.TaskGroup() as group,
-    ):
-        running = group.create_task(controller.run())
-        it = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
-        await it.until(lambda: controller.decides)
-        yield it
-        assert not running.done(), "the daemon would have ended"
-        running.cancel()
 
 
 async def fill(store: EmbeddedStore) -> None:
@@ -94,7 +44,7 @@ async def test_a_full_store_refuses_writes_and_ends_nothing_else(tmp_path: Path)
     """Reads and links go on, an order is refused with what is wrong, nothing moves; with room again, all is done."""
     async with (
         EmbeddedStore.open(tmp_path / "store.db", quota_bytes=QUOTA_BYTES) as store,
-        served(tmp_path, store) as it,
+        served_over(store, tmp_path) as it,
     ):
         await it.apply(FLEET)
         mirror = it.controller.mirror

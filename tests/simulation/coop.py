@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from deploy.demo.plans import SOLIDARITY
 from fleet.model import (
-    Caps,
     Domain,
     Fleet,
     Host,
@@ -14,9 +14,6 @@ from fleet.model import (
     MemberId,
     Mode,
     NameServer,
-    Plan,
-    PlanId,
-    Price,
     Role,
     Site,
     SiteId,
@@ -50,7 +47,7 @@ def fleet_of(shape: Shape) -> Fleet:
     return Fleet(
         locations={id: Location(id=id, country=id.upper()) for id in PLACES},
         hosts={host.id: host for host in hosts},
-        plans={PlanId("small"): PLAN},
+        plans={SOLIDARITY.id: SOLIDARITY},
         members={MemberId("choir"): Member(id=MemberId("choir"), name="Choir")},
         sites={site.id: site for site in sites},
         zones={ZONE.name: ZONE},
@@ -78,7 +75,7 @@ def _sites(n: int, shape: Shape) -> list[Site]:
         Site(
             id=SiteId(f"{name}-{home}"),
             member=MemberId("choir"),
-            plan=PLAN.id,
+            plan=SOLIDARITY.id,
             domains=(Domain(f"{name}-{home}.coop.example"),),
             home=home,
             standbys=tuple(others[:2]),
@@ -92,36 +89,3 @@ def _sites(n: int, shape: Shape) -> list[Site]:
 def moves_by_itself(site: Site) -> bool:
     """Whether the simulation armed it and its mode lets it go."""
     return site.effective_mode is Mode.AUTOMATIC and not site.id.startswith("watched")
-
-
-CAPS = Caps(
-    cpu_weight=100,
-    cpu_percent=100,
-    cpu_base_percent=20,
-    cpu_bank_s=600,
-    memory_max_bytes=512 << 20,
-    memory_low_bytes=32 << 20,
-    tasks=128,
-    read_bytes_per_s=20 << 20,
-    write_bytes_per_s=10 << 20,
-    read_iops=500,
-    write_iops=250,
-    php_workers=4,
-    in_flight=16,
-    queue=32,
-    queue_wait_s=5.0,
-    requests_per_s=50,
-    requests_burst=200,
-    client_requests_per_min=600,
-    egress_bits_per_s=100_000_000,
-    egress_bytes_per_month=100 << 30,
-    disk_bytes=10 << 30,
-    inodes=200_000,
-    database_connections=10,
-    statement_s=30.0,
-    database_cpu_percent=(100, 80, 60, 40),
-    mails_per_hour=100,
-    background_tasks=8,
-    background_cpu_s_per_day=3600,
-)
-PLAN = Plan(id=PlanId("small"), name="Small", price=Price(amount=6000, currency="EUR"), caps=CAPS)
