@@ -55,9 +55,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     urls: dict[Name, Url] = {}
     agents: Path = Path("/etc/relevo/agents.toml")
     admins: Path = Path("/etc/relevo/admins.toml")
-    url: Annotated[str, Meta(pattern=r"^(https?://[^/]+)?$")] = (
-        ""  # where the others reach this one
-    )
     state: Path = Path("/var/lib/relevo/controller")
     store: Embedded | Etcd = Embedded()
     listen: Listen = Listen()
@@ -73,6 +70,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.controllers and self.id not in self.controllers:
             raise ValueError(
                 f"id {self.id!r} is not among controllers {list(self.controllers)}; add it"
+            )
+        unknown = sorted(self.all_controllers - self.urls.keys())
+        if len(self.all_controllers) > 1 and unknown:
+            raise ValueError(
+                f"urls says nothing of {', '.join(unknown)}: give where agents and people reach each of controllers, "
+                f'as {unknown[0]} = "https://{unknown[0]}.example:7410"'
             )
         if self.lease_ttl_s <= 3 * self.tick_s:
             raise ValueError(

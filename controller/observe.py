@@ -18,8 +18,8 @@ AGAIN_S = 0.5
 class Observer:
     """Keeps one leased document; it is written when it changes, and gone when this controller is."""
 
-    def __init__(self, sight: Sight, *, id: ControllerId, url: str, lease_ttl_s: int) -> None:
-        self._sight, self._key, self._url = sight, keys.observer(id), url
+    def __init__(self, sight: Sight, *, id: ControllerId, lease_ttl_s: int) -> None:
+        self._sight, self._key = sight, keys.observer(id)
         self._lease_ttl_s = lease_ttl_s
 
     async def keep(self, store: Store) -> Never:
@@ -40,7 +40,7 @@ class Observer:
         told = None
         while not lease.lost.is_set():
             count = self._sight.looked.count
-            if (seen := self._sight.observation(self._url)) != told:
+            if (seen := self._sight.observation()) != told:
                 await store.put(self._key, settle.encode(seen), lease=lease.id)
                 told = seen
             await self._sight.looked.within(count, self._lease_ttl_s)

@@ -83,9 +83,7 @@ class Controller:
             exporter=self.exporter,
             policy=config.policy,
         )
-        self.observer = Observer(
-            self.sight, id=config.id, url=config.url, lease_ttl_s=config.lease_ttl_s
-        )
+        self.observer = Observer(self.sight, id=config.id, lease_ttl_s=config.lease_ttl_s)
         self.leader = Leader(
             mirror=self.mirror,
             link=self.link,

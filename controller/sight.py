@@ -96,10 +96,9 @@ class Sight:
         self.looked.beat()
         return situation, plan
 
-    def observation(self, url: str) -> Observation:
+    def observation(self) -> Observation:
         """What the other controllers should know of what is seen here."""
         return Observation(
-            url=url,
             trusted=not self._link.doubt.doubts_itself,
             words=self._link.words(self._mirror.fleet),
         )

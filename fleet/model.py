@@ -425,11 +425,10 @@ class Word(Enum):
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What one controller tells the others. A declared host without a word is heard well.
 
-    Written when it changes, under a lease: a dead controller's word ends with it. `url`: where it takes requests;
-    `trusted`: it does not doubt itself (rule R5).
+    Written when it changes, under a lease: a dead controller's word ends with it. `trusted`: it does not doubt itself
+    (rule R5).
     """
 
-    url: str = ""
     trusted: bool = False
     words: dict[HostId, Word] = {}
 

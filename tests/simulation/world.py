@@ -81,6 +81,7 @@ class Seat:
         config = Config(
             id=self.id,
             controllers=tuple(world.seats),
+            urls={id: f"https://{id}.coop.example:7410" for id in world.seats},
             policy=world.policy,
             tick_s=world.tick_s,
             edge_port=80,
