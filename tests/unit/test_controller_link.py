@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from controller.link import FLOOD_BURST, FRAME_LIMIT_BYTES, Link
+from controller.link import FLOOD_BURST, FRAME_LIMIT_BYTES
 from controller.ports import ConnectionLost
-from failover.policy import Policy
 from failover.routes import Intent, probes
 from fleet.messages import AgentState, Applied, Check
 from fleet.model import (
-    ControllerId,
     Epoch,
     Fleet,
     Health,
@@ -25,11 +23,11 @@ from fleet.model import (
 )
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
-from tests.unit.wires import LOAD, Nobody, Wire, a_beat
+from tests.unit.wires import LOAD, Wire, a_beat, a_link
 
 pytestmark = pytest.mark.virtual_time
 
-C1, HOSTS = ControllerId("c1"), tuple(HostId(f"h{n}") for n in range(1, 7))
+HOSTS = tuple(HostId(f"h{n}") for n in range(1, 7))
 LIAR = HOSTS[0]
 
 
@@ -58,14 +56,7 @@ def tampered(**said: object) -> bytes:
 class Bench:
     def __init__(self) -> None:
         self.exporter = Exporter(CONTROLLER)
-        self.link = Link(
-            {},
-            self.exporter,
-            probing=Nobody(),
-            id=C1,
-            controllers=frozenset({C1}),
-            policy=Policy(),
-        )
+        self.link = a_link(self.exporter)
 
     def refused(self, reason: str) -> bool:
         line = f'relevo_link_refused_total{{reason="{reason}"}} 1.0'

@@ -8,15 +8,12 @@ import pytest
 
 from controller import incidents
 from controller.incidents import Times
-from controller.link import Link
 from controller.mirror import Mirror
 from controller.ports import Work
 from controller.progress import Progress
-from failover.policy import Policy
 from failover.routes import Intent
 from fleet.messages import Applied
 from fleet.model import (
-    ControllerId,
     Domain,
     Epoch,
     Fleet,
@@ -34,11 +31,11 @@ from fleet.model import (
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from tests.simulation.coop import Shape, fleet_of
-from tests.unit.wires import Nobody, Wire, a_beat
+from tests.unit.wires import Wire, a_beat, a_link
 
 pytestmark = pytest.mark.virtual_time
 
-C1, SITE, WEB1, WEB2 = ControllerId("c1"), SiteId("site0-web1"), HostId("web1"), HostId("web2")
+SITE, WEB1, WEB2 = SiteId("site0-web1"), HostId("web1"), HostId("web2")
 EDGES = (HostId("edge1"), HostId("edge2"))
 FLEET, EPOCH = fleet_of(Shape()), Epoch(1, 7)
 
@@ -70,14 +67,7 @@ class Bench:
         exporter, self.mirror = Exporter(CONTROLLER), Mirror()
         self.mirror.fleet = FLEET
         self.mirror.places = {SITE: Placement(host=at, since="", why=Why("dead"))}
-        self.link = Link(
-            {},
-            exporter,
-            probing=Nobody(),
-            id=C1,
-            controllers=frozenset({C1}),
-            policy=Policy(),
-        )
+        self.link = a_link(exporter)
         self.wires = {edge: Wire() for edge in EDGES}
         self._progress = Progress(self.mirror, self.link, NoZones(), AllProven(), exporter)
 

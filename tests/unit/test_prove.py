@@ -6,13 +6,10 @@ import msgspec
 import pytest
 
 from controller import incidents
-from controller.link import Link
 from controller.mirror import Mirror
 from controller.ports import Answer
 from controller.prove import Prover
-from failover.policy import Policy
 from fleet.model import (
-    ControllerId,
     Epoch,
     HostId,
     Incident,
@@ -26,11 +23,11 @@ from fleet.model import (
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from tests.simulation.coop import Shape, fleet_of
-from tests.unit.wires import Nobody
+from tests.unit.wires import a_link
 
 pytestmark = pytest.mark.virtual_time
 
-C1, SITE, WEB1, WEB2 = ControllerId("c1"), SiteId("direct-web1"), HostId("web1"), HostId("web2")
+SITE, WEB1, WEB2 = SiteId("direct-web1"), HostId("web1"), HostId("web2")
 EPOCH = Epoch(1, 7)
 
 
@@ -63,14 +60,7 @@ def an_incident(*phases: Phase) -> Incident:
 def proving(mirror: Mirror, visitor: Everyone) -> Prover:
     """Asks `visitor` about a direct site that moved from web1 to web2."""
     exporter = Exporter(CONTROLLER)
-    link = Link(
-        {},
-        exporter,
-        probing=Nobody(),
-        id=C1,
-        controllers=frozenset({C1}),
-        policy=Policy(),
-    )
+    link = a_link(exporter)
     mirror.fleet = fleet_of(Shape())
     mirror.places = {SITE: Placement(host=WEB2, since="", why=Why("dead"))}
     return Prover(mirror, link, visitor, exporter, edge_port=80)

@@ -6,10 +6,14 @@ from typing import Never
 
 import msgspec
 
+from controller.link import Link
 from controller.ports import ConnectionLost
+from failover.policy import Policy
 from fleet.messages import Applied, Beat, Check, Load, Target
-from fleet.model import HostId
+from fleet.model import ControllerId, HostId
+from metrics.exporter import Exporter
 
+C1 = ControllerId("c1")
 LOAD = Load(
     cpu_ratio=0.0,
     load_1min=0.0,
@@ -67,3 +71,15 @@ class Wire:
         self._said.put_nowait(None)
         if self._farewell is not None:
             raise self._farewell
+
+
+def a_link(exporter: Exporter) -> Link:
+    """Of a lone controller that asks nobody itself."""
+    return Link(
+        {},
+        exporter,
+        probing=Nobody(),
+        id=C1,
+        controllers=frozenset({C1}),
+        policy=Policy(),
+    )
