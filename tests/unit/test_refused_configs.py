@@ -79,7 +79,11 @@ def test_a_check_of_a_server_is_taken(check: str) -> None:
         ('state = "/proc/x"', "state = /proc/x: "),
         ('state = "/dev/null"', "state = /dev/null: File exists; name a folder"),
         (
-            'controllers = ["c1", "c2", "c3"]',
+            'controllers = ["c1", "c2"]\nurls = {c1 = "https://one.example:7410"}',
+            "urls says nothing of c2: give where agents and people reach each of controllers",
+        ),
+        (
+            'controllers = ["c1", "c2"]\nurls = {c1 = "https://one.example", c2 = "https://two.example"}',
             'let them share one ([store] kind = "etcd"), or name one: controllers = ["c1"]',
         ),
     ],
