@@ -18,9 +18,12 @@ MAIN = "/etc/apache2/apache2.conf"
 ENVIRONMENT = "envvars"  # beside the main file, read by apache2ctl
 STEPS_LIMIT = 2_000_000  # lines after includes: a host of 1,000 sites has some 100,000
 NESTED_LIMIT = 16  # includes in includes, macros in macros
+FOLDERS_LIMIT = 5  # folders in folders that one Include searches
+PATHS_LIMIT = 20_000  # files that one Include names
+TEXT_LIMIT = 64 << 10  # characters of a line with its variables filled in
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 EXPORT = re.compile(
-    r"""^\s*(?:export\s+)?(?::\s*\$\{)?([A-Za-z_]\w*):?=("[^"]*"|'[^']*'|[^\s;}]*)\}?""", re.M
+    r"""^[ \t]*(?:export\s+)?(?::\s*\$\{)?([A-Za-z_]\w*):?=("[^"]*"|'[^']*'|[^\s;}]*)\}?""", re.M
 )
 EVERYTHING = re.compile(r"\^?/?\??(?:\(?\.[*+]\)?\$?)?")
 # Compiled into Debian's server. Source: `apache2 -l`.
@@ -129,7 +132,7 @@ class Apache:
                 handler(self, directive, words(self._filled(directive.text)), at)
 
     def _filled(self, text: str) -> str:
-        return VARIABLE.sub(lambda found: self._variables.get(found[1], found[0]), text)
+        return _filled(text, VARIABLE, lambda found: self._variables.get(found[1], found[0]))
 
     def _section(self, section: Directive, inside: tuple[Directive, ...], at: _At) -> None:
         said = words(self._filled(section.text))
@@ -213,9 +216,11 @@ class Apache:
         """Files, folders searched whole."""
         found: list[str] = []
         for path in self._files.glob(pattern):
+            if len(found) >= PATHS_LIMIT:
+                break
             if not self._files.is_folder(path):
                 found.append(path)
-            elif nested < NESTED_LIMIT:
+            elif nested < FOLDERS_LIMIT:
                 found += self._paths(f"{path.rstrip('/')}/*", nested + 1)
         return found
 
@@ -358,11 +363,23 @@ def environment(text: str) -> dict[str, str]:
     return found
 
 
+def _filled(text: str, pattern: re.Pattern[str], value: Callable[[re.Match[str]], str]) -> str:
+    """`text` with what `pattern` finds replaced; as it was where that would grow without end."""
+    parts, at, length = [], 0, len(text)
+    for found in pattern.finditer(text):
+        parts += [text[at : found.start()], value(found)]
+        at = found.end()
+        length += len(parts[-1])
+        if length > TEXT_LIMIT:
+            return text
+    return "".join([*parts, text[at:]])
+
+
 def _replaced(
     inside: tuple[Directive, ...], pattern: re.Pattern[str], values: dict[str, str]
 ) -> tuple[Directive, ...]:
     def fill(text: str) -> str:
-        return pattern.sub(lambda found: values[found[0]], text)
+        return _filled(text, pattern, lambda found: values[found[0]])
 
     return tuple(
         Directive(

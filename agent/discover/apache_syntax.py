@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 
 DEPTH_LIMIT = 32  # sections in sections; real files have 4
-OPENING = re.compile(r"<([A-Za-z]\w*)\s*(.*?)\s*>?\s*$", re.S)
+OPENING = re.compile(r"<([A-Za-z]\w*)")
 CLOSING = re.compile(r"</(\w+)\s*>")
 # A quote means something only where a word begins.
 WORD = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|(\S+))""", re.S)
@@ -54,7 +54,8 @@ def parse(text: str) -> Parsed:
             if len(open_) == DEPTH_LIMIT:
                 troubles.append((number, f"sections deeper than {DEPTH_LIMIT}: not read from here"))
                 break
-            open_.append((Directive(opening[1].lower(), opening[2], number), []))
+            said = line[opening.end() :].removesuffix(">").strip()
+            open_.append((Directive(opening[1].lower(), said, number), []))
         else:
             name, _, rest = line.replace("\t", " ").partition(" ")
             here.append(Directive(name.lower(), rest.strip(), number))
@@ -85,5 +86,5 @@ def words(text: str) -> tuple[str, ...]:
     """The arguments in `text`, quotes removed."""
     return tuple(
         ESCAPED.sub(r"\1", double or single) if bare is None or not bare else bare
-        for double, single, bare in WORD.findall(text)
+        for double, single, bare in WORD.findall(text.strip())
     )

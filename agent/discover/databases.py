@@ -21,14 +21,15 @@ ASK = (
     "SHOW DATABASES",
 )
 TIMEOUT_S = 5.0
+APPLICATION_LIMIT_BYTES = 256 << 10  # members write these files; the longest of use is 40 KB
 # As MariaDB writes a name into the file system: letters, digits, _ and $ stay, the rest is @ and 4 hex digits.
 # Accented letters have codes of two characters, left as they are: a fleet can't hold such names anyway.
 ENCODED = re.compile(r"@([0-9a-fA-F]{4})")
 FILE_NAME = re.compile(r"(?:[0-9A-Za-z_$]|@[0-9a-fA-F]{4}|@[0-9a-zA-Z]{2})+")
 
 # PHP as people write it: a value in quotes after a define, an arrow or an equals sign.
-QUOTED = r"""(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
-COMMENTS = re.compile(r"^[ \t]*/\*.*?\*/|^[ \t]*(?://|#|\*).*?$", re.S | re.M)
+QUOTED = r"""(?:'((?:[^'\\]|\\.){0,200})'|"((?:[^"\\]|\\.){0,200})")"""
+COMMENTS = re.compile(r"^[ \t]*/\*.*?(?:\*/|\Z)|^[ \t]*(?://|#|\*)[^\n]*", re.S | re.M)
 
 
 def show() -> frozenset[str] | None:
@@ -86,11 +87,11 @@ JOOMLA = (
 )
 # .env files have no quotes of need: Laravel's and PrestaShop's are read by name.
 DOTENV = (
-    re.compile(r"^DB_DATABASE\s*=\s*['\"]?([^'\"\s#]*)()", re.M),
-    re.compile(r"^DB_HOST\s*=\s*['\"]?([^'\"\s#]*)()", re.M),
+    re.compile(r"^DB_DATABASE[ \t]*=[ \t]*['\"]?([^'\"\s#]*)()", re.M),
+    re.compile(r"^DB_HOST[ \t]*=[ \t]*['\"]?([^'\"\s#]*)()", re.M),
 )
 DATABASE_URL = re.compile(
-    r"^DATABASE_URL\s*=\s*['\"]?mysql2?://(?:[^@\s]*@)?([^/:\s]+)(?::\d+)?/([\w$-]+)", re.M
+    r"^DATABASE_URL[ \t]*=[ \t]*['\"]?mysql2?://(?:[^@\s]*@)?([^/:\s]+)(?::\d+)?/([\w$-]+)", re.M
 )
 
 # By a pattern below the document root: whose file it is.
@@ -112,7 +113,7 @@ def applications(files: HostFiles, root: str) -> tuple[Configured, ...]:
     for pattern, settings in APPLICATIONS:
         folder = root.rpartition("/")[0] if pattern.startswith("../") else root
         for path in files.glob(f"{literal(folder)}/{pattern.removeprefix('../')}"):
-            if text := files.read(path):
+            if text := files.read(path, APPLICATION_LIMIT_BYTES):
                 for configured in configured_in(text, path, settings):
                     found.setdefault(configured.database, configured)
     return tuple(found.values())

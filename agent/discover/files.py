@@ -48,9 +48,9 @@ class HostFiles:
         """How many files and folders this user may not read."""
         return sum(what.endswith(os.strerror(errno.EACCES)) for what in self._unread.values())
 
-    def read(self, path: str) -> str | None:
+    def read(self, path: str, limit_bytes: int | None = None) -> str | None:
         try:
-            raw = self._bytes(self._real(path))
+            raw = self._bytes(self._real(path), limit_bytes or FILE_LIMIT_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
@@ -59,24 +59,24 @@ class HostFiles:
         # Bytes that are no UTF-8, such as Latin-1 in a comment, must not hide the rest.
         return raw.decode(errors="surrogateescape")
 
-    def _bytes(self, path: str) -> bytes:
+    def _bytes(self, path: str, limit_bytes: int) -> bytes:
         self._opened += 1
         if self._opened > FILES_LIMIT:
             raise ValueError(f"more than {FILES_LIMIT} files were named: the rest is not read")
-        # A named pipe that nobody writes to would hold an ordinary open for ever.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        # Members place links: to a pipe that holds whoever opens it, to a device that acts when it is opened.
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            file = os.open(path, flags | os.O_NOATIME)
-        except PermissionError:  # another's file: only its owner may leave its time of access alone
-            file = os.open(path, flags)
-        with os.fdopen(file, "rb", buffering=0) as opened:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
+            if not stat.S_ISREG(os.fstat(place).st_mode):
                 raise ValueError("is not an ordinary file")
+            file = _open(f"/proc/self/fd/{place}")
+        finally:
+            os.close(place)
+        with os.fdopen(file, "rb", buffering=0) as opened:
             raw = b""
-            while more := opened.read(FILE_LIMIT_BYTES + 1 - len(raw)):
+            while more := opened.read(limit_bytes + 1 - len(raw)):
                 raw += more
-        if len(raw) > FILE_LIMIT_BYTES:
-            raise ValueError(f"is larger than {FILE_LIMIT_BYTES} bytes")
+        if len(raw) > limit_bytes:
+            raise ValueError(f"is larger than {limit_bytes} bytes")
         return raw
 
     def glob(self, pattern: str) -> tuple[str, ...]:
@@ -162,3 +162,11 @@ class HostFiles:
     def _tell(self, path: str, error: Exception) -> None:
         said = error.strerror if isinstance(error, OSError) else str(error)
         self._unread.setdefault(path, f"can't be read: {said}")
+
+
+def _open(path: str) -> int:
+    """Without a trace in the file's time of access, where this user may choose."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

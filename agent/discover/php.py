@@ -47,7 +47,7 @@ class Pools:
         for name, line, settings in sections(text):
             if name != "global":
                 self._found.append(_pool(name, f"{path}:{line}", settings))
-        for pattern in re.findall(r"^\s*include\s*=\s*(\S+)", text, re.M):
+        for pattern in re.findall(r"^[ \t]*include[ \t]*=[ \t]*(\S+)", text, re.M):
             here = pattern.strip("\"'")
             # Relative to the prefix that PHP was built with, which Debian leaves at /usr.
             for more in self._files.glob(here if here.startswith("/") else f"/usr/{here}"):

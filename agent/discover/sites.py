@@ -1,6 +1,7 @@
 """Which virtual hosts are one site, whose it is, and what is no site at all. Pure: judges what was read."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.discover import names
@@ -81,18 +82,19 @@ def group(seen: Seen) -> Grouped:
     """The same for the same host, whatever the order of dicts: ids and lists do not change between runs."""
     found: list[_Site] = []
     not_sites: list[Doubt] = []
+    pools = {pool.listen: pool.user for pool in seen.pools if pool.listen}
     for host in seen.virtual_hosts:
-        site = _site(host, seen)
+        site = _site(host, seen, pools)
         if isinstance(site, Doubt):
             not_sites.append(site)
         else:
             found.append(site)
     joined = _joined(found)
-    by_users = [_finished(site, seen) for site in joined]
+    by_users = [_finished(site, pools) for site in joined]
     return _with_databases(by_users, joined, seen, not_sites)
 
 
-def _site(host: VirtualHost, seen: Seen) -> _Site | Doubt:
+def _site(host: VirtualHost, seen: Seen, pools: Mapping[str, str | None]) -> _Site | Doubt:
     """A virtual host as a site of its own, or why it is none."""
     domains: list[str] = []
     refused: list[str] = []
@@ -112,7 +114,7 @@ def _site(host: VirtualHost, seen: Seen) -> _Site | Doubt:
         if any(map(names.is_open, host.names)) or host.doubts:
             why += ": if it serves sites, write each with its names"
         return Doubt(about=host.place, what="; ".join([why, *host.doubts]))
-    site = _Site([host], {host.place: tuple(domains)}, _users(host, seen), _roots(host))
+    site = _Site([host], {host.place: tuple(domains)}, _users(host, seen, pools), _roots(host))
     if refused:
         site.marks.append(
             f"it also answers for names that are no domain of a site: {'; '.join(refused)}"
@@ -132,9 +134,8 @@ def _roots(host: VirtualHost) -> set[str]:
     return {host.root} - COMMON_ROOTS if host.root and not host.redirect else set()
 
 
-def _users(host: VirtualHost, seen: Seen) -> set[str]:
+def _users(host: VirtualHost, seen: Seen, pools: Mapping[str, str | None]) -> set[str]:
     """Whom its scripts run as, else whose its files are."""
-    pools = {pool.listen: pool.user for pool in seen.pools if pool.listen}
     runs = {*host.users, *(user for s in host.sockets if (user := pools.get(s)))} - SHARED
     if runs or not host.root or host.root in COMMON_ROOTS:
         return runs
@@ -191,8 +192,8 @@ def _ordered(site: _Site) -> tuple[str, ...]:
     return tuple(dict.fromkeys(d for host in hosts for d in site.domains[host.place]))
 
 
-def _finished(site: _Site, seen: Seen) -> Group:
-    marks = [*site.marks, *_marks(site, seen)]
+def _finished(site: _Site, pools: Mapping[str, str | None]) -> Group:
+    marks = [*site.marks, *_marks(site, pools)]
     users = sorted(user for user in site.users if NAMED.match(user))
     if odd := sorted(site.users - set(users)):
         marks.append(f"its user {', '.join(odd)} has a name that a fleet cannot hold")
@@ -206,8 +207,7 @@ def _finished(site: _Site, seen: Seen) -> Group:
     )
 
 
-def _marks(site: _Site, seen: Seen) -> Iterator[str]:
-    listens = {pool.listen for pool in seen.pools}
+def _marks(site: _Site, pools: Mapping[str, str | None]) -> Iterator[str]:
     serving = [
         host for host in site.hosts if not (host.redirect and host.redirect not in _ordered(site))
     ]
@@ -218,7 +218,7 @@ def _marks(site: _Site, seen: Seen) -> Iterator[str]:
         yield f"is it one site? It has several folders and users: {', '.join(sorted(site.roots))}"
     for host in serving:
         for socket in host.sockets:
-            if socket not in listens:
+            if socket not in pools:
                 yield f"its PHP runs behind {socket}, where no pool of this host listens"
         for url in host.proxies:
             yield from _proxied(url, serving)
@@ -241,12 +241,13 @@ def _with_databases(
     told = [_applications(site, seen) for site in sites]
     used = {c.database for applications in told for c in applications if not c.server}
     free = sorted((seen.databases or frozenset()) - used)
+    owned = Counter(found.users for found in groups)
     guessed: set[str] = set()
     taken: dict[str, int] = {}
     finished = []
     for index, (found, applications) in enumerate(zip(groups, told, strict=True)):
         mine, marks = _judged(applications, seen.databases)
-        if len(found.users) == 1 and sum(g.users == found.users for g in groups) == 1:
+        if len(found.users) == 1 and owned[found.users] == 1:
             likely = [name for name in free if _belongs(name, found.users[0])]
             guessed |= set(likely)
             mine += likely

@@ -3,17 +3,22 @@
 import json
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.discover import apache, nginx
 from agent.discover import files as bounds
+from agent.discover.apache import Apache
 from agent.discover.databases import APPLICATIONS, configured_in, decoded, in_folder
 from agent.discover.files import HostFiles
 from agent.discover.found import VirtualHost
 from agent.discover.host import public, served_ports
+from agent.discover.nginx import Nginx
 from agent.discover.php import Pools, sections, socket
 from fleet.documents import read
 from fleet.model import MemberId
@@ -22,6 +27,7 @@ from tests.unit.hosttree import DRUPAL, LINKS, TREE, WORDPRESS, Texts, write
 from tests.unit.test_discover_sites import answered
 
 ROOT = os.geteuid() == 0
+SETTINGS = dict(APPLICATIONS)
 
 
 @pytest.fixture
@@ -72,6 +78,34 @@ async def test_the_document_of_a_whole_host(tree: Path) -> None:
         "sites-enabled/default:1: _ is a catch-all",
     ):
         assert mark in said.out
+
+
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "spaces": lambda n: "<a" + " " * n + "b" + " " * n,
+    "lines": lambda n: "\n" * n + "x",
+    "comments": lambda n: "/*\n" * (n // 3),
+    "quotes": lambda n: "'database' => \"" * (n // 15),
+    "sections": lambda n: "<a>\n" * (n // 4),
+    "blocks": lambda n: "a {" * (n // 3),
+    "doubling": lambda n: "Define A x\n" + "Define A ${A}${A}\n" * (n // 17) + "ServerName ${A}\n",
+    "macros": lambda n: "<Macro M $a>\nUse M $a$a\n</Macro>\n" + "Use M x\n" * (n // 100),
+    "slashes": lambda n: "a \\\n" * (n // 4),
+    "sockets": lambda n: "SetHandler " + "fcgi://" * (n // 14) + ":" * (n // 2),
+    "words": lambda n: "server { server_name " + "a " * (n // 2) + ";",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_text_takes_long(kind: str) -> None:
+    """Members write some of these files: what is long or nested is read in seconds, or not at all."""
+    hostile = HOSTILE[kind](256 << 10)
+    began = time.monotonic()
+    Apache(Texts({apache.MAIN: hostile, "/etc/apache2/envvars": hostile}))
+    Nginx(Texts({nginx.MAIN: hostile}))
+    Pools(Texts({"/etc/php/8.2/fpm/php-fpm.conf": hostile}))
+    for settings in SETTINGS.values():
+        configured_in(hostile, "/x", settings)
+    assert time.monotonic() - began < 10
 
 
 async def test_twice_it_says_the_same(tree: Path) -> None:
@@ -224,9 +258,6 @@ def test_the_server_s_own_databases_are_nobody_s(tree: Path) -> None:
     assert in_folder(HostFiles(str(tree / "etc"))) is None
 
 
-SETTINGS = dict(APPLICATIONS)
-
-
 @pytest.mark.parametrize(
     ("file", "said", "database", "server"),
     [
@@ -238,7 +269,7 @@ SETTINGS = dict(APPLICATIONS)
         ("config/config.php", "'dbname' => 'cloud', 'dbhost' => 'db.internal',", "cloud", "db.internal"),
         (".env", "DB_HOST=127.0.0.1\nDB_DATABASE=laravel\n", "laravel", ""),
         (".env", "#DB_DATABASE=no\nDATABASE_URL=\"mysql://u:p@db2:3306/symfony?x=1\"\n", "symfony", "db2"),
-        (".env", "DB_DATABASE=\n", None, ""),
+        (".env", "DB_DATABASE=\nDB_USERNAME=x\n", None, ""),
     ],
 )  # fmt: skip
 def test_an_application_names_its_database(
