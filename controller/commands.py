@@ -11,7 +11,6 @@ import msgspec
 from controller import incidents, settle
 from controller.audited import Audited, NotLeading, Person, Unknown
 from controller.declare import Declaring, Words
-from controller.events import Events
 from controller.lead import Leader
 from controller.mirror import Mirror
 from controller.sight import Refused
@@ -44,9 +43,9 @@ K = TypeVar("K", LocationId, HostId, SiteId)
 class Commands:
     """Orders of people. Each gives the revision at which it became true, already to be read in the mirror."""
 
-    def __init__(self, mirror: Mirror, leader: Leader, events: Events, policy: Policy) -> None:
+    def __init__(self, mirror: Mirror, leader: Leader, policy: Policy) -> None:
         self._mirror, self._leader = mirror, leader
-        self._audited = Audited(mirror, leader, events)
+        self._audited = Audited(mirror, leader)
         self.fleet = Declaring(mirror, self._audited, policy)
 
     async def apply_fleet(
@@ -246,7 +245,8 @@ class Commands:
             for home, document in documents.items()
         ]
         operations.append(Put(keys.incident(incident.id), settle.encode(incident)))
-        watched = mirror.unchanged(*(operation.key for operation in operations))
+        # The fleet too: a host that is removed in this moment is no target.
+        watched = mirror.unchanged(keys.FLEET, *(operation.key for operation in operations))
         return await self._audited.commit(operations, watched, person, verb, subject)
 
 

@@ -262,8 +262,10 @@ class Declaring:
             )
         for why in self._refusals(basis.fleet, fleet, changes, words):
             raise Refused(why)
+        await asyncio.sleep(0)  # a large fleet takes a while, and beats come in meanwhile
         now, number = wall(), max(mirror.fleet_log, default=0) + 1
         pointer, chunks = split(fleet, by=person.name, reason=person.reason, at=now)
+        await asyncio.sleep(0)
         parts = pack(changes)
         entry = logged(
             changes,
@@ -293,18 +295,13 @@ class Declaring:
         return Made(revision=revision, number=number, changes=changes, warnings=warnings)
 
     def _no_move_to_removed(self, old: Fleet, new: Fleet) -> tuple[Cmp, ...]:
-        """Holds while no site has just failed over to a host that goes."""
+        """Holds while no site has just moved to a host that goes; first those that may go there by themselves."""
         gone = old.hosts.keys() - new.hosts.keys()
         if not gone:
             return ()
-        homes = {
-            site.home
-            for site in old.sites.values()
-            if not gone.isdisjoint((site.home, *site.standbys))
-        }
-        return self._mirror.unchanged(
-            *(keys.placements(home) for home in sorted(homes)[:COMPARED_MOST])
-        )
+        drawn = {s.home for s in old.sites.values() if not gone.isdisjoint((s.home, *s.standbys))}
+        homes = sorted(self._mirror.placements, key=lambda home: (home not in drawn, home))
+        return self._mirror.unchanged(*(keys.placements(home) for home in homes[:COMPARED_MOST]))
 
     async def _stage(self, chunks: Mapping[str, bytes], parts: Mapping[str, bytes]) -> None:
         mirror = self._mirror

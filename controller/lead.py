@@ -199,7 +199,13 @@ class Leader:
     ) -> tuple[list[Op], list[bytes]]:
         """What a commit writes beside its incident, and the keys that must not have changed meanwhile."""
         mirror, operations = self._mirror, list[Op]()
-        watched = [keys.SWITCHES, keys.BUDGET, keys.drain(guarded.proposal.cause.host)]
+        # The fleet too: a host that is removed in this moment is no target.
+        watched = [
+            keys.FLEET,
+            keys.SWITCHES,
+            keys.BUDGET,
+            keys.drain(guarded.proposal.cause.host),
+        ]
         if guarded.moves:
             documents = settle.moved(
                 mirror.placements,
@@ -242,10 +248,6 @@ class Leader:
             held=len(guarded.held),
             why=cause.why.code,
         )
-        self._publish(incident)
-
-    def _publish(self, incident: Incident) -> None:
-        self._events.publish("incident", incident=msgspec.to_builtins(incident))
 
     async def _settle(self, leadership: Leadership, situation: Situation, times: Times) -> bool:
         """Bring the store's derived documents up to date, a batch a round; True: something was written."""
@@ -283,7 +285,6 @@ class Leader:
                 wrote = True
                 if await self._write(leadership, (put,), mirror.unchanged(key)):
                     self._progress.observe(grown.timeline[len(incident.timeline) :])
-                    self._publish(grown)
         return wrote
 
     def _close(self, incident: Incident, proposal: Proposal | None, times: Times) -> Incident:
@@ -307,8 +308,6 @@ class Leader:
             if id not in stored or not _same_hold(stored[id], hold)
         ]
         operations += [Delete(keys.hold(id)) for id in stored if id not in wanted]
-        if operations:
-            self._events.publish("holds", holds=sorted(wanted))
         return await self._batch(leadership, operations)
 
     async def _write(

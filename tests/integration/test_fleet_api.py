@@ -10,11 +10,12 @@ import pytest
 import pytest_asyncio
 
 from controller.mirror import Mirror
+from controller.store import EmbeddedStore
 from deploy.demo.coop import coop as large_coop
 from fleet.documents import write
 from fleet.history import LOG_KEPT
 from fleet.model import SiteId
-from tests.integration.controllers import ADMINS, FLEET, Served, controller_served
+from tests.integration.controllers import ADMINS, FLEET, Served, controller_served, served_over
 from tests.unit.test_fleet_changes import grown
 
 pytestmark = pytest.mark.integration
@@ -158,6 +159,42 @@ async def test_what_is_exported_changes_nothing(coop: Served) -> None:
     _, _, file = await coop.raw("GET", "/v1/fleet")
     _, told = await coop.ask("POST", "/v1/fleet/diff", body=file)
     assert (told["changes"], told["refused"], told["summary"]) == ([], [], "no change")
+
+
+async def test_no_site_is_ever_on_a_host_that_was_removed_meanwhile(tmp_path: Path) -> None:
+    """A move to a host and its removal at the same moment: one of them is refused, whichever is later."""
+    outcomes = set()
+    spare = {"id": "us1-web-09", "tag": "nogal", "location": "us1", "addresses": ["10.2.0.19"]}
+    order = {"reason": "a test", "old_host_stopped": True, "anyway": True}
+    async with (
+        EmbeddedStore.open(tmp_path / "store.db") as store,
+        served_over(store, tmp_path) as it,
+    ):
+        await it.apply()
+        mirror = it.controller.mirror
+        await it.until(lambda: len(mirror.places) == 2)
+        path = "/v1/hosts/us1-web-09"
+
+        async def move(to: str, after_s: float = 0.0) -> int:
+            await asyncio.sleep(after_s)
+            said = order | {"to": to}
+            return (await it.ask("POST", "/v1/sites/huerto/move", said=said))[0]
+
+        async def remove(after_s: float = 0.0) -> int:
+            await asyncio.sleep(after_s)
+            return (await it.ask("DELETE", path, headers=ANY))[0]
+
+        for n in range(-6, 12):
+            await put(it, path, spare, NEW)
+            async with asyncio.TaskGroup() as group:
+                moving = group.create_task(move("us1-web-09", max(0, n) / 1000))
+                removing = group.create_task(remove(max(0, -n) / 1000))
+            outcomes.add((moving.result(), removing.result()))
+            assert all(place.host in mirror.fleet.hosts for place in mirror.places.values())
+            await move("mx1-web-01")
+            await remove()
+    assert outcomes <= {(200, 409), (409, 200), (404, 200)}
+    assert len(outcomes) > 1, "the two never met in both orders"
 
 
 # --- logged, undone
