@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import aiohttp
 import click
@@ -17,7 +17,9 @@ import click
 from agent import serve
 from agent.beat import Beats, Identity, last_state
 from agent.config import Config
-from agent.link import Links
+from agent.credential import Change, Credentials
+from agent.join import join
+from agent.link import Asked, Links
 from agent.orders import FileCache, Follower
 from agent.ports import Dial, Traffic
 from agent.sense.edge import EdgeSense
@@ -25,7 +27,7 @@ from agent.sense.load import LoadSense
 from agent.sense.packages import PackageSense
 from agent.sense.service import ServiceSense
 from agent.sense.shutdown import Shutdown
-from agent.websocket import Dialler, trust
+from agent.websocket import Dialler, Trust
 from failover.policy import Policy
 from fleet import messages
 from fleet.messages import AgentState, Applied, Check, EdgeReport, Load, Orders, Service
@@ -34,6 +36,7 @@ from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime import config as settings
 from runtime import log, supervise
+from runtime.certificates import LOOK_S
 from runtime.probes import Probes
 
 LAST_WORDS_S = 0.5
@@ -127,6 +130,7 @@ class Agent:
         traffic: Traffic | None,
         probing: aiohttp.ClientSession,
         exporter: Exporter,
+        asked: Asked = lambda: None,
     ) -> None:
         me = identity(config.host)
         exporter.info("relevo_agent_build", version=me.version)
@@ -152,6 +156,7 @@ class Agent:
             random=random.SystemRandom(),
             reconnect_max_s=config.reconnect_max_s,
             exporter=exporter,
+            asked=asked,
         )
         self.orders = Follower(
             config.host,
@@ -214,22 +219,43 @@ class Agent:
         await self.beats.last_words(LAST_WORDS_S)
 
 
-async def main(config: Config, credential: str, door: serve.Door) -> None:
+async def main(config: Config, credentials: Credentials, door: serve.Door) -> None:
     """Live until SIGTERM."""
     exporter = Exporter(AGENT)
     traffic = haproxy(config, exporter)
     async with aiohttp.ClientSession() as linking, aiohttp.ClientSession() as probing:
-        dialler = Dialler(
-            linking,
-            config.host,
-            {ControllerId(id): url for id, url in config.controllers.items()},
-            credential,
-            trust(config.controllers, config.ca),
-        )
+        urls = {ControllerId(id): url for id, url in config.controllers.items()}
+        trust = Trust(config.controllers, config.ca)
+        change = Change(linking, config.host, urls, credentials, trust)
         agent = Agent(
-            config, dial=dialler.dial, traffic=traffic, probing=probing, exporter=exporter
+            config,
+            dial=Dialler(linking, config.host, urls, credentials, trust).dial,
+            traffic=traffic,
+            probing=probing,
+            exporter=exporter,
+            asked=change.ask,
         )
-        await supervise.serve(ready=agent.ready(), on_stop=agent.last_words, **agent.services(door))
+        await supervise.serve(
+            ready=agent.ready(),
+            on_stop=agent.last_words,
+            credential=change.keep(),
+            certificates=keep_certificates(door, trust, exporter),
+            **agent.services(door),
+        )
+
+
+async def keep_certificates(door: serve.Door, trust: Trust, exporter: Exporter) -> Never:
+    """Eternal: take what was renewed, and measure when it ends."""
+    ends = "relevo_certificate_expires_timestamp_seconds"
+    first = True
+    while True:
+        trust.tls()
+        if trust.ends_at is not None:
+            exporter.set(ends, trust.ends_at, certificate="ca")
+        if door.shown is not None and (door.shown.look() or first):
+            exporter.set(ends, door.shown.ends_at, certificate="metrics")
+        first = False
+        await asyncio.sleep(LOOK_S)
 
 
 def haproxy(config: Config, exporter: Exporter) -> Traffic | None:
@@ -241,10 +267,10 @@ def haproxy(config: Config, exporter: Exporter) -> Traffic | None:
     return HAProxy(config.edge, exporter)
 
 
-def prepare(config: Config) -> tuple[str, serve.Door]:
+def prepare(config: Config) -> tuple[Credentials, serve.Door]:
     """Check what the configuration points to, before anything runs. Raises BadConfig."""
-    credential, door = settings.secret(config.token), serve.Door(config.metrics)
-    trust(config.controllers, config.ca)
+    credentials, door = Credentials(config.token), serve.Door(config.metrics)
+    Trust(config.controllers, config.ca)
     identity(config.host)
     if config.service and config.service.restart:
         _program("service.restart[0]", config.service.restart[0])
@@ -256,7 +282,7 @@ def prepare(config: Config) -> tuple[str, serve.Door]:
         raise settings.BadConfig(f"state = {config.state}: {error.strerror}") from error
     if not os.access(config.state, os.W_OK | os.X_OK):
         raise settings.BadConfig(f"state = {config.state}: this user can't write there")
-    return credential, door
+    return credentials, door
 
 
 def _program(field: str, value: str) -> None:
@@ -266,7 +292,7 @@ def _program(field: str, value: str) -> None:
         )
 
 
-@click.command("agent")
+@click.group("agent", invoke_without_command=True)
 @click.option(
     "--config",
     "path",
@@ -275,13 +301,19 @@ def _program(field: str, value: str) -> None:
     show_default=True,
     help="the agent's configuration file",
 )
-def command(path: Path) -> None:
-    """Run the agent of this host."""
+@click.pass_context
+def command(context: click.Context, path: Path) -> None:
+    """Run the agent of this host, or do what a command below says."""
+    if context.invoked_subcommand is not None:
+        return
     try:
         config = settings.load(path, Config)
-        credential, door = prepare(config)
+        credentials, door = prepare(config)
     except settings.BadConfig as error:
         click.echo(f"relevo agent: {error}", err=True)
         raise SystemExit(2) from error
     log.configure(debug=config.debug)
-    supervise.run(main(config, credential, door))
+    supervise.run(main(config, credentials, door))
+
+
+command.add_command(join)

@@ -30,6 +30,8 @@ FLOOD_BYTES_PER_S = 2 * ORDERS_LIMIT_BYTES
 
 Deliver = Callable[[Orders], Applied | None]
 """Hands orders to whoever follows them; an answer goes back on the same link."""
+Asked = Callable[[], None]
+"""Told whenever a controller asks that this host's credential be changed."""
 
 _log = log.logger("link")
 _decoder = msgspec.json.Decoder(FromController)
@@ -47,12 +49,13 @@ class Link:
         random: Random,
         reconnect_max_s: float,
         exporter: Exporter,
+        asked: Asked,
     ) -> None:
         self.controller = controller
         self.connected = False
         self._dial, self._deliver, self._random = dial, deliver, random
         self._reconnect_max_s = reconnect_max_s
-        self._exporter = exporter
+        self._exporter, self._asked = exporter, asked
         self._beat: tuple[int, bytes] | None = None
         self._applied: bytes | None = None
         self._due = asyncio.Event()
@@ -147,8 +150,10 @@ class Link:
             frame = await connection.receive()
             self._meter.count(len(frame), asyncio.get_running_loop().time())
             match self._decode(frame):
-                case Ack(sequence=sequence):
+                case Ack(sequence=sequence, change_credential=change):
                     self._acknowledged(sequence)
+                    if change:
+                        self._asked()
                 case Orders() as orders:
                     if answer := self._deliver(orders):
                         self.applied(msgspec.json.encode(answer))
@@ -189,6 +194,7 @@ class Links:
         random: Random,
         reconnect_max_s: float,
         exporter: Exporter,
+        asked: Asked = lambda: None,
     ) -> None:
         self.links = tuple(
             Link(
@@ -198,6 +204,7 @@ class Links:
                 random=random,
                 reconnect_max_s=reconnect_max_s,
                 exporter=exporter,
+                asked=asked,
             )
             for controller in controllers
         )

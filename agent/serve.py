@@ -2,7 +2,6 @@
 
 import asyncio
 import hmac
-import ssl
 from collections.abc import Callable
 from typing import Never
 
@@ -14,6 +13,7 @@ from agent.ports import DriverError
 from agent.websocket import is_loopback
 from metrics.exporter import CONTENT_TYPE, Exporter
 from runtime import log
+from runtime.certificates import Shown
 from runtime.config import BadConfig, secret
 
 _log = log.logger("serve")
@@ -33,13 +33,12 @@ class Door:
         if bool(config.certificate) != bool(config.key):
             raise BadConfig("metrics: certificate and key come together; set both or none")
         self._token = secret(config.token).encode() if config.token else None
-        self.tls: ssl.SSLContext | None = None
+        self.shown: Shown | None = None
         if config.certificate and config.key:
-            self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             try:
-                self.tls.load_cert_chain(config.certificate, config.key)
-            except OSError as error:  # ssl.SSLError is one
-                raise BadConfig(f"metrics.certificate and key: {error}") from error
+                self.shown = Shown(config.certificate, config.key)
+            except BadConfig as error:
+                raise BadConfig(f"metrics: {error}") from error
 
     def admits(self, authorization: str) -> bool:
         """Whether this Authorization header opens; compared in constant time."""
@@ -74,7 +73,8 @@ async def keep(
     runner = web.AppRunner(application(door, exporter, unwell), access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, door.address, door.port, ssl_context=door.tls)
+        tls = door.shown.context if door.shown else None
+        site = web.TCPSite(runner, door.address, door.port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

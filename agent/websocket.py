@@ -3,8 +3,10 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
+from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -13,9 +15,13 @@ from aiohttp import ClientWSTimeout, WSMsgType
 from agent.ports import Connection, DriverError
 from fleet.messages import ORDERS_LIMIT_BYTES
 from fleet.model import ControllerId, HostId
+from runtime import log
+from runtime.certificates import stamp
 from runtime.config import BadConfig
 
 CLOSE_S = 0.5  # for the other end's farewell; beyond that the line is cut
+
+_log = log.logger("dial")
 
 
 class WebSocket:
@@ -49,54 +55,102 @@ class WebSocket:
             return  # aiohttp has cut the line
 
 
+class Trust:
+    """How the controllers' certificates are verified: by `ca` or the system's; a new `ca` counts from the next dial.
+
+    Raises BadConfig, also for a token that would travel in the clear.
+    """
+
+    def __init__(self, controllers: Mapping[str, str], ca: Path | None) -> None:
+        for id, url in controllers.items():
+            parts = urlsplit(url)
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                raise BadConfig(
+                    f"controllers.{id} = {url}: this host's token would travel in the clear; use https://"
+                )
+        self._ca = ca
+        self._stamp = stamp(ca) if ca else None
+        self._tls = _verifying(ca) if ca else True
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """For the next connection."""
+        if self._ca is not None and (now := stamp(self._ca)) != self._stamp:
+            self._stamp = now
+            try:
+                self._tls = _verifying(self._ca)
+                _log.info("another CA is trusted from now on", ca=str(self._ca))
+            except BadConfig as error:
+                _log.warning("the new CA can't be used; the old one stays", error=str(error))
+        return self._tls
+
+    @property
+    def ends_at(self) -> float | None:
+        """When the CA's certificate ends (Unix s); None where it is the system's business."""
+        if not isinstance(self._tls, ssl.SSLContext):
+            return None
+        ends = [str(ca["notAfter"]) for ca in self._tls.get_ca_certs()]
+        return min(map(ssl.cert_time_to_seconds, ends), default=None)
+
+
+def _verifying(ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadConfig(f"ca = {ca}: {error.strerror or error}") from error
+
+
+class Logins(Protocol):
+    """What this host may log in by."""
+
+    def candidates(self) -> tuple[str, ...]:
+        """The likeliest first."""
+        ...
+
+    def took(self, candidate: str) -> None:
+        """A controller has accepted it."""
+        ...
+
+
 class Dialler:
-    """Opens links. `credential` is this host's own token; certificates are verified with `ca` or the system's."""
+    """Opens links, by the first of this host's credentials that is accepted."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         host: HostId,
         controllers: Mapping[ControllerId, str],
-        credential: str,
-        tls: ssl.SSLContext | bool,
+        credentials: Logins,
+        trust: Trust,
     ) -> None:
-        self._session, self._tls = session, tls
+        self._session, self._credentials, self._trust = session, credentials, trust
+        self._host = host
         self._urls = {id: f"{url}/v1/link/{host}" for id, url in controllers.items()}
-        self._headers = {"Authorization": f"Bearer {credential}"}
 
     async def dial(self, controller: ControllerId) -> Connection:
         url = self._urls[controller]
-        try:
-            socket = await self._session.ws_connect(
-                url,
-                headers=self._headers,
-                ssl=self._tls,
-                autoping=False,  # and no heartbeat: our beats are one
-                compress=0,
-                max_msg_size=ORDERS_LIMIT_BYTES,
-                timeout=ClientWSTimeout(ws_close=CLOSE_S),
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            raise DriverError(f"{url}: HTTP {error.status} {error.message}") from error
-        except (OSError, aiohttp.ClientError) as error:
-            raise DriverError(f"{url}: {error}") from error
-        return WebSocket(socket)
-
-
-def trust(controllers: Mapping[str, str], ca: Path | None) -> ssl.SSLContext | bool:
-    """How to verify the controllers. Raises BadConfig, also for a token that would travel in the clear."""
-    for id, url in controllers.items():
-        parts = urlsplit(url)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            raise BadConfig(
-                f"controllers.{id} = {url}: this host's token would travel in the clear; use https://"
-            )
-    if ca is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:  # ssl.SSLError is one
-        raise BadConfig(f"ca = {ca}: {error.strerror or error}") from error
+        for candidate in self._credentials.candidates():
+            try:
+                socket = await self._session.ws_connect(
+                    url,
+                    headers={"Authorization": f"Bearer {candidate}"},
+                    ssl=self._trust.tls(),
+                    autoping=False,  # and no heartbeat: our beats are one
+                    compress=0,
+                    max_msg_size=ORDERS_LIMIT_BYTES,
+                    timeout=ClientWSTimeout(ws_close=CLOSE_S),
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    continue
+                raise DriverError(f"{url}: HTTP {error.status} {error.message}") from error
+            except (OSError, aiohttp.ClientError) as error:
+                raise DriverError(f"{url}: {error}") from error
+            self._credentials.took(candidate)
+            return WebSocket(socket)
+        raise DriverError(
+            f"{url}: HTTP 401: this host's credential is not accepted, or no longer; "
+            f"to let it in anew: relevo host token {self._host}"
+        )
 
 
 def is_loopback(address: str) -> bool:

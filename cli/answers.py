@@ -266,3 +266,49 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Events(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
     last: str
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A token, told once. `url`: where a host joins."""
+
+    token: str
+    until: float
+    url: str = ""
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    role: str
+    member: str | None
+    by: str
+    since: float | None
+    until: float | None
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    by: str
+    since: float | None
+    revoked: bool
+    changing: bool
+    joining: float | None
+    linked: bool
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    tokens: tuple[Token, ...]
+    hosts: tuple[Credential, ...]
+
+
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    at: float
+    who: str
+    what: str
+    subject: str
+    reason: str
+    before: str
+    after: str
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    entries: tuple[Audited, ...]

@@ -16,22 +16,26 @@ OWN = {
     "holds": ("cli.looks:holds", "What waits for a person."),
     "events": ("cli.events:events", "What happens, as it happens."),
     "fleet": ("cli.fleet:fleet", "Compare, apply, export, undo: the declared fleet."),
-    "host": ("cli.orders:host", "Show, drain or activate one host."),
+    "host": ("cli.orders:host", "Show, drain, activate one host; let it in or out."),
     "site": ("cli.orders:site", "Show or move one site."),
+    "token": ("cli.access:token", "Tokens of people and programs."),
+    "audit": ("cli.access:audit", "Who did what, when and why."),
     "failover": ("cli.failover:failover", "Arm, observe, pause or resume."),
 }
 STARTED = {
-    "agent": "Run the agent of this host.",
-    "controller": "Run a controller.",
+    "init": "Make the first controller of a co-op.",
+    "agent": "Run the agent of this host, or let it join.",
+    "controller": "Run a controller, add one, renew its certificate.",
     "discover": "What runs on this host, as a fleet document to complete.",
     "demo": "A co-op in miniature: a host dies, its sites live on.",
 }
 EXITS = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in MEANING.items())
 ENVIRONMENT = """\
-  RELEVO_URL         controllers, comma separated
+  RELEVO_URL         controllers, comma separated (else ~/.config/relevo/url)
   RELEVO_TOKEN       the token itself, or
   RELEVO_TOKEN_FILE  a file with it (else ~/.config/relevo/token)
-  RELEVO_CA          the CA that signed the controllers' certificates"""
+  RELEVO_CA          the CA that signed the controllers' certificates
+                     (else ~/.config/relevo/ca.pem)"""
 EPILOG = f"\b\nExit codes:\n{EXITS}\n\n\b\nEnvironment:\n{ENVIRONMENT}"
 
 

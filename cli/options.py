@@ -14,7 +14,10 @@ from cli.failures import Exit, Failure
 
 P = ParamSpec("P")
 DEFAULT_URL = "http://127.0.0.1:7410"
+# What `relevo init` writes for the admin of this machine; others make them by hand.
 TOKEN = Path("~/.config/relevo/token")
+URL = Path("~/.config/relevo/url")
+CA = Path("~/.config/relevo/ca.pem")
 
 
 def talks(
@@ -27,13 +30,13 @@ def talks(
         "urls",
         multiple=True,
         metavar="URL",
-        help=f"a controller; repeat it for more (RELEVO_URL, comma separated; else {DEFAULT_URL})",
+        help=f"a controller; repeat it for more (else RELEVO_URL; {URL}; {DEFAULT_URL})",
     )
     @click.option(
         "--ca",
         envvar="RELEVO_CA",
         type=click.Path(dir_okay=False),
-        help="the CA that signed the controllers' certificates (RELEVO_CA; else the system's)",
+        help="the CA that signed the controllers' certificates (RELEVO_CA; else ~/.config/relevo/ca.pem; else the system's)",
     )
     @click.option("--json", "as_json", is_flag=True, help="print JSON, as the API gives it")
     @functools.wraps(command)
@@ -46,11 +49,23 @@ def talks(
 
 
 def controllers(urls: tuple[str, ...], ca: str | None) -> Controllers:
-    said = os.environ.get("RELEVO_URL", "") or DEFAULT_URL
+    said = os.environ.get("RELEVO_URL", "") or _line(URL) or DEFAULT_URL
     found = urls or tuple(url.strip() for url in said.split(",") if url.strip())
+    if ca is None and CA.expanduser().is_file():
+        ca = str(CA.expanduser())
     return Controllers(
         urls=tuple(url.rstrip("/") for url in found), token=_token(), ca=ca, language=_language()
     )
+
+
+def _line(path: Path) -> str:
+    """The first line of a file; empty where there is none."""
+    try:
+        return path.expanduser().read_text().strip().partition("\n")[0]
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{path}: can't be read: {error}", Exit.USAGE) from error
 
 
 def _token() -> str:

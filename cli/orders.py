@@ -2,7 +2,7 @@
 
 import click
 
-from cli import answers, tables
+from cli import access, answers, tables
 from cli.client import Controllers
 from cli.looks import raw, read, segment, show
 from cli.options import for_s, reason, talks
@@ -20,7 +20,11 @@ def done(body: bytes, as_json: bool, said: str) -> None:
 
 @click.group()
 def host() -> None:
-    """One host: look at it, empty it, take it back."""
+    """One host: look at it, empty it, take it back; let it in, or shut it out."""
+
+
+for command in (access.host_token, access.credentials, access.rotate, access.revoke_host):
+    host.add_command(command)
 
 
 @host.command("show")

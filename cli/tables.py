@@ -7,7 +7,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli.answers import Failover, Hold, Host, Incident, Note, Reason, Site, Status
+from cli.answers import (
+    Audited,
+    Credential,
+    Failover,
+    Hold,
+    Host,
+    Incident,
+    Note,
+    Reason,
+    Site,
+    Status,
+    Token,
+)
 from cli.durations import shown
 from runtime.clock import iso, wall
 
@@ -281,3 +293,58 @@ def failover(of: Failover) -> Table:
 
 def _each(words: dict[str, str]) -> str:
     return ", ".join(f"{id}: {word}" for id, word in sorted(words.items()))
+
+
+def tokens(of: Sequence[Token]) -> Table:
+    rows = [
+        (
+            token.name,
+            token.role + (f" of {token.member}" if token.member else ""),
+            _end(token.until),
+            token.by,
+        )
+        for token in of
+    ]
+    return table("NAME", "ROLE", "UNTIL", "BY", rows=rows)
+
+
+def _end(until: float | None) -> str:
+    if until is None:
+        return "no end"
+    return f"{when(until)[:10]}" if until > wall() else "ended"
+
+
+def credentials(of: Sequence[Credential]) -> Table:
+    rows = [
+        (
+            known.host,
+            "linked" if known.linked else "",
+            when(known.since)[:16] if known.since else "",
+            known.by,
+            _state(known),
+        )
+        for known in of
+    ]
+    return table("HOST", "NOW", "SINCE", "BY", "NOTE", rows=rows)
+
+
+def _state(of: Credential) -> str:
+    joining = of.joining is not None and of.joining - wall() > 0
+    notes = [
+        "revoked" if of.revoked else "",
+        "is to change" if of.changing else "",
+        f"may join for {shown((of.joining or 0) - wall())}" if joining else "",
+    ]
+    return ", ".join(filter(None, notes))
+
+
+def audit(of: Sequence[Audited]) -> list[RenderableType]:
+    """What was done in one line, and below it what that changed, and why."""
+    parts: list[RenderableType] = []
+    for entry in of:
+        parts.append(
+            plain(f"{when(entry.at)}  {entry.who}: {entry.what} {entry.subject}".rstrip(), "bold")
+        )
+        change = " -> ".join(filter(None, (entry.before, entry.after)))
+        parts += [Padding(plain(text), (0, 0, 0, 2)) for text in (change, entry.reason) if text]
+    return parts

@@ -29,6 +29,11 @@ class Shown:
         self.context = self._load()
         self.context.sni_callback = self._hand_over
 
+    @property
+    def ends_at(self) -> float:
+        """When the certificate in the file ends, in Unix s. Raises BadConfig."""
+        return ends_at(self._certificate)
+
     def _hand_over(
         self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
     ) -> None:
@@ -51,7 +56,7 @@ class Shown:
         return context
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple(_stamp(path) for path in (self._certificate, self._key))
+        return tuple(stamp(path) for path in (self._certificate, self._key))
 
     def look(self) -> bool:
         """Whether there was a new certificate. Half of one, or none, changes nothing and is tried again."""
@@ -75,7 +80,7 @@ class Shown:
                 renewed()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: Path) -> tuple[int, int, int]:
     """What changes with a file; zeros where there is none."""
     try:
         found = path.stat()
