@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from controller import incidents, settle
-from controller.events import Events
 from controller.lead import Leader
 from controller.mirror import Mirror
 from controller.sight import Refused
@@ -40,8 +39,8 @@ class Person:
 class Audited:
     """Commits of people's orders. Both raise Refused where somebody else was faster, and NotLeading."""
 
-    def __init__(self, mirror: Mirror, leader: Leader, events: Events) -> None:
-        self._mirror, self._leader, self._events = mirror, leader, events
+    def __init__(self, mirror: Mirror, leader: Leader) -> None:
+        self._mirror, self._leader = mirror, leader
 
     async def commit(
         self,
@@ -70,11 +69,7 @@ class Audited:
         when = (*when, *self._mirror.unchanged(key))
         old = sorted(self._mirror.audit)[: max(0, len(self._mirror.audit) + 1 - AUDIT_KEPT)]
         forgotten = [Delete(keys.AUDIT + id.encode()) for id in old[:10]]
-        revision = await self.txn([*operations, Put(key, settle.encode(entry)), *forgotten], when)
-        self._events.publish(
-            "audit", who=person.name, what=what, subject=subject, reason=person.reason
-        )
-        return revision
+        return await self.txn([*operations, Put(key, settle.encode(entry)), *forgotten], when)
 
     async def txn(self, operations: Sequence[Op], when: Sequence[Cmp]) -> int:
         """A transaction that belongs to an order, without an entry of its own."""

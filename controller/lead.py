@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Never
 
-import msgspec
-
 from controller import incidents, settle
 from controller.board import Board
 from controller.events import Events

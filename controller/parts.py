@@ -18,6 +18,7 @@ from controller.lead import BREATH_S, Leader
 from controller.link import Link
 from controller.mirror import Mirror
 from controller.nameservers import NameServers
+from controller.news import News
 from controller.observe import Observer
 from controller.ports import Probing, Visitor
 from controller.prove import Prover
@@ -98,8 +99,8 @@ class Controller:
             watchdog=self.watchdog,
         )
         self.probing = probing
-        self.commands = Commands(self.mirror, self.leader, self.events, config.policy)
-        audited = Audited(self.mirror, self.leader, self.events)
+        self.commands = Commands(self.mirror, self.leader, config.policy)
+        audited = Audited(self.mirror, self.leader)
         self.granting = Granting(self.mirror, audited, self.admission)
 
     @property
@@ -112,6 +113,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.follow(), name="mirror")
             group.create_task(self.watch(), name="sight")
+            group.create_task(News(self.mirror, self.events).tell(), name="news")
             group.create_task(self.campaign(), name="leader")
             group.create_task(self.tell(), name="others")
             group.create_task(self.verify(), name="rewind")
@@ -184,7 +186,6 @@ class Controller:
                 ):
                     _log.info("leading", term=leadership.term)
                     said = ""
-                    self.events.publish("leader", controller=self.config.id)
                     group.create_task(self.converger.run(), name="dns")
                     group.create_task(self.prover.run(), name="prove")
                     await self.leader.lead(leadership)
