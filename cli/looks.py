@@ -40,7 +40,7 @@ def status(to: Controllers, as_json: bool) -> None:
 @talks
 def hosts(to: Controllers, as_json: bool) -> None:
     """All hosts: verdict, last beat, load, sites."""
-    body = to.get("/v1/hosts")
+    body = to.every("/v1/hosts", "hosts")
     if as_json:
         return raw(body)
     found = read(body, answers.Hosts).hosts
@@ -55,7 +55,7 @@ def hosts(to: Controllers, as_json: bool) -> None:
 def sites(to: Controllers, as_json: bool, host: str, member: str, search: str) -> None:
     """Sites: where each is served, whether it may move, what holds it."""
     asked = {"host": host, "member": member, "q": search}
-    body = to.get("/v1/sites", **{name: value for name, value in asked.items() if value})
+    body = to.every("/v1/sites", "sites", **{name: value for name, value in asked.items() if value})
     if as_json:
         return raw(body)
     found = read(body, answers.Sites).sites
@@ -71,7 +71,7 @@ def incidents(to: Controllers, as_json: bool, id: str | None, only_open: bool) -
     if id is not None:
         body = to.get(f"/v1/incidents/{segment(id)}")
         return raw(body) if as_json else show(*tables.incident(read(body, answers.Incident)))
-    body = to.get("/v1/incidents", **({"open": "1"} if only_open else {}))
+    body = to.every("/v1/incidents", "incidents", **({"open": "1"} if only_open else {}))
     if as_json:
         return raw(body)
     found = read(body, answers.Incidents).incidents
@@ -82,7 +82,7 @@ def incidents(to: Controllers, as_json: bool, id: str | None, only_open: bool) -
 @talks
 def holds(to: Controllers, as_json: bool) -> None:
     """What waits for a person, or for its reason to go away."""
-    body = to.get("/v1/holds")
+    body = to.every("/v1/holds", "holds")
     if as_json:
         return raw(body)
     found = read(body, answers.Holds).holds

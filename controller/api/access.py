@@ -1,6 +1,6 @@
 """Tokens, credentials and joining over HTTP, and the audit of all that people did."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 from aiohttp import web
@@ -10,6 +10,7 @@ from controller.admission import NotAdmitted, NotKnownYet
 from controller.api.auth import bearer
 from controller.api.kinds import ORDERED
 from controller.api.problems import NotFound
+from controller.api.relations import Relations, either
 from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.api.shapes import Done
 from controller.api.writes import Reason
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 DAY_S = 86_400.0
+NAMED_MOST = 900  # as many as a body holds
 CA = Content("application/x-pem-file", "The certificate of the CA that signed this controller's.")
 # A program may run for years; a token that nobody remembers must not.
 TokenSeconds = Annotated[float, Meta(gt=0, le=5 * 366 * DAY_S)]
@@ -37,6 +39,11 @@ class Because(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class TokenOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token of this name, for a person or a program. `member`: whose sites it shows, for the role of that name."""
 
+    RELATIONS: ClassVar[Relations] = either(
+        {"role": {"enum": ["viewer", "operator", "admin"]}, "member": {"type": "null"}},
+        {"role": {"const": "member"}, "member": {"type": "string"}},
+        present="member",
+    )
     name: Name
     role: AccessRole
     member: Name | None = None
@@ -53,7 +60,7 @@ class TokenOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class ChangeOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`hosts`: those whose agents make themselves new credentials; null: all that have one."""
 
-    hosts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=10_000)] | None
+    hosts: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=NAMED_MOST)] | None
     reason: Reason
 
 

@@ -25,7 +25,21 @@ STREAMS = 100
 QUIET_S = 10.0  # after this long a comment says that we are still here
 WRITE_S = 10.0  # a reader that takes nothing for this long is gone
 
-STREAM = Content("text/event-stream", "Server-sent events, each with an id, a kind and JSON data.")
+TEXT = {"type": "string"}
+STREAM = Content(
+    "text/event-stream",
+    "Server-sent events, each with an id, a kind and JSON data.",
+    schema={
+        "type": "object",
+        "description": "One event. `data` is a JSON object.",
+        "properties": {
+            "id": TEXT,
+            "event": TEXT,
+            "data": {**TEXT, "contentMediaType": "application/json"},
+        },
+        "required": ["event", "data"],
+    },
+)
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,18 +15,30 @@ from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
 from controller.declare import Words
 from fleet.documents import Problem, load, write
+from fleet.kinds import KINDS
 from fleet.model import Why
+from fleet.writing import VERSION
 from fleet.yamltree import TEXT_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
 FILE = re.compile(r"[\w.@+-]{1,100}")  # a name for messages; nothing is opened by it
-TAG = re.compile(r'(?:W/)?"(?P<revision>[0-9]{1,18})"')
+TAG = re.compile(r'(?:W/)?"(?P<revision>[!#-~]*)"')
 
 REASON_CHARACTERS = 500
-FILE_GIVEN = Content("application/yaml", "The fleet file.")
-FILE_TAKEN = Content("application/yaml", "The fleet file.", limit_bytes=TEXT_LIMIT_BYTES)
+SECTION = {"type": ["object", "null"], "additionalProperties": {"type": "object"}}
+FILE_SCHEMA = {
+    "type": "object",
+    "description": "The fleet file: of each kind, items by their id.",
+    "properties": {"version": {"const": VERSION}, **dict.fromkeys(KINDS, SECTION)},
+    "required": ["version"],
+    "additionalProperties": False,
+}
+FILE_GIVEN = Content("application/yaml", "The fleet file.", schema=FILE_SCHEMA)
+FILE_TAKEN = Content(
+    "application/yaml", "The fleet file.", schema=FILE_SCHEMA, limit_bytes=TEXT_LIMIT_BYTES
+)
 
 
 class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,4 +170,6 @@ def _base(request: web.Request) -> int | None:
         return None
     if (found := TAG.fullmatch(said)) is None:
         raise BadRequest('If-Match is the ETag of GET /v1/fleet, such as "42".', field="If-Match")
-    return int(found["revision"])
+    said = found["revision"]
+    # Another thing's tag is no fleet's: it matches none of them.
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 19 else -1

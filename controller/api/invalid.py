@@ -39,6 +39,18 @@ def raise_named(
     ) from error
 
 
+def whole_numbers(said: object) -> object:
+    """`said` with 1.0 as 1: for JSON Schema a number without a fraction is an integer (draft 2020-12, §4.2.3)."""
+    match said:
+        case float() if said.is_integer():
+            return int(said)
+        case dict():
+            return {key: whole_numbers(value) for key, value in said.items()}
+        case list():
+            return [whole_numbers(value) for value in said]
+    return said
+
+
 def value_at(said: object, field: str) -> str:
     """What stands at `field`, as JSON of bounded length; empty where nothing does, or which of several is not known."""
     for step in STEP.finditer(field):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 I = TypeVar("I", Site, Host, Member)  # noqa: E741 - an item
-TAG = re.compile(r'(?:W/)?"(?P<tag>[0-9a-f]{16})"')
+TAG = re.compile(r'(?:W/)?"(?P<tag>[!#-~]*)"')
 REFUSES = (*ORDERED, "bad-item", "invalid-body", "outdated", "precondition-required")
 REPLACING = {
     "If-Match": "The ETag of what you have read; `*`: whatever is there. Without it nothing is replaced or removed."

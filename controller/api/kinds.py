@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fleet.documents import Problem as FileProblem
 from fleet.model import Why
 
 TYPES = "/problems/"
@@ -24,11 +23,27 @@ class Kind:
         return TYPES + self.slug
 
 
+class Flaw(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of several things that are wrong: where, what stands there, and what to do; `said` is all of it in a line.
+
+    `file`, `line` and `column` (from 1) where it is in a file.
+    """
+
+    field: str
+    value: str | None
+    message: str
+    remedy: str
+    said: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What could not be done, and what to do about it. Source: RFC 9457.
 
     `type` is stable: programs may turn on it. `field` and `value`: what of the request is wrong, and what stood there.
-    `why`: a reason of the decision, as everywhere. `problems`: all that is wrong with a fleet file.
+    `why`: a reason of the decision, as everywhere. `problems`: all that is wrong, where that is more than one thing.
     """
 
     type: str
@@ -39,7 +54,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     field: str = ""
     value: str = ""
     why: Why | None = None
-    problems: tuple[FileProblem, ...] = ()
+    problems: tuple[Flaw, ...] = ()
 
 
 def _table(*kinds: Kind) -> Mapping[str, Kind]:

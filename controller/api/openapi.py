@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from controller.api import relations
 from controller.api.kinds import MEDIA, TYPES, Kind, ProblemDetails, by_status
 from controller.api.routes import Content, Nothing, Role, Route, Table, path_parameters
 from runtime.words import LANGUAGES
@@ -41,6 +42,12 @@ SCHEMES = {
     },
     "host": {"type": "http", "scheme": "bearer", "description": "A host's own token."},
 }
+# Source: RFC 9110 §8.8.3 (entity tags), WHATWG HTML §9.2 (event ids).
+HEADERS: Mapping[str, Json] = {
+    "If-Match": {"anyOf": [{"const": "*"}, {"type": "string", "pattern": r'^(W/)?"[!#-~]*"$'}]},
+    "If-None-Match": {"type": "string", "enum": ["*"]},
+    "Last-Event-ID": {"type": "string"},
+}
 COMMON = ("bad-request",)
 GUARDED = ("not-admitted", "not-allowed", "too-many-requests")
 BODY = ("malformed-json", "too-slow", "too-large", "invalid-body")
@@ -56,6 +63,9 @@ def described(table: Table) -> Json:
     )
     schemas = {repr(kind): schema for kind, schema in zip(kinds, made, strict=True)}
     components["Why"] = _worded(components["Why"])
+    for line in table.routes:
+        if line.body is not None:
+            components[_leaf(schemas[repr(line.body)])] |= relations.of(line.body)
     queries = {repr(line.query): _leaf(schemas[repr(line.query)]) for line in table.routes}
     paths: Json = {}
     for line in table.routes:
@@ -155,7 +165,7 @@ def _in_query(line: Route, query: Json) -> list[Json]:
 
 def _in_headers(line: Route) -> list[Json]:
     return [
-        {"name": name, "in": "header", "schema": {"type": "string"}, "description": says}
+        {"name": name, "in": "header", "schema": HEADERS[name], "description": says}
         for name, says in line.headers.items()
     ]
 
@@ -196,4 +206,5 @@ def _problem(status: int, kinds: tuple[Kind, ...], schemas: Mapping[str, Json]) 
 
 
 def _content(content: Content) -> Json:
-    return {content.media: {"schema": {"type": "string", "description": content.says}}}
+    schema = content.schema or {"type": "string", "description": content.says}
+    return {content.media: {"schema": dict(schema)}}

@@ -22,7 +22,9 @@ from fleet.model import Why
 from fleet.single import BadItem
 from runtime.words import explain
 
-BLANK = r"Expected `str` matching regex '\\S'"  # as msgspec says it
+# A visible character, in the same words for Python as for ECMAScript, whose white space is not Python's.
+VISIBLE = r"[^\s\x1c-\x1f\x85\ufeff]"
+BLANK = f"Expected `str` matching regex {VISIBLE!r}"  # as msgspec says it
 AT = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 from controller.api.gauges import measure
 from controller.api.items import etag
 from controller.api.openapi import described
+from controller.api.pages import Paged, paged
 from controller.api.problems import NotFound
 from controller.api.routes import TABLE, Call, Content, Nothing, Route, route
 from controller.api.shapes import (
@@ -36,21 +37,21 @@ STATE = (
 DESCRIPTION = Content("application/json", "An OpenAPI document.")
 METRICS = Content("text/plain", "Prometheus' exposition format, version 0.0.4.")
 Text = Annotated[str, Meta(max_length=253)]  # as long as a domain
+Id = Annotated[str, Meta(max_length=63)]
 
 
-class SitesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SitesQuery(Paged, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
 
-    host: Text = ""
-    member: Text = ""
+    host: Id = ""
+    member: Id = ""
     q: Text = ""
 
 
-class IncidentsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IncidentsQuery(Paged, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`open`: only those that are not closed."""
 
     open: bool = False
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
 class Reads:
@@ -112,9 +113,10 @@ class Reads:
         """The whole at a glance."""
         return View(self._controller).status()
 
-    async def hosts(self, call: Call[Nothing, None]) -> Hosts:
-        """All hosts, by id."""
-        return Hosts(hosts=tuple(View(self._controller).hosts()))
+    async def hosts(self, call: Call[Paged, None]) -> Hosts:
+        """Hosts, by id."""
+        some, following = paged(call, self._controller.mirror.fleet.hosts, str)
+        return Hosts(hosts=tuple(View(self._controller).hosts(some)), next=following)
 
     async def host(self, call: Call[Nothing, None]) -> HostTold:
         """One host, with the evidence on it and its sites. The ETag is of what is declared, for If-Match."""
@@ -125,9 +127,10 @@ class Reads:
 
     async def sites(self, call: Call[SitesQuery, None]) -> Sites:
         """Sites, by id: where each is served, whether it may move, what holds it."""
-        query = call.query
-        found = View(self._controller).sites(host=query.host, member=query.member, q=query.q)
-        return Sites(sites=tuple(found))
+        query, view = call.query, View(self._controller)
+        found = view.sites_with(host=query.host, member=query.member, q=query.q)
+        some, following = paged(call, found, lambda site: site.id)
+        return Sites(sites=tuple(map(view.site_item, some)), next=following)
 
     async def site(self, call: Call[Nothing, None]) -> SiteTold:
         """One site, with the incidents that moved it. The ETag is of what is declared, for If-Match."""
@@ -138,9 +141,10 @@ class Reads:
 
     async def incidents(self, call: Call[IncidentsQuery, None]) -> Incidents:
         """Incidents, newest first."""
-        every = reversed(list(self._controller.mirror.incidents.values()))
-        found = [incident for incident in every if not (call.query.open and incident.closed_at)]
-        return Incidents(incidents=tuple(found[: call.query.limit]))
+        every = self._controller.mirror.incidents.values()
+        found = (incident for incident in every if not (call.query.open and incident.closed_at))
+        some, following = paged(call, found, lambda incident: incident.id, falling=True)
+        return Incidents(incidents=some, next=following)
 
     async def incident(self, call: Call[Nothing, None]) -> Incident:
         """One incident with its timeline."""
@@ -148,10 +152,11 @@ class Reads:
             raise NotFound(f"no incident {call.id!r}")
         return found
 
-    async def holds(self, call: Call[Nothing, None]) -> Holds:
+    async def holds(self, call: Call[Paged, None]) -> Holds:
         """What waits for a person or for its reason to go away, oldest first."""
-        holds = sorted(self._controller.mirror.holds.values(), key=lambda hold: hold.since)
-        return Holds(holds=tuple(holds))
+        holds = self._controller.mirror.holds.values()
+        some, following = paged(call, holds, lambda hold: f"{hold.since:018.6f} {hold.id}")
+        return Holds(holds=some, next=following)
 
     async def failover(self, call: Call[Nothing, None]) -> Failover:
         """What is armed, paused and spent, and the numbers that decisions turn on."""

@@ -6,16 +6,17 @@ A handler takes a `Call[Query, Body]` and returns its answer; its annotations ar
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from aiohttp import web
 
 from controller.api.answers import BODY_BYTES, answer, body
 from controller.api.auth import WHO, Handler
-from controller.api.invalid import raise_named
+from controller.api.invalid import raise_named, whole_numbers
 from controller.api.language import language
 from controller.api.problems import BadRequest
 from runtime.words import LANGUAGES
@@ -40,6 +41,7 @@ class Content:
     media: str
     says: str
     status: int = 200
+    schema: Mapping[str, Any] | None = None
     limit_bytes: int = BODY_BYTES
 
 
@@ -127,7 +129,10 @@ class Route:
         try:
             return msgspec.json.decode(said, type=self.body)
         except msgspec.ValidationError as error:
-            raise_named(error, self.body, msgspec.json.decode(said), slug="invalid-body")
+            plain = msgspec.json.decode(said)
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(whole_numbers(plain), self.body)
+            raise_named(error, self.body, plain, slug="invalid-body")
 
 
 def route(

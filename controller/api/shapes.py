@@ -189,17 +189,23 @@ class DoneMoving(Done, frozen=True, kw_only=True):
     moved: tuple[MovedSite, ...]
 
 
-class Hosts(msgspec.Struct, frozen=True, kw_only=True):
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """`next`: the cursor of the page that follows; null on the last one."""
+
+    next: str | None
+
+
+class Hosts(Page, frozen=True, kw_only=True):
     hosts: tuple[HostItem, ...]
 
 
-class Sites(msgspec.Struct, frozen=True, kw_only=True):
+class Sites(Page, frozen=True, kw_only=True):
     sites: tuple[SiteItem, ...]
 
 
-class Incidents(msgspec.Struct, frozen=True, kw_only=True):
+class Incidents(Page, frozen=True, kw_only=True):
     incidents: tuple[Incident, ...]
 
 
-class Holds(msgspec.Struct, frozen=True, kw_only=True):
+class Holds(Page, frozen=True, kw_only=True):
     holds: tuple[Hold, ...]

@@ -112,8 +112,10 @@ class View:
 
     # --- hosts
 
-    def hosts(self) -> list[HostItem]:
-        return [self._host(host) for _, host in sorted(self._mirror.fleet.hosts.items())]
+    def hosts(self, ids: Iterable[HostId] | None = None) -> list[HostItem]:
+        """All hosts by id, or these in their order."""
+        declared = self._mirror.fleet.hosts
+        return [self._host(declared[id]) for id in (sorted(declared) if ids is None else ids)]
 
     def _host(self, host: Host) -> HostItem:
         link, mirror = self._controller.link, self._mirror
@@ -192,11 +194,15 @@ class View:
 
     def sites(self, *, host: str = "", member: str = "", q: str = "") -> list[SiteItem]:
         """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
-        return [
-            self._site(site)
-            for _, site in sorted(self._mirror.fleet.sites.items())
-            if self._matches(site, host, member, q.lower())
-        ]
+        found = self.sites_with(host=host, member=member, q=q)
+        return [self.site_item(site) for site in sorted(found, key=lambda site: site.id)]
+
+    def sites_with(self, *, host: str, member: str, q: str) -> list[Site]:
+        """As declared, in no order."""
+        sites = self._mirror.fleet.sites.values()
+        if not (host or member or q):
+            return list(sites)
+        return [site for site in sites if self._matches(site, host, member, q.lower())]
 
     def _matches(self, site: Site, host: str, member: str, q: str) -> bool:
         place = self._mirror.places.get(site.id)
@@ -206,7 +212,7 @@ class View:
             and (not q or any(q in text.lower() for text in (site.id, *site.domains)))
         )
 
-    def _site(self, site: Site) -> SiteItem:
+    def site_item(self, site: Site) -> SiteItem:
         place = self._mirror.places.get(site.id)
         held = self._held.get(site.id)
         return SiteItem(
@@ -240,7 +246,7 @@ class View:
             if any(move.site == id for move in incident.moved)
         ]
         return SiteTold(
-            **asdict(self._site(site)),
+            **asdict(self.site_item(site)),
             declared=site,
             plan=site.plan,
             check=site.check,

@@ -1,11 +1,13 @@
 """What people order: typed bodies with an owner, a reason and an end, handed to the commands."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from controller.api.kinds import ORDERED
+from controller.api.problems import VISIBLE
+from controller.api.relations import Relations, either
 from controller.api.routes import Call, Nothing, Route, route
 from controller.api.shapes import Done, DoneMoving
 from controller.commands import Person
@@ -14,7 +16,9 @@ from fleet.model import Arming, HostId, Name, SiteId
 if TYPE_CHECKING:
     from controller.parts import Controller
 
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=500, pattern=VISIBLE, examples=["new kernel"])
+]
 # A month empties a host long enough for any repair; a pause longer than a week is a decision to disarm.
 DrainSeconds = Annotated[float, Meta(gt=0, le=31 * 86_400)]
 PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
@@ -23,6 +27,11 @@ PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 class ArmingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`arming` null: this scope has no word of its own any more."""
 
+    RELATIONS: ClassVar[Relations] = either(
+        {"scope": {"const": "all"}, "id": {"type": "null"}},
+        {"scope": {"enum": ["location", "host", "site"]}, "id": {"type": "string"}},
+        present="id",
+    )
     scope: Literal["all", "location", "host", "site"]
     id: Name | None = None
     arming: Arming | None

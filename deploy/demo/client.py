@@ -74,6 +74,7 @@ class _Listing(msgspec.Struct, frozen=True):
     hosts: tuple[HostItem, ...] = ()
     sites: tuple[SiteItem, ...] = ()
     incidents: tuple[IncidentItem, ...] = ()
+    next: str | None = None
 
 
 class Client:
@@ -81,14 +82,15 @@ class Client:
         self._session, self._base, self._tls = session, base, tls
 
     async def hosts(self) -> tuple[HostItem, ...]:
-        return (await self._list("/v1/hosts")).hosts
+        return tuple([host async for page in self._pages("/v1/hosts") for host in page.hosts])
 
     async def sites(self) -> tuple[SiteItem, ...]:
-        return (await self._list("/v1/sites")).sites
+        return tuple([site async for page in self._pages("/v1/sites") for site in page.sites])
 
     async def incidents(self) -> tuple[IncidentItem, ...]:
         """Newest last."""
-        found = (await self._list("/v1/incidents")).incidents
+        pages = self._pages("/v1/incidents")
+        found = [incident async for page in pages for incident in page.incidents]
         return tuple(sorted(found, key=lambda incident: incident.began_at))
 
     async def incident(self, id: str) -> IncidentItem:
@@ -118,8 +120,14 @@ class Client:
         """`host` may serve again, and its sites come home."""
         await self._send("POST", f"/v1/hosts/{host}/activate", reason="demo", bring_home=True)
 
-    async def _list(self, path: str) -> _Listing:
-        return _decode(await self._ask("GET", path), _Listing)
+    async def _pages(self, path: str) -> AsyncIterator[_Listing]:
+        there = f"{path}?limit=1000"
+        while True:
+            page = _decode(await self._ask("GET", there), _Listing)
+            yield page
+            if page.next is None:
+                return
+            there = f"{path}?limit=1000&cursor={page.next}"
 
     async def _send(self, method: str, path: str, **body: Any) -> None:
         await self._ask(method, path, data=msgspec.json.encode(body), kind="application/json")

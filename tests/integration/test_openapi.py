@@ -73,10 +73,29 @@ async def test_every_kind_of_problem_says_what_to_do(served: Served) -> None:
     assert (status, told["field"], told["value"]) == (400, "member", "b")
     status, told = await served.ask("GET", "/v1/incidents?limit=0")
     assert (told["field"], told["value"]) == ("limit", "0")
-    assert told["remedy"] == "`limit` is a whole number at least 1, at most 10,000."
+    assert told["remedy"] == "`limit` is a whole number at least 1, at most 1,000."
     status, told = await served.ask("GET", "/v1/incidents?limt=1")
-    assert (told["field"], told["remedy"]) == ("limt", "There are: open, limit.")
+    assert (told["field"], told["remedy"]) == ("limt", "There are: limit, cursor, open.")
     body = msgspec.json.encode({"reason": "x", "for_s": -1})
     status, told = await served.ask("POST", "/v1/failover/pause", body=body)
     assert (status, told["field"], told["value"]) == (422, "for_s", "-1")
     assert told["remedy"] == "`for_s` is a number above 0, at most 604,800."
+
+
+async def test_a_list_comes_in_pages_that_name_the_next_one(served: Served) -> None:
+    """`next`, and the same as a Link, which keeps what was asked for; the last page has neither."""
+    await served.apply()
+    ids: list[str] = []
+    path = "/v1/hosts?limit=3&lang=es"
+    while path:
+        status, headers, body = await served.raw("GET", path)
+        told = msgspec.json.decode(body)
+        assert status == 200 and len(told["hosts"]) <= 3
+        ids += [host["id"] for host in told["hosts"]]
+        link = headers.get("Link", "")
+        assert bool(link) == (told["next"] is not None)
+        path = link.partition("<")[2].partition(">")[0]
+        assert not path or ("limit=3" in path and f"cursor={told['next']}" in path)
+    assert ids == sorted(served.controller.mirror.fleet.hosts)
+    status, told = await served.ask("GET", "/v1/hosts?cursor=_w")
+    assert (status, told["field"]) == (400, "cursor")
