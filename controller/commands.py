@@ -10,9 +10,10 @@ import msgspec
 
 from controller import incidents, settle
 from controller.audited import Audited, NotLeading, Person, Unknown
-from controller.declare import Declaring, Words
+from controller.declare import Declaring
 from controller.lead import Leader
 from controller.mirror import Mirror
+from controller.objections import Words
 from controller.sight import Refused
 from controller.store import Delete, Op, Put
 from failover.policy import Policy

@@ -1,16 +1,16 @@
 """Changes of the declared fleet: compared, refused or made as one atomic commit of any size, logged, taken back."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller import incidents, settle
 from controller.audited import Audited, Person, Unknown
 from controller.mirror import Mirror
+from controller.objections import Scene, Words, named, objections, still_serving
 from controller.sight import Refused
 from controller.store import Cmp, Delete, Op, Put
 from controller.store.protocol import MAX_REQUEST_BYTES
-from failover import dns
 from failover.policy import Policy
 from fleet import keys
 from fleet.chunks import CHUNK_LIMIT_BYTES, split
@@ -31,12 +31,10 @@ from fleet.model import Fleet, Tombstone, Why
 from fleet.single import BadItem, canonical, raise_if_bad, tag_of, with_item, without_item
 from runtime.clock import wall
 
-REMOVALS_ALLOWED = 5  # hosts, or sites, that one fleet file may drop without saying that it knows
 STAGE_OPERATIONS = 4  # chunks of up to 256 KiB in one request of at most 1.5 MiB
 assert STAGE_OPERATIONS * CHUNK_LIMIT_BYTES < MAX_REQUEST_BYTES
 SWEPT_AT_ONCE = 100  # of 128 operations
 COMPARED_MOST = 100  # of 128 compares
-NAMED_MOST = 5  # things that one sentence names
 
 
 class Outdated(Refused):
@@ -54,14 +52,6 @@ class NoChange(Unknown):
         Exception.__init__(
             self, f"no change {number} in the log" if number else "no change in the log"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What a person knows and says: `remove` lets things go, `much` lets many go, or many DNS names change."""
-
-    remove: bool = False
-    much: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +94,7 @@ class Declaring:
         """What `apply` would do, and what it would be refused for."""
         old = self._mirror.fleet
         changes = diff(old, fleet)
-        refused = tuple(self._refusals(old, fleet, changes, Words()))
+        refused = tuple(objections(old, fleet, changes, Words(), self._scene(), self._policy))
         return Comparison(revision=self._mirror.fleet_revision, changes=changes, refused=refused)
 
     async def apply(
@@ -169,7 +159,7 @@ class Declaring:
                 raise Refused(
                     Why(
                         "still-needed",
-                        {"item": f"{kind}.{id}", "count": len(places), "by": _named(places)},
+                        {"item": f"{kind}.{id}", "count": len(places), "by": named(places)},
                     )
                 ) from bad
             words = Words(remove=True, much=much)
@@ -235,7 +225,7 @@ class Declaring:
         parts = self._parts(*since)
         later = await asyncio.to_thread(_unpacked, since, parts)
         numbers = ", ".join(map(str, touching(places, later)))
-        names = _named(dict.fromkeys(f"{kind}.{id}" for kind, id in places))
+        names = named(dict.fromkeys(f"{kind}.{id}" for kind, id in places))
         return Why(code, {"change": entry.number, "items": names, "later": numbers})
 
     # --- making it true
@@ -260,7 +250,8 @@ class Declaring:
             return Made(
                 revision=mirror.fleet_revision, number=None, changes=changes, warnings=warnings
             )
-        for why in self._refusals(basis.fleet, fleet, changes, words):
+        scene = self._scene()
+        for why in objections(basis.fleet, fleet, changes, words, scene, self._policy):
             raise Refused(why)
         await asyncio.sleep(0)  # a large fleet takes a while, and beats come in meanwhile
         now, number = wall(), max(mirror.fleet_log, default=0) + 1
@@ -323,45 +314,17 @@ class Declaring:
             some = unused[start : start + SWEPT_AT_ONCE]
             await self._audited.txn([Delete(key) for key in some], mirror.unchanged(keys.FLEET))
 
-    # --- what is refused
-
-    def _refusals(self, old: Fleet, new: Fleet, changes: Changes, words: Words) -> Iterator[Why]:
-        """Everything that stands in the way of `new`, unless said in `words`; the gravest first."""
-        if why := self._still_serving(new):
-            yield why
-        if not words.remove and (why := _removals(old, new, changes)):
-            yield why
-        if not words.much:
-            yield from _many_removals(old, changes)
-            yield from self._many_names(new)
-
     def _refuse_removal_of_serving(self, fleet: Fleet) -> None:
-        if why := self._still_serving(fleet):
+        if why := still_serving(fleet, self._scene().serving):
             raise Refused(why)
 
-    def _still_serving(self, fleet: Fleet) -> Why | None:
-        """Of the sites that stay, one whose host would go."""
-        stuck = [
-            (place.host, site)
-            for site, place in self._mirror.places.items()
-            if site in fleet.sites and place.host not in fleet.hosts
-        ]
-        if not stuck:
-            return None
-        host, site = min(stuck)
-        count = sum(h == host for h, _ in stuck)
-        return Why("host-still-serves", {"host": host, "site": site, "count": count})
-
-    def _many_names(self, fleet: Fleet) -> Iterator[Why]:
-        """Past the change limit a human decides (rule R10): the order must say that it knows."""
+    def _scene(self) -> Scene:
         mirror = self._mirror
-        serving = {site: place.host for site, place in mirror.places.items()}
-        wanted = dns.intents(fleet, serving, frozenset(mirror.withdrawn), mirror.dns)
-        for name, intent in wanted.items():
-            if (before := mirror.dns.get(name)) is not None:
-                why = dns.too_much(fleet.zones[name], before, intent, self._policy)
-                if why is not None:
-                    yield why
+        return Scene(
+            serving={site: place.host for site, place in mirror.places.items()},
+            withdrawn=mirror.withdrawn.keys(),
+            zones=mirror.dns,
+        )
 
 
 def _unpacked(
@@ -390,35 +353,3 @@ def _refuse_unexpected(kind: str, id: str, before: Item | None, expected: str | 
 
 def _about(warnings: Iterable[Finding], kind: str, id: str) -> tuple[Finding, ...]:
     return tuple(warning for warning in warnings if warning.path[:2] == (kind, id))
-
-
-def _named(places: Iterable[str]) -> str:
-    """The first few of them."""
-    first = list(places)
-    more = ", …" if len(first) > NAMED_MOST else ""
-    return ", ".join(first[:NAMED_MOST]) + more
-
-
-def _removals(old: Fleet, new: Fleet, changes: Changes) -> Why | None:
-    """Removing wants a word of its own: items, and domains that no site has any more."""
-    gone = [f"{c.kind}.{c.id}" for c in changes.changes if c.what == "removed"]
-    left = {d for id, site in old.sites.items() if id in new.sites for d in site.domains}
-    gone += sorted(left.intersection(tombstone(old, new).domains))
-    if not gone:
-        return None
-    return Why("fleet-removes", {"removed": len(gone), "names": _named(gone)})
-
-
-def _many_removals(fleet: Fleet, changes: Changes) -> Iterator[Why]:
-    """A file that was cut short must not remove half a co-op: past a tenth the order must say that it knows."""
-    for kind, declared in (("hosts", len(fleet.hosts)), ("sites", len(fleet.sites))):
-        removed = sum(c.kind == kind and c.what == "removed" for c in changes.changes)
-        allowed = max(REMOVALS_ALLOWED, declared // 10)
-        if removed > allowed:
-            values: dict[str, str | int | float] = {
-                "removed": removed,
-                "kind": kind,
-                "of": declared,
-                "allowed": allowed,
-            }
-            yield Why("fleet-too-many-removed", values)

@@ -195,6 +195,8 @@ class Mirror:
         revision = self.revision_of(keys.FLEET)
         if revision == self.fleet_revision:
             return
+        found = self._all(keys.FLEET_LOG, _loggedchange)
+        self.fleet_log = {int(number): entry for number, entry in found.items()}
         pointer = self._one(keys.FLEET, FleetPointer)
         if pointer is not None:
             chunks = {
@@ -212,8 +214,6 @@ class Mirror:
                 return
             self.site_of = {d: id for id, site in self.fleet.sites.items() for d in site.domains}
         self.fleet_pointer, self.fleet_revision = pointer, revision
-        found = self._all(keys.FLEET_LOG, _loggedchange)
-        self.fleet_log = {int(number): entry for number, entry in found.items()}
 
     def _load_placements(self) -> None:
         found = self._all(keys.PLACEMENTS, _placements)

@@ -12,7 +12,8 @@ from controller.api.kinds import ORDERED
 from controller.api.routes import Call, Nothing, Route, route
 from controller.api.writes import Reason
 from controller.commands import Person
-from controller.declare import Made, Words
+from controller.declare import Made
+from controller.objections import Words
 from fleet.diff import Changes, FieldChange
 from fleet.findings import Finding
 from fleet.history import LoggedChange

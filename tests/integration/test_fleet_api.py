@@ -12,6 +12,7 @@ import pytest_asyncio
 from controller.mirror import Mirror
 from controller.store import EmbeddedStore
 from deploy.demo.coop import coop as large_coop
+from fleet import keys
 from fleet.documents import write
 from fleet.history import LOG_KEPT
 from fleet.model import SiteId
@@ -293,6 +294,29 @@ async def test_the_log_keeps_a_hundred_changes_and_what_they_need(coop: Served) 
             await fresh.changed.after(fresh.changed.count)
         reading.cancel()
     assert fresh.fleet_log == mirror.fleet_log
+
+
+async def test_a_change_whose_details_are_gone_is_told_and_not_undone(coop: Served) -> None:
+    """Its entry stays; what it did can't be told, and is not guessed."""
+    await coop.controller.store.delete(keys.FLEET_DETAILS, prefix=True)
+    await coop.until(lambda: not coop.controller.mirror.detail_digests())
+    for answer in (await coop.ask("GET", "/v1/fleet/log/1"), await undo(coop, remove=True)):
+        assert (answer[0], answer[1]["type"]) == (409, "/problems/details-gone")
+    assert [entry["change"] for entry in await log(coop)] == [1]
+
+
+async def test_a_broken_fleet_keeps_its_log(coop: Served) -> None:
+    """A controller that starts on a store with a chunk lost still knows what was changed last."""
+    store = coop.controller.store
+    await store.delete(keys.CHUNKS, prefix=True)
+    fresh = Mirror()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        reading = group.create_task(fresh.follow(store))
+        while not fresh.ready:
+            await fresh.changed.after(fresh.changed.count)
+        reading.cancel()
+    assert fresh.fleet_broken
+    assert list(fresh.fleet_log) == [1]
 
 
 async def test_ten_thousand_sites_are_applied_logged_and_undone(served: Served) -> None:
