@@ -24,6 +24,7 @@ FIRST_PORT, LAST_PORT = 20000, 31999  # below the ephemeral range
 START_S = 20.0
 HOST = "127.0.0.1"
 OLD, NEW = "3.4", "3.5"  # Debian 12's; Debian 13's, past the releases of 3.5 that lose data
+ALONE = ("--heartbeat-interval", "20", "--election-timeout", "200")  # it elects itself, sooner
 NEWER_RELEASE = "trixie"
 
 
@@ -127,6 +128,7 @@ class Cluster:
             *("--listen-peer-urls", f"http://{HOST}:{member.peer_port}"),
             *("--initial-advertise-peer-urls", member.peer_url, "--initial-cluster", everyone),
             *("--listen-metrics-urls", member.side_url, "--initial-cluster-state", "new"),
+            *(ALONE if len(self.members) == 1 else ()),
             *self.options,
         )
         with (member.directory / "log").open("ab") as log:
@@ -182,10 +184,15 @@ async def fetch(url: str) -> str:
 
 @asynccontextmanager
 async def cluster(
-    version: str = NEW, *, size: int = 3, options: Sequence[str] = (), relayed: bool = False
+    version: str = NEW,
+    *,
+    size: int = 3,
+    options: Sequence[str] = (),
+    relayed: bool = False,
+    scheme: str = "http",
 ) -> AsyncGenerator[Cluster, None]:
-    """A running cluster. `relayed`: its members can be cut off from one another."""
-    one = laid_out(version, size=size, options=options, relayed=relayed)
+    """A running cluster. `relayed`: its members can be cut off from one another. `scheme` is its clients'."""
+    one = laid_out(version, size=size, options=options, relayed=relayed, scheme=scheme)
     try:
         for relay in one.relays.values():
             await relay.open()
@@ -204,7 +211,12 @@ def removed(one: Cluster) -> None:
 
 
 def laid_out(
-    version: str, *, size: int = 3, options: Sequence[str] = (), relayed: bool = False
+    version: str,
+    *,
+    size: int = 3,
+    options: Sequence[str] = (),
+    relayed: bool = False,
+    scheme: str = "http",
 ) -> Cluster:
     """The folders of a cluster, ready to start."""
     home = Path(tempfile.mkdtemp(prefix="relevo-etcd-"))
@@ -217,5 +229,5 @@ def laid_out(
             relays[name] = Relay(front, peer)
         (home / name).mkdir()
         url = f"http://{HOST}:{front if relayed else peer}"
-        members.append(Member(name, home / name, client, peer, side, url))
+        members.append(Member(name, home / name, client, peer, side, url, scheme))
     return Cluster(version, tuple(members), relays, tuple(options))

@@ -106,7 +106,8 @@ class Client:
         # Half of what is left, for a read can be asked elsewhere; a write can not.
         wait_s = left_s if one.writes or len(self.members) == 1 else left_s / 2
         known = self._revision
-        answer = await self._ask(member, one, request, metadata, wait_s)
+        sent = metadata[len(REQUIRE_LEADER) :] if one.nearby else metadata
+        answer = await self._ask(member, one, request, sent, wait_s)
         try:
             self._compare(member, answer.header, known if one.linear else 0)
         except (Away, Rewound) as finding:
@@ -115,6 +116,8 @@ class Client:
             raise
         if one.linear:
             self.saw(answer.header.revision)
+        if member.down:
+            self.well(member)
         return answer
 
     async def prove(self, member: Member, timeout: float) -> None:
@@ -128,8 +131,6 @@ class Client:
             raise
         self.cluster = self.cluster or status.header.cluster_id
         self._compare(member, status.header, 0)
-        if member.down:
-            _log.info("etcd member answers again", member=member.url)
         member.prove(status.version)
 
     async def metadata(self, member: Member, left_s: float) -> Metadata:
@@ -148,6 +149,12 @@ class Client:
     def saw(self, revision: int) -> None:
         """A change at `revision` was read: nothing linear is older from now on."""
         self._revision = max(self._revision, revision)
+
+    def well(self, member: Member) -> None:
+        """It did what was asked: more than answering, which a member without a leader does too."""
+        if member.down:
+            _log.info("etcd member serves again", member=member.url)
+        member.down = False
 
     def let_down(self, member: Member, why: str) -> None:
         """`member` could not help: whoever comes next asks another one first."""

@@ -56,17 +56,18 @@ Response = TypeVar("Response", bound=Answer)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rpc(Generic[Request, Response]):
-    """One method. A `linear` one answers with the revision at which the whole cluster stood."""
+    """One method. A `linear` one answers with the revision of the whole cluster; a `nearby` one needs no leader."""
 
     path: str
     request: type[Request]
     response: type[Response]
     writes: bool = False
     linear: bool = False
+    nearby: bool = False
 
 
 RANGE = Rpc("/etcdserverpb.KV/Range", rpc.RangeRequest, rpc.RangeResponse, linear=True)
-RANGE_NEARBY = Rpc("/etcdserverpb.KV/Range", rpc.RangeRequest, rpc.RangeResponse)
+RANGE_NEARBY = Rpc("/etcdserverpb.KV/Range", rpc.RangeRequest, rpc.RangeResponse, nearby=True)
 PUT = Rpc("/etcdserverpb.KV/Put", rpc.PutRequest, rpc.PutResponse, True, True)
 DELETE = Rpc(
     "/etcdserverpb.KV/DeleteRange", rpc.DeleteRangeRequest, rpc.DeleteRangeResponse, True, True
@@ -95,7 +96,8 @@ WatchCall = aio.StreamStreamCall[protobuf.Message, rpc.WatchResponse]
 class Member:
     """Reached at `url`. `failed_at` is when it last let us down, on the loop's clock; 0 for never.
 
-    `foreign`: it answered for another cluster than the first one that answered at all.
+    `down` since then, until it does what it's asked. `foreign`: it answered for another cluster than the first
+    one that answered at all.
     """
 
     def __init__(self, url: str, credentials: grpc.ChannelCredentials | None) -> None:
@@ -133,7 +135,7 @@ class Member:
     def prove(self, version: str) -> None:
         """It answered, by a server of this version, and is ours: once per connection."""
         self.tells_progress = tells_progress(version)
-        self._proven, self.foreign, self.down = True, False, False
+        self._proven, self.foreign = True, False
 
     def fail(self) -> None:
         self.failed_at = asyncio.get_running_loop().time()

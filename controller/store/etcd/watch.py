@@ -140,6 +140,7 @@ class Watch:
             self._refused(stream, response)
         if response.created:
             self._logins = 0
+            self._client.well(stream.member)
         for revision, events in self._wire.batches(
             response.events, after=self._after, prev=self._prev
         ):
