@@ -13,7 +13,7 @@ from controller.api.kinds import ORDERED
 from controller.api.problems import BadRequest
 from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
-from controller.declare import Words
+from controller.objections import Words
 from fleet.documents import Problem, load, write
 from fleet.kinds import KINDS
 from fleet.model import Why
