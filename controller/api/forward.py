@@ -14,6 +14,7 @@ from controller.api.answers import body
 from controller.api.auth import Handler
 from controller.commands import NotLeading
 from controller.store import Ambiguous
+from controller.web.dashboard import is_ours
 
 if TYPE_CHECKING:
     from controller.parts import Controller
@@ -43,6 +44,8 @@ async def passing_on(controller: "Controller", ca: Path | None) -> AsyncGenerato
         async def forwarding(request: web.Request, handler: Handler) -> web.StreamResponse:
             url = _leader(controller)
             if request.method in READS or url is None or PASSED_ON in request.headers:
+                return await handler(request)
+            if is_ours(request):  # a browser is logged in here, not there
                 return await handler(request)
             return await _passed(session, request, url, controller.config.id)
 

@@ -21,6 +21,7 @@ from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
 from controller.api.writes import Writes
 from controller.config import Listen
+from controller.web import dashboard
 from fleet.access import digest
 from fleet.model import HostId
 from runtime import log
@@ -49,9 +50,14 @@ class Api:
         for part in (Reads, Writes, Access, Mine, Items, FleetFile, FleetLog, Stream):
             lines += part(controller).routes()
         table = Table(lines)
-        admission = admit(controller.admission, table.role_of, self._refused)
+
+        def role_of(request: web.Request) -> str | None:
+            return "open" if dashboard.is_ours(request) else table.role_of(request)
+
+        admission = admit(controller.admission, role_of, self._refused)
         app = web.Application(middlewares=[self._counted, problems, admission])
         table.register(app)
+        dashboard.serve(app, controller)
         return app
 
     @web.middleware

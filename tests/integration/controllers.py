@@ -112,14 +112,18 @@ def digests(tokens: Mapping[str, str]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def controller_served(directory: Path) -> AsyncGenerator[Served, None]:
-    """A leading controller with nothing declared yet, over a store in memory."""
-    async with EmbeddedStore.open(None) as store, served_over(store, directory) as served:
+async def controller_served(
+    directory: Path, agents: Mapping[str, str] = AGENTS
+) -> AsyncGenerator[Served, None]:
+    """A leading controller with nothing declared yet, over a store in memory. `agents`: host -> token."""
+    async with EmbeddedStore.open(None) as store, served_over(store, directory, agents) as served:
         yield served
 
 
 @asynccontextmanager
-async def served_over(store: EmbeddedStore, directory: Path) -> AsyncGenerator[Served, None]:
+async def served_over(
+    store: EmbeddedStore, directory: Path, agents: Mapping[str, str] = AGENTS
+) -> AsyncGenerator[Served, None]:
     """A controller that leads over `store`; none of its services has ended when the test has."""
     authority = Authority(directory)
     own = authority.issue("controller", ("127.0.0.1",))
@@ -131,7 +135,7 @@ async def served_over(store: EmbeddedStore, directory: Path) -> AsyncGenerator[S
         config,
         store,
         exporter=exporter,
-        tokens={HostId(host): digest for host, digest in digests(AGENTS).items()},
+        tokens={HostId(host): digest for host, digest in digests(agents).items()},
         admins=digests(ADMINS),
         name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
         visitor=Nowhere(),

@@ -1,0 +1,171 @@
+"""What the dashboard says, in the reader's language: sentences by catalogue, durations, times and numbers."""
+
+import gettext
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from markupsafe import Markup
+
+from fleet.model import Why
+from runtime.clock import iso
+from runtime.words import LANGUAGES, LOCALE, explain
+
+DOMAIN = "dashboard"
+NAMES = {"en": "English", "es": "Español"}
+
+VERDICTS = {
+    "up": "up",
+    "suspect": "suspect",
+    "dead": "dead",
+    "agent-lost": "agent lost",
+    "service-down": "web service down",
+    "leaving": "leaving",
+    "restarting": "restarting",
+    "unknown": "unknown",
+    "drain": "being drained",
+    "move": "moved by a person",
+    "bring-home": "brought home",
+}
+PHASES = {
+    "symptom": "first symptom",
+    "verdict": "verdict",
+    "decided": "decided",
+    "committed": "committed",
+    "edge": "an edge follows",
+    "edges": "all edges follow",
+    "dns-sent": "DNS sent",
+    "dns-server": "a name server answers",
+    "dns": "DNS everywhere",
+    "proven": "proven",
+    "complete": "complete",
+    "note": "note",
+}
+MODES = {
+    "automatic": "automatic: moves by itself, once armed",
+    "gated": "gated: a person says that its old host is stopped",
+    "manual": "manual: moves only when a person says so",
+}
+ROLES = {"web": "web", "edge": "edge", "database": "database", "mail": "mail"}
+HEALTHS = {"up": "answers", "down": "no answer", "unknown": "does not know"}
+WITNESSES = {"edge": "edge", "neighbour": "neighbour", "controller": "controller"}
+ARMINGS = {"arm": "armed", "observe": "only observed"}
+STATES = {"running": "running", "restarting": "restarting", "leaving": "shutting down"}
+RESTARTS = {
+    "none": "not restarted",
+    "running": "being restarted",
+    "failed": "a restart failed",
+    "done": "restarted",
+    "unavailable": "may not be restarted",
+}
+# Every table of words by the code that stands for them, so that none is left untranslated.
+TABLES = (
+    VERDICTS, PHASES, MODES, ROLES, HEALTHS, WITNESSES, ARMINGS, STATES, RESTARTS,
+)  # fmt: skip
+UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    """English is the fallback of a language whose catalogue was not compiled."""
+    if language not in LANGUAGES[1:]:
+        return gettext.NullTranslations()
+    try:
+        return gettext.translation(DOMAIN, LOCALE, [language], fallback=True)
+    except (OSError, UnicodeDecodeError):  # a .mo that is none
+        return gettext.NullTranslations()
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One reader's language, at one moment (`wall`, Unix s): what is told is told as of then."""
+
+    language: str
+    wall: float
+
+    def t(self, sentence: str, **values: object) -> str:
+        """`sentence`, translated and filled. It never holds HTML: templates escape it like any text."""
+        return _catalogue(self.language).gettext(sentence).format_map(values)
+
+    def n(self, one: str, many: str, count: int, **values: object) -> str:
+        """As `t`, by number; `{n}` is the count as it reads."""
+        text = _catalogue(self.language).ngettext(one, many, count)
+        return text.format_map({"n": self.number(count), **values})
+
+    def word(self, table: dict[str, str], code: str) -> str:
+        """What `code` stands for; one that the table lacks says itself."""
+        return self.t(table[code]) if code in table else code
+
+    def why(self, why: Why | None) -> str:
+        return "" if why is None else explain(why, self.language)
+
+    def number(self, count: int) -> str:
+        grouped = f"{count:,}"
+        return (
+            grouped if self.language == "en" else grouped.replace(",", "\N{NARROW NO-BREAK SPACE}")
+        )
+
+    def percent(self, ratio: float) -> str:
+        return f"{ratio:.0%}" if self.language == "en" else f"{ratio * 100:.0f}\N{NO-BREAK SPACE}%"
+
+    def decimal(self, value: float, digits: int) -> str:
+        text = f"{value:.{digits}f}"
+        return text if self.language == "en" else text.replace(".", ",")
+
+    def span(self, seconds: float | None) -> str:
+        """The two largest units at most: `1.2 s`, `4 min 12 s`, `2 d 4 h`; nothing for None."""
+        if seconds is None:
+            return ""
+        if 0 < seconds < 10:
+            return f"{self.decimal(seconds, 1)} s"
+        left, parts = max(0, round(seconds)), list[str]()
+        for unit, size in UNITS_S:
+            if left >= size and len(parts) < 2:
+                parts.append(f"{left // size} {unit}")
+                left %= size
+            elif parts:
+                break
+        return " ".join(parts) or "0 s"
+
+    def ago(self, at: float | None) -> Markup:
+        """A moment in the reader's words, its exact time beside them for machines and for who points at it."""
+        if at is None:
+            return Markup("")
+        passed = self.wall - at
+        if abs(passed) < 2:
+            return _time(at, self.t("just now"))
+        if passed < 0:
+            return _time(at, self.t("in {span}", span=self.span(-passed)))
+        return _time(at, self.t("{span} ago", span=self.span(_coarse(passed))))
+
+    def since(self, at: float) -> Markup:
+        """How long something stands that began at `at`."""
+        return _time(at, self.t("for {span}", span=self.span(_coarse(max(1.0, self.wall - at)))))
+
+    def iso(self, at: float) -> str:
+        return iso(at)
+
+    def clock(self, at: float) -> Markup:
+        """A moment as a clock in UTC shows it: hosts and people are in several time zones."""
+        text = iso(at)
+        day = "" if text[:10] == iso(self.wall)[:10] else text[:10] + " "
+        return _time(at, f"{day}{text[11:19]}\N{NO-BREAK SPACE}UTC")
+
+
+def _coarse(seconds: float) -> float:
+    """Without the units that nobody reads any more: seconds after ten minutes, minutes after a day."""
+    if seconds < 600:
+        return max(1, round(seconds))
+    return seconds // 60 * 60 if seconds < 86_400 else seconds // 3600 * 3600
+
+
+def _time(at: float, text: str) -> Markup:
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(iso(at), text)
+
+
+def unix(text: str) -> float | None:
+    """The moment that an ISO 8601 text of the store names; None where it names none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
