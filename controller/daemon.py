@@ -12,6 +12,7 @@ from controller.api.server import Api, serve_api
 from controller.config import Config
 from controller.dns import Zones
 from controller.dnswire import read_keys
+from controller.install import add, renew
 from controller.parts import Controller
 from controller.store import StoreError
 from controller.stores import Embedded, opening
@@ -92,7 +93,7 @@ async def _main(config: Config) -> None:
         )
 
 
-@click.command("controller", help="Run the controller of a co-op.")
+@click.group("controller", invoke_without_command=True)
 @click.option(
     "--config",
     "path",
@@ -101,7 +102,11 @@ async def _main(config: Config) -> None:
     show_default=True,
     help="the controller's configuration file",
 )
-def command(path: Path) -> None:
+@click.pass_context
+def command(context: click.Context, path: Path) -> None:
+    """Run a controller of a co-op, or do what a command below says."""
+    if context.invoked_subcommand is not None:
+        return
     try:
         config = load(path, Config)
     except BadConfig as error:
@@ -109,3 +114,7 @@ def command(path: Path) -> None:
         raise SystemExit(2) from error
     log.configure(debug=config.debug)
     run(_main(config))
+
+
+command.add_command(add)
+command.add_command(renew)

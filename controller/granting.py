@@ -134,11 +134,11 @@ class Granting:
         )
 
     async def ask_change(self, hosts: Iterable[HostId], person: Person) -> int:
-        """Ask the agents of `hosts` to make themselves new credentials. Raises Unknown for one that has none."""
+        """Ask the agents of `hosts` to make themselves new credentials. Raises Refused for one that has none."""
         wanted, revision = sorted(set(hosts)), self._mirror.revision
         for host in wanted:
             if host not in self._admission.hosts:
-                raise Unknown("host with a credential", host)
+                raise Refused(Why("no-credential", {"host": host}))
         left = iter(wanted)
         while some := tuple(islice(left, HOSTS_AT_ONCE)):
             puts: list[Op] = [
@@ -188,7 +188,7 @@ class Granting:
         """Nobody speaks for `host` any more, until it joins anew; its open links end on every controller."""
         mirror, stored = self._mirror, self._mirror.credentials.get(host)
         if host not in self._admission.hosts and (stored is None or stored.revoked):
-            raise Unknown("host with a credential", host)
+            raise Refused(Why("no-credential", {"host": host}))
         gone = HostCredential(host=host, digest=REVOKED, by=person.name, since=wall())
         key, join = keys.access_host(host), keys.access_join(host)
         operations: list[Op] = [Put(key, settle.encode(gone))]

@@ -114,6 +114,12 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Without change {change} the fleet would not hold together: {items}. Change that first.",
     ),
     "undone-already": "Nothing is left of what change {change} did.",
+    "not-rewound": "The store was not rewound: there is nothing to recover.",
+    "nobody-recalls": (
+        "No agent answered with orders of this cluster ({strangers} with another one's): "
+        "wait until agents are connected, or look whether this is the right store."
+    ),
+    "recovered-from-agents": "Recovered from what agents and edges held after the store was rewound.",
     "changed-meanwhile": (
         "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "
         "still right."
@@ -123,6 +129,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "too-many-tokens": "There are {most} tokens, and no more are kept; revoke some that nobody uses.",
     "token-in-file": "{name} stands in a file of the controllers (admins); take the line out there, on each of them.",
     "join-token-used": "This token for {host}, made by {by}, was used already; ask for another one.",
+    "no-credential": "{host} has no credential: it has not joined, or was revoked.",
     "not-asked-to-change": "{host} was not asked to change its credential.",
     # The lines of an incident.
     "verdict": "Verdict: {verdict}.",
