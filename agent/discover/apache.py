@@ -8,7 +8,15 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from agent.discover.apache_syntax import Directive, Parsed, parse, words
+from agent.discover.apache_syntax import (
+    Directive,
+    Parsed,
+    environment,
+    filled,
+    parse,
+    replaced,
+    words,
+)
 from agent.discover.files import Files
 from agent.discover.found import Doubt, VirtualHost
 from agent.discover.names import redirected_to
@@ -20,11 +28,7 @@ STEPS_LIMIT = 2_000_000  # lines after includes: a host of 1,000 sites has some 
 NESTED_LIMIT = 16  # includes in includes, macros in macros
 FOLDERS_LIMIT = 5  # folders in folders that one Include searches
 PATHS_LIMIT = 20_000  # files that one Include names
-TEXT_LIMIT = 64 << 10  # characters of a line with its variables filled in
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
-EXPORT = re.compile(
-    r"""^[ \t]*(?:export\s+)?(?::\s*\$\{)?([A-Za-z_]\w*):?=("[^"]*"|'[^']*'|[^\s;}]*)\}?""", re.M
-)
 EVERYTHING = re.compile(r"\^?/?\??(?:\(?\.[*+]\)?\$?)?")
 # Compiled into Debian's server. Source: `apache2 -l`.
 COMPILED = (
@@ -132,7 +136,7 @@ class Apache:
                 handler(self, directive, words(self._filled(directive.text)), at)
 
     def _filled(self, text: str) -> str:
-        return _filled(text, VARIABLE, lambda found: self._variables.get(found[1], found[0]))
+        return filled(text, VARIABLE, lambda found: self._variables.get(found[1], found[0]))
 
     def _section(self, section: Directive, inside: tuple[Directive, ...], at: _At) -> None:
         said = words(self._filled(section.text))
@@ -253,7 +257,7 @@ class Apache:
         pattern = "|".join(re.escape(name) for name in sorted(values, key=len, reverse=True))
         inside = macro.inside or ()
         if pattern:
-            inside = _replaced(inside, re.compile(pattern), values)
+            inside = replaced(inside, re.compile(pattern), values)
         used = at.used or f"{at.file}:{d.line}"
         self._walk(inside, replace(at, file=file, nested=at.nested + 1, used=used))
 
@@ -350,43 +354,3 @@ HANDLERS: dict[str, Callable[[Apache, Directive, tuple[str, ...], _At], None]] =
     "rewritecond": Apache._rewrite_condition,
     "rewriterule": Apache._rewrite_rule,
 }
-
-
-def environment(text: str) -> dict[str, str]:
-    """The variables that a shell's assignments in `text` give, where they are plain."""
-    found: dict[str, str] = {}
-    for name, value in EXPORT.findall(text):
-        bare = value.strip("\"'")
-        if "`" not in bare and "$(" not in bare:
-            # Debian's envvars appends $SUFFIX, which is empty for the one ordinary instance.
-            found[name] = re.sub(r"\$\{?\w+\}?", "", bare)
-    return found
-
-
-def _filled(text: str, pattern: re.Pattern[str], value: Callable[[re.Match[str]], str]) -> str:
-    """`text` with what `pattern` finds replaced; as it was where that would grow without end."""
-    parts, at, length = [], 0, len(text)
-    for found in pattern.finditer(text):
-        parts += [text[at : found.start()], value(found)]
-        at = found.end()
-        length += len(parts[-1])
-        if length > TEXT_LIMIT:
-            return text
-    return "".join([*parts, text[at:]])
-
-
-def _replaced(
-    inside: tuple[Directive, ...], pattern: re.Pattern[str], values: dict[str, str]
-) -> tuple[Directive, ...]:
-    def fill(text: str) -> str:
-        return _filled(text, pattern, lambda found: values[found[0]])
-
-    return tuple(
-        Directive(
-            fill(d.name),
-            fill(d.text),
-            d.line,
-            None if d.inside is None else _replaced(d.inside, pattern, values),
-        )
-        for d in inside
-    )

@@ -1,9 +1,10 @@
-"""Apache's configuration as text: lines, sections and words.
+"""Apache's configuration as text: lines, sections, words, and what is filled into them.
 
 Source: Apache HTTP Server 2.4, "Configuration Files", "Syntax of the Configuration Files".
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 DEPTH_LIMIT = 32  # sections in sections; real files have 4
@@ -11,6 +12,10 @@ OPENING = re.compile(r"<([A-Za-z]\w*)")
 CLOSING = re.compile(r"</(\w+)\s*>")
 # A quote means something only where a word begins.
 WORD = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|(\S+))""", re.S)
+EXPORT = re.compile(
+    r"""^[ \t]*(?:export\s+)?(?::\s*\$\{)?([A-Za-z_]\w*):?=("[^"]*"|'[^']*'|[^\s;}]*)\}?""", re.M
+)
+TEXT_LIMIT = 64 << 10  # characters of a line with its variables filled in
 ESCAPED = re.compile(r"""\\([\\"'])""")
 
 
@@ -87,4 +92,46 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(
         ESCAPED.sub(r"\1", double or single) if bare is None or not bare else bare
         for double, single, bare in WORD.findall(text.strip())
+    )
+
+
+def environment(text: str) -> dict[str, str]:
+    """The variables that a shell's assignments in `text` give, where they are plain."""
+    found: dict[str, str] = {}
+    for name, value in EXPORT.findall(text):
+        bare = value.strip("\"'")
+        if "`" not in bare and "$(" not in bare:
+            # Debian's envvars appends $SUFFIX, which is empty for the one ordinary instance.
+            found[name] = re.sub(r"\$\{?\w+\}?", "", bare)
+    return found
+
+
+def filled(text: str, pattern: re.Pattern[str], value: Callable[[re.Match[str]], str]) -> str:
+    """`text` with what `pattern` finds replaced; as it was where that would grow without end."""
+    parts, at, length = [], 0, len(text)
+    for found in pattern.finditer(text):
+        parts += [text[at : found.start()], value(found)]
+        at = found.end()
+        length += len(parts[-1])
+        if length > TEXT_LIMIT:
+            return text
+    return "".join([*parts, text[at:]])
+
+
+def replaced(
+    inside: tuple[Directive, ...], pattern: re.Pattern[str], values: dict[str, str]
+) -> tuple[Directive, ...]:
+    """A macro's lines with its arguments in them."""
+
+    def fill(text: str) -> str:
+        return filled(text, pattern, lambda found: values[found[0]])
+
+    return tuple(
+        Directive(
+            fill(d.name),
+            fill(d.text),
+            d.line,
+            None if d.inside is None else replaced(d.inside, pattern, values),
+        )
+        for d in inside
     )

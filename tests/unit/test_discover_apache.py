@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.discover.apache import MAIN, Apache, environment
-from agent.discover.apache_syntax import parse, words
+from agent.discover.apache import MAIN, Apache
+from agent.discover.apache_syntax import environment, parse, words
 from tests.unit.hosttree import ENVVARS, Texts
 
 # Text that is nearly configuration finds more than text that is none.
