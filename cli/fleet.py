@@ -1,5 +1,6 @@
 """Commands on the declared fleet: compare a file, apply it, export, read the log, take a change back."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,14 @@ from cli.looks import raw, read, show
 from cli.options import reason, talks
 from fleet.diff import worded
 
+ITEM = ("", "WHAT")  # columns that every change has
 CHANGES_SHOWN = 40  # of a large change; --json tells all
+# The words that let a change pass, by the code of its refusal; what is not here no word lifts.
+LIFTS = {
+    "fleet-removes": "--remove",
+    "fleet-too-many-removed": "--much",
+    "dns-too-many-changes": "--much",
+}
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 remove = click.option("--remove", is_flag=True, help="yes, this may remove things")
@@ -43,17 +51,22 @@ def diff(context: click.Context, to: Controllers, as_json: bool, file: BinaryIO)
         _warn(found.warnings)
         show(*_changes(found.changes), found.summary)
         if found.changes:
-            show(*_onwards(file, found))
+            _onwards(file, found)
     if found.changes:
         context.exit(Exit.CHANGES)
 
 
-def _onwards(file: BinaryIO, found: answers.Compared) -> Iterator[RenderableType]:
-    """How to apply what was shown."""
+def _onwards(file: BinaryIO, found: answers.Compared) -> None:
+    """What `apply` wants to be told, and the command that does what was shown, where one does."""
     for why in found.refused:
-        yield tables.plain(f"apply will refuse this: {why.text or why.code}", "yellow")
-    name = file.name if isinstance(file.name, str) else "-"
-    yield tables.plain(f"exactly this: relevo fleet apply {name} --compared-with {found.revision}")
+        lifted = f" `apply` wants {LIFTS[why.code]}." if why.code in LIFTS else ""
+        show(tables.plain(f"{why.text or why.code}{lifted}", "yellow"))
+    if all(why.code in LIFTS for why in found.refused):
+        name = file.name if isinstance(file.name, str) else "-"
+        words = dict.fromkeys(LIFTS[why.code] for why in found.refused)
+        said = shlex.join((name, "--compared-with", str(found.revision), *words))
+        show("To apply exactly this:")
+        click.echo(f"  relevo fleet apply {said}")  # unbroken, to be copied
 
 
 @fleet.command("apply")
@@ -143,8 +156,10 @@ def _warn(warnings: Iterable[answers.Warned]) -> None:
 def _changes(changes: Sequence[answers.Change]) -> Iterator[RenderableType]:
     """A row for each item, and for each field of what only changed."""
     rows = [row for change in changes[:CHANGES_SHOWN] for row in _rows(change)]
-    if rows:
-        yield tables.table("", "WHAT", "FIELD", "WAS", "BECOMES", rows=rows)
+    if any(len(row) > len(ITEM) for row in rows):
+        yield tables.table(*ITEM, "FIELD", "WAS", "BECOMES", rows=rows)
+    elif rows:
+        yield tables.table(*ITEM, rows=rows)
     if (more := len(changes) - CHANGES_SHOWN) > 0:
         yield f"… and {more} more; --json tells all"
 
@@ -152,7 +167,7 @@ def _changes(changes: Sequence[answers.Change]) -> Iterator[RenderableType]:
 def _rows(change: answers.Change) -> Iterator[tuple[str, ...]]:
     item = f"{change.kind.removesuffix('s')} {change.id}"
     if not change.fields:
-        yield SIGNS.get(change.what, "?"), item, "", "", ""
+        yield SIGNS.get(change.what, "?"), item
     for n, field in enumerate(change.fields):
         first = (SIGNS["changed"], item) if n == 0 else ("", "")
         yield *first, field.field, worded(field.old), worded(field.new)

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -178,7 +179,7 @@ APPLIED = {
     ],
     "warnings": [{"file": "coop.yaml", "line": 3, "said": "no standby"}],
 }
-COMPARED = {
+COMPARED: dict[str, Any] = {
     **APPLIED,
     "refused": [{"code": "fleet-removes", "text": "This would remove sites.blog."}],
 }
@@ -412,10 +413,15 @@ async def test_a_diff_tells_how_to_apply_it_and_whether_there_is_one(tmp_path: P
     flat = " ".join(result.out.split())
     assert "~ site huerto mode default automatic" in flat
     assert "- site blog" in flat
-    assert "apply will refuse this: This would remove sites.blog." in flat
-    assert "--compared-with 9" in flat
-    assert result.width <= 80
+    assert "This would remove sites.blog. `apply` wants --remove." in flat
+    *others, command = result.out.splitlines()
+    assert command == f"  relevo fleet apply {file} --compared-with 9 --remove"
+    assert max(map(len, others)) <= 80
     assert (requests[0].method, requests[0].path) == ("POST", "/v1/fleet/diff")
+    stuck = {"code": "host-still-serves", "text": "h1 still serves."}
+    async with answering(says({**COMPARED, "refused": [*COMPARED["refused"], stuck]})) as (url, _):
+        result = await relevo("fleet", "diff", str(file), "--url", url)
+    assert "h1 still serves." in result.out and "--compared-with" not in result.out
     async with answering(says({**COMPARED, "changes": [], "summary": "no change"})) as (url, _):
         result = await relevo("fleet", "diff", str(file), "--url", url)
     assert (result.code, "no change" in result.out) == (Exit.OK, True)
