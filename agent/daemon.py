@@ -30,7 +30,17 @@ from agent.sense.shutdown import Shutdown
 from agent.websocket import Dialler, Trust
 from failover.policy import Policy
 from fleet import messages
-from fleet.messages import AgentState, Applied, Check, EdgeReport, Load, Orders, Service
+from fleet.messages import (
+    AgentState,
+    Applied,
+    Check,
+    EdgeReport,
+    Load,
+    Orders,
+    Recall,
+    Recalled,
+    Service,
+)
 from fleet.model import ControllerId, HostId, Role
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
@@ -185,9 +195,10 @@ class Agent:
         )
         _log.info("agent starts", host=me.host, version=me.version, boot_id=me.boot_id)
 
-    def _deliver(self, offered: Orders) -> Applied | None:
+    def _deliver(self, offered: Orders | Recall) -> Applied | Recalled | None:
         answer = self.orders.offer(offered)
-        self._shutdown.orders_arrived()
+        if isinstance(offered, Orders):
+            self._shutdown.orders_arrived()
         return answer
 
     def services(self, door: serve.Door) -> dict[str, Coroutine[Any, Any, Any]]:

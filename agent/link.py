@@ -14,7 +14,16 @@ from typing import Never
 import msgspec
 
 from agent.ports import Connection, Dial, DriverError
-from fleet.messages import ORDERS_LIMIT_BYTES, Ack, Applied, Beat, FromController, Orders
+from fleet.messages import (
+    ORDERS_LIMIT_BYTES,
+    Ack,
+    Applied,
+    Beat,
+    FromController,
+    Orders,
+    Recall,
+    Recalled,
+)
 from fleet.model import ControllerId
 from metrics.exporter import Exporter
 from runtime import log, supervise
@@ -28,8 +37,8 @@ BACKOFF_S = 0.2
 FLOOD_FRAMES_PER_S = 200
 FLOOD_BYTES_PER_S = 2 * ORDERS_LIMIT_BYTES
 
-Deliver = Callable[[Orders], Applied | None]
-"""Hands orders to whoever follows them; an answer goes back on the same link."""
+Deliver = Callable[[Orders | Recall], Applied | Recalled | None]
+"""Hands what a controller wants to whoever follows it; an answer goes back on the same link."""
 Asked = Callable[[], None]
 """Told whenever a controller asks that this host's credential be changed."""
 
@@ -154,8 +163,8 @@ class Link:
                     self._acknowledged(sequence)
                     if change:
                         self._asked()
-                case Orders() as orders:
-                    if answer := self._deliver(orders):
+                case Orders() | Recall() as wanted:
+                    if answer := self._deliver(wanted):
                         self.applied(msgspec.json.encode(answer))
 
     def _decode(self, frame: bytes) -> FromController:

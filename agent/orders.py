@@ -18,8 +18,8 @@ from typing import Never, Protocol
 import msgspec
 
 from agent.ports import DriverError
-from fleet.messages import LINE_MAX, Applied, Orders
-from fleet.model import Epoch, HostId
+from fleet.messages import LINE_MAX, Applied, Orders, Recall, Recalled
+from fleet.model import Domain, Epoch, HostId
 from metrics.exporter import Exporter
 from runtime import log
 
@@ -156,8 +156,27 @@ class Follower:
         """Of the orders in force."""
         return self.in_force.orders.epoch if self.in_force else Epoch()
 
-    def offer(self, orders: Orders) -> Applied | None:
-        """Take orders from a link; the answer, if there is one already, goes back on it."""
+    def offer(self, message: Orders | Recall) -> Applied | Recalled | None:
+        """Take what came on a link; the answer, if there is one already, goes back on it."""
+        return self._take(message) if isinstance(message, Orders) else self._recalled()
+
+    def _recalled(self) -> Recalled | None:
+        """The newest orders, for a store that has forgotten them."""
+        if (newest := self.newest) is None:
+            return None
+        domains: dict[HostId, list[Domain]] = {}
+        for domain, host in newest.routes.domains.items() if newest.routes else ():
+            domains.setdefault(host, []).append(domain)
+        return Recalled(
+            cluster=newest.cluster,
+            epoch=newest.epoch,
+            sites=newest.sites,
+            domains={host: tuple(found) for host, found in domains.items()}
+            if newest.routes
+            else None,
+        )
+
+    def _take(self, orders: Orders) -> Applied | None:
         answer = judge(orders, host=self._host, newest=self.newest)
         if answer is Answer.SAME:
             same = self.in_force and self.in_force.orders.epoch == orders.epoch

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Never
 
@@ -23,7 +24,16 @@ from failover.evidence import (
 from failover.policy import Policy
 from failover.routes import Intent, Shared, orders, probes, shared
 from fleet.access import digest
-from fleet.messages import BEAT_LIMIT_BYTES, Ack, Applied, Beat, FromAgent, Orders
+from fleet.messages import (
+    BEAT_LIMIT_BYTES,
+    Ack,
+    Applied,
+    Beat,
+    FromAgent,
+    Orders,
+    Recall,
+    Recalled,
+)
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Observation, Word
 from metrics.exporter import Exporter
 from runtime import log
@@ -33,6 +43,7 @@ from runtime.supervise import end_if_cancelled
 _log = log.logger("link")
 SEND_TIMEOUT_S = 1.0  # a peer that does not read for two beats is gone
 SILENCE_S = 10.0  # a link without a frame for this long is closed; the agent makes a new one
+ASK_AGAIN_S = 1.0
 TIME_S = 0.1  # a tenth of the stall that makes us doubt ourselves
 OPINION_S = 1.5  # a view of others older than three beats is none
 CLOSE_S = 1.0  # for an older link's farewell
@@ -42,7 +53,7 @@ FLOOD_BURST = 60  # what waits unread while we stand still: more than its patien
 FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256 disks
 URGENT_S = 0.2  # how often one host's news may wake the leader; its regular round sees the rest
 
-_decoder: msgspec.json.Decoder[Beat | Applied] = msgspec.json.Decoder(FromAgent)
+_decoder: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -114,6 +125,8 @@ class Link:
         self._ordered = Epoch()
         self._kept_at: float | None = None
         self._late_s = 0.0
+        self._recalled: dict[HostId, Recalled] | None = None  # while somebody asks
+        self._answers = Pulse()
 
     def admits(self, host: str, token: str) -> bool:
         """Whether `token` is this host's own. A foreign or wrong one is counted and refused."""
@@ -184,6 +197,9 @@ class Link:
                     await self._on_beat(host, message, session)
                 case Applied():
                     self._on_applied(host, message.epoch)
+                case Recalled() if self._recalled is not None:
+                    self._recalled[host] = message
+                    self._answers.beat()
 
     def _bound(self, host: HostId, session: _Session, size: int) -> None:
         """Raises ConnectionLost for what no honest agent sends, before it is read."""
@@ -196,7 +212,7 @@ class Link:
             self.refused("flood", host)
             raise ConnectionLost(f"flood: more than {FLOOD_FRAMES_PER_S} frames a second")
 
-    def _decode(self, frame: bytes) -> Beat | Applied:
+    def _decode(self, frame: bytes) -> FromAgent:
         if len(frame) > BEAT_LIMIT_BYTES:
             raise ValueError(f"{len(frame)} bytes; at most {BEAT_LIMIT_BYTES}")
         return _decoder.decode(frame)
@@ -332,6 +348,26 @@ class Link:
             self.settled = True
         self._exporter.set("relevo_controller_doubts_itself", self.doubt.doubts_itself)
         self._exporter.set("relevo_link_agents", len(self._sessions))
+
+    async def recall(self, within_s: float) -> dict[HostId, Recalled]:
+        """Ask every connected agent which orders it holds; those that answered in time."""
+        recalled: dict[HostId, Recalled] = {}
+        self._recalled = recalled
+        end = asyncio.get_running_loop().time() + within_s
+        try:
+            while (left_s := end - asyncio.get_running_loop().time()) > 0:
+                count = self._answers.count
+                silent = self._sessions.keys() - recalled.keys()
+                for host in silent:
+                    if (session := self._sessions.get(host)) is not None:
+                        with suppress(ConnectionLost):
+                            await _send(session.connection, _encode(Recall()))
+                if not silent:
+                    break
+                await self._answers.within(count, min(left_s, ASK_AGAIN_S))
+        finally:
+            self._recalled = None
+        return recalled
 
     def words(self, fleet: Fleet) -> dict[HostId, Word]:
         """What the other controllers should know: the declared hosts that are not heard as they should be."""

@@ -22,6 +22,7 @@ from controller.news import News
 from controller.observe import Observer
 from controller.ports import Probing, Visitor
 from controller.prove import Prover
+from controller.recover import Recoverer
 from controller.sight import Sight
 from controller.store import LeaseLost, Store, StoreError
 from failover.routes import Intent, target
@@ -101,6 +102,7 @@ class Controller:
         self.probing = probing
         self.commands = Commands(self.mirror, self.leader, config.policy)
         audited = Audited(self.mirror, self.leader)
+        self.recoverer = Recoverer(self.mirror, self.link, self.sight, audited)
         self.granting = Granting(self.mirror, audited, self.admission)
 
     @property

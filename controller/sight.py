@@ -60,13 +60,18 @@ class Sight:
         self._events, self._exporter, self._policy = events, exporter, policy
         self.looked = Pulse()
         self.verdicts: Mapping[HostId, Verdict] = {}
-        self.rewound: Why | None = None  # for the life of the process: nothing later disproves it
+        self.rewound: Why | None = (
+            None  # until the store begins a new generation: nothing else disproves it
+        )
+        self._generation = 0
         self._suspicion: Why | None = None
         self._doubts_since: float | None = None
 
     def look(self, times: Times) -> tuple[Situation, Sequence[Guarded]]:
         """Judge everything anew and plan from it."""
         mirror = self._mirror
+        if mirror.id.generation != self._generation:
+            self._generation, self.rewound = mirror.id.generation, None
         self._link.watch_itself(self._known_hosts())
         doubts_itself = self._link.doubt.doubts_itself
         if not doubts_itself:

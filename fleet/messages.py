@@ -16,6 +16,7 @@ ORDERS_LIMIT_BYTES = 16 << 20
 
 # What an agent says is bounded field by field: it may be a compromised server's (rule R15).
 CHECKS_MAX = 2000  # as many hosts as a fleet is measured for
+SITES_MAX = 20_000
 DISKS_MAX = 256
 LINE_MAX = 500  # of a text for people
 KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
@@ -189,5 +190,24 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     routes: Routes | None = None
 
 
-FromAgent = Beat | Applied
-FromController = Ack | Orders
+class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
+    """The store was rewound: say what your newest orders were (rule R2)."""
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
+    """The newest orders that this host has accepted. `domains`, of an edge: host -> the domains that go there."""
+
+    cluster: Id
+    epoch: Epoch
+    sites: Annotated[tuple[SiteId, ...], Meta(max_length=SITES_MAX)] = ()
+    domains: (
+        Annotated[
+            dict[Named, Annotated[tuple[Domain, ...], Meta(max_length=SITES_MAX)]],
+            Meta(max_length=CHECKS_MAX),
+        ]
+        | None
+    ) = None
+
+
+FromAgent = Beat | Applied | Recalled
+FromController = Ack | Orders | Recall

@@ -152,6 +152,37 @@ def test_r2_a_rewound_store_gives_no_orders_and_moves_nothing(in_world: Play, lo
     in_world(story)
 
 
+@pytest.mark.parametrize("lost", [1, 6])
+def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
+    in_world: Play, lost: int
+) -> None:
+    """Sites stay where visitors find them; the next generation's orders are followed; hosts that die are moved again."""
+
+    async def story(made: World) -> None:
+        made.back_up()
+        for n in range(lost):
+            assert await order(made, _moving(HostId(f"web{2 + n % 2}")))
+            await asyncio.sleep(3.0)
+        routes = {m.id: dict(m.haproxy.domains) for m in made.machines.values() if m.haproxy}
+        await made.rewind()
+        await asyncio.sleep(10.0)
+        assert made.leader and made.leader.board.rewound, made.report("not noticed")
+        found = await made.leader.recoverer.recover(ANA)
+        assert found.recovery.conflicts == ()
+        await made.until(
+            lambda: made.leader is not None and not made.leader.board.rewound, 5, "well"
+        )
+        await asyncio.sleep(5.0)
+        for machine in made.machines.values():
+            if machine.haproxy:
+                assert machine.haproxy.domains == routes[machine.id], made.report("routes")
+                assert machine.haproxy.epoch.generation == 2
+        made.power_off(HostId("web4"))
+        await all_served(made)
+
+    in_world(story)
+
+
 def test_r4_a_host_that_an_edge_still_reaches_is_never_dead(in_world: Play) -> None:
     """Cut off from every controller, seen by one edge of two: its agent is lost, nothing moves."""
 

@@ -1,14 +1,14 @@
 """The link's patience, order and independence, over connections in memory and in no time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
 import msgspec
 import pytest
 
-from agent.link import ACK_S, FLOOD_FRAMES_PER_S, Links
+from agent.link import ACK_S, FLOOD_FRAMES_PER_S, Deliver, Links
 from agent.ports import Connection, DriverError
 from fleet.messages import (
     ORDERS_LIMIT_BYTES,
@@ -18,6 +18,7 @@ from fleet.messages import (
     FromAgent,
     FromController,
     Orders,
+    Recall,
 )
 from fleet.model import ControllerId, Epoch, HostId
 from metrics.catalogue import AGENT
@@ -90,7 +91,7 @@ class Bench:
 @asynccontextmanager
 async def linked(
     controllers: dict[ControllerId, Controller],
-    deliver: Callable[[Orders], Applied | None] = lambda _: None,
+    deliver: Deliver = lambda _: None,
     seed: int = 1,
 ) -> AsyncIterator[Bench]:
     exporter = Exporter(AGENT)
@@ -226,7 +227,8 @@ async def test_orders_are_delivered_and_their_answer_goes_back_on_the_same_link(
     """Another controller does not hear an answer that was not for it."""
     got: list[Orders] = []
 
-    def deliver(orders: Orders) -> Applied:
+    def deliver(orders: Orders | Recall) -> Applied:
+        assert isinstance(orders, Orders)
         got.append(orders)
         return Applied(epoch=orders.epoch)
 
