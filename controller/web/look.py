@@ -19,6 +19,7 @@ from fleet.model import (
     AuditEntry,
     Budget,
     ControllerId,
+    Entry,
     Fleet,
     HeldSite,
     Hold,
@@ -219,6 +220,28 @@ class Look:
     @property
     def armed_anywhere(self) -> bool:
         return self.armed_hosts > 0 or Arming.ARM in self.switches.sites.values()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Lines of a timeline that say the same of several subjects, one after the other."""
+
+    first: Entry
+    last: Entry
+    subjects: tuple[str, ...]
+
+
+def steps(timeline: Iterable[Entry]) -> list[Step]:
+    """A timeline with what ten edges say told once."""
+    found: list[Step] = []
+    for entry in timeline:
+        before = found[-1] if found else None
+        same = before and (before.last.phase, before.last.why) == (entry.phase, entry.why)
+        if before and same and entry.subject and before.last.subject:
+            found[-1] = Step(before.first, entry, (*before.subjects, entry.subject))
+        else:
+            found.append(Step(entry, entry, (entry.subject,) if entry.subject else ()))
+    return found
 
 
 def look(controller: "Controller") -> Look:

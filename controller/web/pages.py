@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from controller.web.frame import Frame, Slice
-from controller.web.look import BAD, Look
+from controller.web.look import BAD, Look, steps
 from controller.web.words import unix
 from fleet.model import Host, HostId, IncidentId, SiteId
 
@@ -93,7 +93,9 @@ class Pages:
         look, id = self._frame.look(), IncidentId(request.match_info["id"])
         if (incident := look.incidents.get(id)) is None:
             raise web.HTTPNotFound
-        return self._page(request, "incident", look, incident=incident, most=MOST)
+        return self._page(
+            request, "incident", look, incident=incident, steps=steps(incident.timeline), most=MOST
+        )
 
     async def holds(self, request: web.Request) -> web.Response:
         return self._page(request, "holds", self._frame.look())

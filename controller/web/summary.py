@@ -62,7 +62,7 @@ def _headline(look: Look, points: Sequence[Point], say: Speech) -> str:
     if "watch" in tones:
         return say.t("relevo is watching something; nothing is wanted of you")
     if not look.armed_anywhere:
-        return say.t("All is well. relevo only observes")
+        return say.t("All is well; relevo only observes")
     return say.t("All is well")
 
 
@@ -216,7 +216,7 @@ def _held(say: Speech, hold: Hold) -> str:
             len(hold.sites),
             why=say.why(hold.sites[0].why),
         )
-    return say.n("{n} site is held.", "{n} sites are held, for several reasons.", len(hold.sites))
+    return say.t("{n} sites are held, for several reasons.", n=say.number(len(hold.sites)))
 
 
 def _answer(say: Speech, hold: Hold) -> str:
@@ -311,7 +311,9 @@ def _switches(look: Look, say: Speech) -> Iterable[Point]:
                 armed,
             )
             if armed
-            else say.t("relevo only observes: it tells what it would move, and moves nothing.")
+            else say.t(
+                "relevo tells what it would move, and moves nothing. Arm what you have come to trust."
+            )
         )
         yield Point(tone="info", what=what, path="/failover")
     if look.away:

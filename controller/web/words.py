@@ -1,13 +1,14 @@
 """What the dashboard says, in the reader's language: sentences by catalogue, durations, times and numbers."""
 
 import gettext
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
 from markupsafe import Markup
 
-from fleet.model import Why
+from fleet.model import HeldSite, Why
 from runtime.clock import iso
 from runtime.words import LANGUAGES, LOCALE, explain
 
@@ -137,6 +138,13 @@ class Speech:
         if passed < 0:
             return _time(at, self.t("in {span}", span=self.span(-passed)))
         return _time(at, self.t("{span} ago", span=self.span(_coarse(passed))))
+
+    def reasons(self, held: Iterable[HeldSite]) -> list[tuple[str, list[HeldSite]]]:
+        """Held sites by what holds them, as it reads: one reason is said once."""
+        found: dict[str, list[HeldSite]] = {}
+        for each in held:
+            found.setdefault(self.why(each.why), []).append(each)
+        return list(found.items())
 
     def since(self, at: float) -> Markup:
         """How long something stands that began at `at`."""

@@ -110,7 +110,7 @@ class Browser:
     async def picture(self, path: Path) -> None:
         """The whole page as PNG."""
         shot = await self.cdp("Page.captureScreenshot", captureBeyondViewport=True, format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
     async def size(self, width: int, height: int) -> None:
         await self.cdp(
