@@ -1,11 +1,13 @@
 """The command line against a whole controller over TLS: both ends mean the same."""
 
 import re
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from cli.failures import Exit
 from deploy.demo.certificates import Authority
@@ -13,6 +15,14 @@ from tests.integration.controllers import ADMINS, FLEET, Served, controller_serv
 from tests.unit.commands import Said, relevo
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def log_elsewhere() -> Iterator[None]:
+    """The controller lives in this process: its log is not what a command prints."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest_asyncio.fixture
