@@ -312,3 +312,25 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[Audited, ...]
+
+
+class RecoveredWord(msgspec.Struct, frozen=True, kw_only=True):
+    witness: str
+    host: str
+    epoch: str
+
+
+class RecoveryConflict(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    kept: str
+    said: tuple[RecoveredWord, ...]
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    generation: int
+    moved: dict[str, str]
+    conflicts: tuple[RecoveryConflict, ...]
+    strays: tuple[str, ...]
+    heard: tuple[str, ...]
+    silent: tuple[str, ...]
+    strangers: tuple[str, ...]
