@@ -80,12 +80,12 @@ class Authority:
         """In PEM. Whoever has it can pass for any controller."""
         return _pem(self._key)
 
-    def issue(self, name: str, names: tuple[str, ...]) -> Issued:
-        """A server's certificate for `names`: DNS names and IP literals."""
+    def issue(self, name: str, names: tuple[str, ...], *, at: float | None = None) -> Issued:
+        """A server's certificate for `names`: DNS names and IP literals; good from `at` (Unix s), or now."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         built = (
-            _builder(_name(name), self._certificate.subject, key.public_key(), SERVER_VALID)
+            _builder(_name(name), self._certificate.subject, key.public_key(), SERVER_VALID, at)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -141,9 +141,13 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, valid: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    valid: timedelta,
+    at: float | None = None,
 ) -> x509.CertificateBuilder:
-    now = datetime.fromtimestamp(wall(), UTC)
+    now = datetime.fromtimestamp(wall() if at is None else at, UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -127,11 +127,18 @@ def another(text: str, id: str, address: str, port: int) -> tuple[str, Mapping[s
     after = "".join([top, f"{lines['urls']}\n", *kept])
     listen = {**before.get("listen", {}), "address": listen_on(address), "port": port}
     wanted = {**before, "id": id, "controllers": ids, "urls": urls, "listen": listen}
-    if tomllib.loads(after) != wanted:
+    if _read(after) != wanted:
         raise BadConfig(
             "this controller.toml is not one that can be rewritten; copy and edit it by hand"
         )
     return after, lines
+
+
+def _read(text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
 
 
 def _with(section: str, name: str, value: str) -> str:

@@ -18,6 +18,7 @@ from fleet.model import HostId, MemberId, Name
 AccessRole = Literal["member", "viewer", "operator", "admin"]
 ACCESS_ROLES: tuple[AccessRole, ...] = ("member", "viewer", "operator", "admin")
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
+PUBLIC = "public"  # in a join token's text, where any CA that the host's system trusts will do
 REVOKED = ""  # in the place of a digest: nobody has its secret
 
 
@@ -82,16 +83,16 @@ class Joining(NamedTuple):
     fingerprint: str
 
     def __str__(self) -> str:
-        return f"join.{self.secret}.{self.fingerprint}"
+        return f"join.{self.secret}.{self.fingerprint or PUBLIC}"
 
 
-JOINING = re.compile(r"join\.([A-Za-z0-9_-]{43})\.([0-9a-f]{64}|)")
+JOINING = re.compile(r"join\.([A-Za-z0-9_-]{43})\.([0-9a-f]{64}|public)")
 
 
 def read_joining(text: str) -> Joining | None:
     """Read what `str` of a Joining wrote; None where it was cut or is something else."""
     found = JOINING.fullmatch(text.strip())
-    return Joining(found[1], found[2]) if found else None
+    return Joining(found[1], found[2].removeprefix(PUBLIC)) if found else None
 
 
 # --- what an agent and a controller say to each other over HTTP, before and beside the link
