@@ -5,6 +5,7 @@ What is not listed here is a bug, and stays a 500.
 
 import re
 from collections.abc import Mapping
+from math import ceil
 
 import msgspec
 from aiohttp import web
@@ -53,7 +54,16 @@ class Busy(Exception):
     """Too many of these at once; later there is room."""
 
 
+class TooMany(Exception):
+    """Asked too often; `wait_s` later it may be asked again."""
+
+    def __init__(self, said: str, wait_s: float) -> None:
+        super().__init__(said)
+        self.wait_s = wait_s
+
+
 EXPECTED = (
+    TooMany,
     BadRequest,
     NotFound,
     Busy,
@@ -118,13 +128,20 @@ def rendered(error: Exception, lang: str) -> web.Response:
                 value=error.value,
                 remedy=error.remedy,
             )
-        case BadDocument():
-            count = len(error.problems)
-            detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."
-            return problem("bad-fleet", detail, problems=msgspec.to_builtins(error.problems))
-        case BadItem():
-            return _item(error)
+        case TooMany():
+            wait = {"Retry-After": str(max(1, ceil(error.wait_s)))}
+            return problem("too-many-requests", str(error), headers=wait)
+        case BadDocument() | BadItem():
+            return _flawed(error)
     return _store(error)
+
+
+def _flawed(error: BadDocument | BadItem) -> web.Response:
+    if isinstance(error, BadItem):
+        return _item(error)
+    count = len(error.problems)
+    detail = f"{count} problem{'s' if count > 1 else ''}; nothing was applied."
+    return problem("bad-fleet", detail, problems=msgspec.to_builtins(error.problems))
 
 
 def _refused(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Never
 
 from aiohttp import web
@@ -12,10 +12,12 @@ from controller.api import link
 from controller.api.access import Access
 from controller.api.auth import Handler, admit, bearer
 from controller.api.changes import FleetLog
+from controller.api.connections import Hall, doors
 from controller.api.events import Stream
 from controller.api.fleet import FleetFile
 from controller.api.items import Items
 from controller.api.mine import Mine
+from controller.api.pace import Limits
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
@@ -35,6 +37,7 @@ _log = log.logger("api")
 WIRE = Content(
     "application/json", "A WebSocket of JSON frames: beats one way, orders the other.", status=101
 )
+IDLE_S = 75.0  # between two requests of one connection, as browsers and proxies expect
 GOODBYE_S = 1.0  # for requests under way when the controller ends
 
 
@@ -43,6 +46,7 @@ class Api:
 
     def __init__(self, controller: "Controller") -> None:
         self._controller = controller
+        self.hall, self.limits = Hall(self._refused), Limits(self._refused)
 
     def app(self) -> web.Application:
         controller = self._controller
@@ -55,7 +59,8 @@ class Api:
             return "open" if dashboard.is_ours(request) else table.role_of(request)
 
         admission = admit(controller.admission, role_of, self._refused)
-        app = web.Application(middlewares=[self._counted, problems, admission])
+        outer = (self.hall.attended, self._counted, problems, self.limits.failures, admission)
+        app = web.Application(middlewares=[*outer, self.limits.asked])
         table.register(app)
         dashboard.serve(app, controller)
         return app
@@ -125,23 +130,24 @@ async def listening(
 ) -> AsyncGenerator[int, None]:
     """The API served while the body lasts; gives the port. Raises BadConfig."""
     shown = shown or _shown(listen)
-    runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=GOODBYE_S)
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(
+            api.app(), access_log=None, shutdown_timeout=GOODBYE_S, keepalive_timeout=IDLE_S
+        )
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(api.goodbye)
+        await runner.setup()
         tls = shown.context if shown else None
-        site = web.TCPSite(runner, listen.address, listen.port, ssl_context=tls)
         try:
-            await site.start()
+            port = await stack.enter_async_context(
+                doors(runner, api.hall, listen.address, listen.port, tls)
+            )
         except OSError as error:
             raise BadConfig(
                 f"can't listen on {listen.address} port {listen.port}: {error.strerror or error}"
             ) from error
-        port = int(runner.addresses[0][1])
         _log.info("listening", address=listen.address, port=port, tls=tls is not None)
         yield port
-    finally:
-        await api.goodbye()
-        await runner.cleanup()
 
 
 def _shown(listen: Listen) -> Shown | None:
