@@ -1,7 +1,7 @@
 """Apache's configuration, read as Apache reads it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.discover.apache import MAIN, Apache
@@ -28,6 +28,7 @@ def read(text: str, **more: str) -> Apache:
     )
 
 
+@settings(deadline=None)
 @given(NEARLY | st.text(), NEARLY)
 def test_no_text_breaks_the_reader(main: str, other: str) -> None:
     """Whatever two files say that may include each other, reading ends, with an answer."""
@@ -35,6 +36,7 @@ def test_no_text_breaks_the_reader(main: str, other: str) -> None:
     assert all(host.server == "apache" for host in apache.virtual_hosts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12), max_size=6))
 def test_words_in_quotes_come_back_as_they_were(said: list[str]) -> None:
     """Spaces and quotes inside quotes belong to the word."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.discover import apache, nginx
@@ -105,8 +105,8 @@ def test_no_text_takes_long(kind: str) -> None:
     Apache(Texts({apache.MAIN: hostile, "/etc/apache2/envvars": hostile}))
     Nginx(Texts({nginx.MAIN: hostile}))
     Pools(Texts({"/etc/php/8.2/fpm/php-fpm.conf": hostile}))
-    for settings in SETTINGS.values():
-        configured_in(hostile, "/x", settings)
+    for of_one in SETTINGS.values():
+        configured_in(hostile, "/x", of_one)
     assert time.process_time() - began < 10
 
 
@@ -317,6 +317,7 @@ def test_an_application_names_its_database(
     assert [(c.database, c.server) for c in found] == ([(database, server)] if database else [])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SETTINGS)), st.text())
 def test_no_application_s_text_breaks_the_reader(file: str, said: str) -> None:
     """Whatever lies there."""
@@ -324,6 +325,7 @@ def test_no_application_s_text_breaks_the_reader(file: str, said: str) -> None:
         assert found.database
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_pool_s_text_breaks_the_reader(said: str) -> None:
     """Whatever lies there, a pool before it is found."""

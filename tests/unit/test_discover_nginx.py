@@ -1,7 +1,7 @@
 """nginx's configuration, read as nginx reads it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.discover.found import VirtualHost
@@ -29,6 +29,7 @@ def only(server: str, around: str = "") -> VirtualHost:
     return host
 
 
+@settings(deadline=None)
 @given(NEARLY | st.text(), NEARLY)
 def test_no_text_breaks_the_reader(main: str, other: str) -> None:
     """Whatever two files say that may include each other, reading ends, with an answer."""
@@ -36,6 +37,7 @@ def test_no_text_breaks_the_reader(main: str, other: str) -> None:
     assert all(host.server == "nginx" for host in nginx.virtual_hosts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), max_size=12), max_size=6))
 def test_words_in_quotes_come_back_as_they_were(said: list[str]) -> None:
     """Spaces, braces, semicolons and quotes inside quotes belong to the word."""

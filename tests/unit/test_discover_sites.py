@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.discover.accounts import accounts
@@ -82,6 +82,7 @@ def domains(*hosts: VirtualHost, **more: object) -> list[tuple[str, ...]]:
     return [site.domains for site in group(seen(*hosts, **more)).sites]
 
 
+@settings(deadline=None)
 @given(hosts_seen())
 def test_a_domain_is_in_one_site_and_no_name_is_lost(found: Seen) -> None:
     """Each domain once; each virtual host is in a site or told to be none."""
@@ -96,6 +97,7 @@ def test_a_domain_is_in_one_site_and_no_name_is_lost(found: Seen) -> None:
     assert {host.place for host in found.virtual_hosts} <= places
 
 
+@settings(deadline=None)
 @given(hosts_seen())
 def test_the_document_is_yaml_whatever_the_host_says(found: Seen) -> None:
     """A document always, with unique ids; every problem that the fleet has with it is a mark of its own."""
@@ -110,6 +112,7 @@ def test_the_document_is_yaml_whatever_the_host_says(found: Seen) -> None:
         assert problem.value == "?" or '"?"' in str(problem), written
 
 
+@settings(deadline=None)
 @given(hosts_seen())
 def test_answered_marks_make_a_fleet(found: Seen) -> None:
     """With the "?" filled in, and what they name declared, the document is accepted as it stands."""
@@ -290,6 +293,7 @@ def test_a_server_behind_another_of_the_host_is_the_same_site() -> None:
     assert "8080" in alone.marks[0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"(www\.)?[a-z0-9_-]{1,80}\.example", fullmatch=True), unique=True))
 def test_ids_are_names_and_unique(names: list[str]) -> None:
     """Whatever the domains, no two sites share an id."""
@@ -301,6 +305,7 @@ def test_ids_are_names_and_unique(names: list[str]) -> None:
         taken.append(id)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_passwd_of_any_kind_is_read(said: str) -> None:
     """Lines that are none are left out."""
