@@ -42,6 +42,11 @@ class Audited:
     def __init__(self, mirror: Mirror, leader: Leader) -> None:
         self._mirror, self._leader = mirror, leader
 
+    def must_lead(self) -> None:
+        """Who does not lead may see things late: it must not judge an order by them. Raises NotLeading."""
+        if self._leader.leadership is None:
+            raise NotLeading
+
     async def commit(
         self,
         operations: Sequence[Op],

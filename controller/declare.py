@@ -106,6 +106,7 @@ class Declaring:
         tombstone (rule R7).
         """
         async with self._turn:
+            self._audited.must_lead()
             if base is not None and base != self._mirror.fleet_revision:
                 raise self._outdated(base)
             return await self._make(self._basis(), fleet, person, "apply fleet", words)
@@ -128,6 +129,7 @@ class Declaring:
         `expected`: the tag that it has (`*`: any), None where it must be new.
         """
         async with self._turn:
+            self._audited.must_lead()
             basis, item = self._basis(), canonical(item)
             before = items(basis.fleet, kind).get(id_of(item))
             _refuse_unexpected(kind, id_of(item), before, expected)
@@ -145,6 +147,7 @@ class Declaring:
     ) -> Made:
         """Remove one item that nothing else names any more."""
         async with self._turn:
+            self._audited.must_lead()
             basis = self._basis()
             before = items(basis.fleet, kind).get(id)
             if before is None:
@@ -198,6 +201,7 @@ class Declaring:
         Refused where something that it touched was changed again since, with the changes that did.
         """
         async with self._turn:
+            self._audited.must_lead()
             basis, entry = self._basis(), self.logged(number)
             did = await self.details(entry)
             back, other = to_undo(basis.fleet, did)

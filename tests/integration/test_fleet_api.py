@@ -198,6 +198,28 @@ async def test_no_site_is_ever_on_a_host_that_was_removed_meanwhile(tmp_path: Pa
     assert len(outcomes) > 1, "the two never met in both orders"
 
 
+async def test_who_does_not_lead_judges_no_change(coop: Served) -> None:
+    """It may see the fleet late: everything that changes it is for the leader, and comparing is for everybody."""
+    leader = coop.controller.leader
+    site, _ = await read(coop, "/v1/sites/blog")
+    stale = {"If-Match": '"0123456789abcdef"'}
+    led, leader.leadership = leader.leadership, None
+    try:
+        answers = [
+            await coop.ask("PUT", "/v1/fleet", body=SMALLER.encode(), headers={"If-Match": '"1"'}),
+            await put(coop, "/v1/sites/blog", site, stale),
+            await coop.ask("DELETE", "/v1/sites/blog", headers=stale),
+            await undo(coop, change=9),
+        ]
+        compared, _ = await coop.ask("POST", "/v1/fleet/diff", body=SMALLER.encode())
+    finally:
+        leader.leadership = led
+    assert [(status, told["type"]) for status, told in answers] == [
+        (503, "/problems/not-leading")
+    ] * 4
+    assert compared == 200
+
+
 # --- logged, undone
 
 
