@@ -20,7 +20,7 @@ OWN = {
     "site": ("cli.orders:site", "Show or move one site."),
     "token": ("cli.access:token", "Tokens of people and programs."),
     "audit": ("cli.access:audit", "Who did what, when and why."),
-    "store": ("cli.store:store", "The controllers' store: recover it."),
+    "store": ("cli.store:store", "The controllers' store: recover, move, restore."),
     "failover": ("cli.failover:failover", "Arm, observe, pause or resume."),
 }
 STARTED = {

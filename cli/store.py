@@ -1,6 +1,7 @@
 """The controllers' store: recover it after it was rewound."""
 
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 
 import click
 
@@ -12,9 +13,23 @@ from cli.options import talks
 SHOWN = 20  # of each list; --json has them all
 
 
-@click.group()
+class Store(click.Group):
+    """Its own commands talk to a controller; those that need the store itself come with the controller."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = {entry.name for entry in entry_points(group="relevo.store")}
+        return sorted({*super().list_commands(ctx), *found})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for entry in entry_points(group="relevo.store", name=cmd_name):
+            loaded: click.Command = entry.load()
+            return loaded
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Store)
 def store() -> None:
-    """The controllers' store."""
+    """The controllers' store: recover, move, restore."""
 
 
 @store.command("recover")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from controller.snapshots import Snapshots
 from controller.stores import Embedded, Etcd
 from failover.policy import Policy
 from fleet.model import ControllerId, Name
@@ -57,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     admins: Path = Path("/etc/relevo/admins.toml")
     state: Path = Path("/var/lib/relevo/controller")
     store: Embedded | Etcd = Embedded()
+    snapshots: Snapshots = Snapshots()
     listen: Listen = Listen()
     dns_keys: dict[Name, TsigKey] = {}
     policy: Policy = Policy()

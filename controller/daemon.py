@@ -14,6 +14,7 @@ from controller.dns import Zones
 from controller.dnswire import read_keys
 from controller.install import add, renew
 from controller.parts import Controller
+from controller.snapshots import Keeper
 from controller.store import StoreError
 from controller.stores import Embedded, opening
 from controller.visit import HttpVisitor
@@ -80,6 +81,7 @@ async def _main(config: Config) -> None:
             probing=Probes(session, most=MOST_PROBES),
             name_servers=lambda cluster: Zones(cluster, tsig, exporter=exporter),
         )
+        keeper = Keeper(config.snapshots, config.state, controller.mirror, store, exporter)
         listens = asyncio.Event()
 
         async def ready() -> None:
@@ -89,6 +91,7 @@ async def _main(config: Config) -> None:
         await serve(
             ready=ready(),
             services=controller.run(),
+            snapshots=keeper.keep(),
             api=serve_api(Api(controller), config.listen, listens),
         )
 

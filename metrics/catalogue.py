@@ -94,6 +94,12 @@ AGENT = (
 )
 
 CONTROLLER = (
+    Metric(
+        "relevo_snapshot_timestamp_seconds",
+        "gauge",
+        "When this controller last copied the store and restored the copy (Unix time).",
+    ),
+    Metric("relevo_snapshot_failures_total", "counter", "Copies of the store that failed."),
     Metric("relevo_controller_build", "info", "Version of this controller.", ("version",)),
     Metric("relevo_controller_leader", "gauge", "1 while this controller leads."),
     Metric("relevo_controller_ready", "gauge", "1 once the store is mirrored."),
