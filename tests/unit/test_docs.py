@@ -35,7 +35,8 @@ def understand(line: str) -> None:
         _, found, words = command.resolve_command(context, words)
         assert found is not None
         command, context = found, click.Context(found, parent=context, info_name=found.name)
-    if isinstance(command, click.Group) and words != ["--help"]:
+    alone = isinstance(command, click.Group) and command.invoke_without_command
+    if isinstance(command, click.Group) and not alone and words != ["--help"]:
         raise click.UsageError(f"{line}: a group of commands")
     names = {option for parameter in command.params for option in parameter.opts}
     # Said once above the tables: every order needs a reason.
