@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controller import incidents, settle
-from controller.audited import Audited, Person, Unknown
+from controller.audited import Audited, NotLeading, Person, Unknown
 from controller.mirror import Mirror
 from controller.objections import Scene, Words, named, objections, still_serving
 from controller.sight import Refused
-from controller.store import Cmp, Delete, Op, Put
+from controller.store import Cmp, Delete, Op, Put, StoreError
 from controller.store.protocol import MAX_REQUEST_BYTES
 from failover.policy import Policy
 from fleet import keys
@@ -29,7 +29,10 @@ from fleet.history import (
 from fleet.kinds import Item, id_of, items
 from fleet.model import Fleet, Tombstone, Why
 from fleet.single import BadItem, canonical, raise_if_bad, tag_of, with_item, without_item
+from runtime import log
 from runtime.clock import wall
+
+_log = log.logger("fleet")
 
 STAGE_OPERATIONS = 4  # chunks of up to 256 KiB in one request of at most 1.5 MiB
 assert STAGE_OPERATIONS * CHUNK_LIMIT_BYTES < MAX_REQUEST_BYTES
@@ -271,14 +274,14 @@ class Declaring:
             reason=person.reason,
             undoes=undoes,
         )
-        log, details = kept((*mirror.fleet_log.values(), entry))
+        entries, details = kept((*mirror.fleet_log.values(), entry))
         await self._stage(chunks, parts)
         self._refuse_removal_of_serving(fleet)  # again: sites may have moved meanwhile
         operations: list[Op] = [
             Put(keys.FLEET, settle.encode(pointer)),
             Put(keys.fleet_log(number), settle.encode(entry)),
         ]
-        gone = sorted(mirror.fleet_log.keys() - {other.number for other in log})
+        gone = sorted(mirror.fleet_log.keys() - {other.number for other in entries})
         operations += [Delete(keys.fleet_log(old)) for old in gone[:SWEPT_AT_ONCE]]
         stone = tombstone(basis.fleet, fleet)
         if stone != Tombstone():
@@ -286,7 +289,11 @@ class Declaring:
             operations.append(Put(key, settle.encode(stone)))
         when = (*basis.unchanged, *self._no_move_to_removed(basis.fleet, fleet))
         revision = await self._audited.commit(operations, when, person, what, str(changes)[:500])
-        await self._sweep(pointer.digests, details)
+        try:
+            await self._sweep(pointer.digests, details)
+        except (StoreError, NotLeading, Refused) as failed:
+            # The change is made, and must not look as if it were not; the next one sweeps again.
+            _log.info("swept nothing", error=repr(failed))
         return Made(revision=revision, number=number, changes=changes, warnings=warnings)
 
     def _no_move_to_removed(self, old: Fleet, new: Fleet) -> tuple[Cmp, ...]:

@@ -220,6 +220,30 @@ async def test_who_does_not_lead_judges_no_change(coop: Served) -> None:
     assert compared == 200
 
 
+async def test_a_change_that_is_made_is_never_said_not_to_be(coop: Served) -> None:
+    """The lead is lost right after the commit: what is left over is swept later, and the answer is that it was done."""
+    mirror, leader = coop.controller.mirror, coop.controller.leader
+    led = leader.leadership
+
+    async def lose_the_lead() -> None:
+        before = mirror.fleet_revision
+        while mirror.fleet_revision == before:
+            await mirror.changed.after(mirror.changed.count)
+        leader.leadership = None
+
+    changed = FLEET.replace("tag: rosa", "tag: rosal").encode()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(lose_the_lead())
+        status, told = await coop.ask("PUT", "/v1/fleet", body=changed)
+    assert (status, told["change"]) == (200, 2), told
+    pointer = mirror.fleet_pointer
+    assert pointer and mirror.chunk_digests() > pointer.digests
+    leader.leadership = led
+    assert (await undo(coop))[0] == 200
+    pointer = mirror.fleet_pointer
+    assert pointer and mirror.chunk_digests() == pointer.digests
+
+
 # --- logged, undone
 
 
