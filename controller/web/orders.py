@@ -19,6 +19,7 @@ from controller.web.words import VERDICTS, Speech
 from fleet.access import may
 from fleet.model import Arming, HeldSite, Hold, HostId, LocationId, Mode, Role, Site, SiteId
 
+FEW_ROWS = 40  # held sites for each of which every host is offered; beyond that, standbys and home
 FORM_S = 30.0  # a form takes no longer to come
 REASON_CHARACTERS = 500
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -556,17 +557,21 @@ def _hold(asked: Asked) -> Hold:
 
 
 def _rows(look: Look, say: Speech, hold: Hold) -> Iterable[Row]:
+    few = len(hold.sites) <= FEW_ROWS
     for held in hold.sites:
         if (site := look.fleet.sites.get(held.site)) is not None:
-            options = _targets(look, say, site, held.source)
+            options = _targets(look, say, site, held.source, everywhere=few)
             chosen = held.target or _first_up(look, options)
             yield Row(site=site, held=held, options=options, chosen=chosen)
 
 
-def _targets(look: Look, say: Speech, site: Site, now: HostId) -> tuple[tuple[str, str], ...]:
+def _targets(
+    look: Look, say: Speech, site: Site, now: HostId, *, everywhere: bool = True
+) -> tuple[tuple[str, str], ...]:
     """Where a site may go: its standbys and home first, then every other web host."""
     known = [host for host in (*site.standbys, site.home) if host in look.fleet.hosts]
-    others = sorted(id for id, host in look.fleet.hosts.items() if Role.WEB in host.roles)
+    webs = sorted(id for id, host in look.fleet.hosts.items() if Role.WEB in host.roles)
+    others = webs if everywhere or not known else ()
     found = []
     for id in dict.fromkeys((*known, *others)):
         if id != now:

@@ -56,11 +56,11 @@ def summarise(look: Look, say: Speech) -> Summary:
 def _headline(look: Look, points: Sequence[Point], say: Speech) -> str:
     tones = [point.tone for point in points]
     if wanted := tones.count("act"):
-        return say.n("{n} thing wants you", "{n} things want you", wanted)
+        return say.n("{n} thing needs you", "{n} things need you", wanted)
     if "bad" in tones:
-        return say.t("relevo is on it; nothing is wanted of you")
+        return say.t("relevo is on it; you need do nothing")
     if "watch" in tones:
-        return say.t("relevo is watching something; nothing is wanted of you")
+        return say.t("relevo is watching something; you need do nothing")
     if not look.armed_anywhere:
         return say.t("All is well; relevo only observes")
     return say.t("All is well")

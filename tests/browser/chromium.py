@@ -70,8 +70,10 @@ class Browser:
         return await self.call("POST", "/goog/cdp/execute", said)
 
     async def text(self, css: str = "body") -> str:
-        """What a reader sees of it."""
-        return str(await self.run("return document.querySelector(arguments[0]).innerText", css))
+        """What a reader sees of it; nothing where it is not there."""
+        return str(
+            await self.run("return document.querySelector(arguments[0])?.innerText ?? ''", css)
+        )
 
     async def count(self, css: str) -> int:
         return int(await self.run("return document.querySelectorAll(arguments[0]).length", css))
@@ -107,6 +109,14 @@ class Browser:
 
         await self.until(seen, f"{text!r} in {css}")
 
+    async def arrives(self, at: str) -> None:
+        """Wait for a page whose address has `at` in it."""
+
+        async def there() -> bool:
+            return at in await self.here()
+
+        await self.until(there, f"a page at {at}")
+
     async def picture(self, path: Path) -> None:
         """The whole page as PNG."""
         shot = await self.cdp("Page.captureScreenshot", captureBeyondViewport=True, format="png")
@@ -127,16 +137,6 @@ class Browser:
 
     async def scripts(self, *, allowed: bool) -> None:
         await self.cdp("Emulation.setScriptExecutionDisabled", value=not allowed)
-
-    async def offline(self, *, is_offline: bool) -> None:
-        await self.cdp("Network.enable")
-        await self.cdp(
-            "Network.emulateNetworkConditions",
-            offline=is_offline,
-            latency=0,
-            downloadThroughput=-1,
-            uploadThroughput=-1,
-        )
 
     async def complaints(self) -> list[str]:
         """What the console has said since it was last asked: errors of scripts, refused resources, broken policy."""
