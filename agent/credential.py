@@ -42,6 +42,11 @@ class Credentials:
         )
         self._took = self._current
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a next one, of which controllers may have heard."""
+        return self._next.exists()
+
     def candidates(self) -> tuple[str, ...]:
         """What to log in by, the likeliest first."""
         return tuple(dict.fromkeys((self._took, self._current, *self._others)))
@@ -135,7 +140,9 @@ class Change:
         self._asked.set()
 
     async def keep(self) -> Never:
-        """Eternal: wait to be asked, do it, and rest before it is done again."""
+        """Eternal: wait to be asked, do it, rest before it is done again. What a crash left half done comes first."""
+        if self._credentials.begun:
+            self._asked.set()
         while True:
             await self._asked.wait()
             try:
