@@ -1,7 +1,7 @@
 """Changes of the declared fleet: compared, refused or made as one atomic commit of any size, logged, taken back."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controller import incidents, settle
@@ -34,8 +34,9 @@ from runtime.clock import wall
 
 _log = log.logger("fleet")
 
-STAGE_OPERATIONS = 4  # chunks of up to 256 KiB in one request of at most 1.5 MiB
-assert STAGE_OPERATIONS * CHUNK_LIMIT_BYTES < MAX_REQUEST_BYTES
+STAGED_BYTES = 4 * CHUNK_LIMIT_BYTES  # in one request of at most 1.5 MiB
+STAGED_AT_ONCE = 100  # of 128 operations
+assert STAGED_BYTES < MAX_REQUEST_BYTES
 SWEPT_AT_ONCE = 100  # of 128 operations
 COMPARED_MOST = 100  # of 128 compares
 
@@ -309,10 +310,9 @@ class Declaring:
         mirror = self._mirror
         named = {keys.CHUNKS + digest.encode(): chunk for digest, chunk in chunks.items()}
         named |= {keys.FLEET_DETAILS + digest.encode(): part for digest, part in parts.items()}
-        missing = sorted(key for key in named if not mirror.holds_key(key))
-        for start in range(0, len(missing), STAGE_OPERATIONS):
-            some = missing[start : start + STAGE_OPERATIONS]
-            await self._audited.txn([Put(key, named[key]) for key in some], ())
+        missing = {key: named[key] for key in sorted(named) if not mirror.holds_key(key)}
+        for puts in staged(missing):
+            await self._audited.txn(puts, ())
 
     async def _sweep(self, chunks: frozenset[str], details: frozenset[str]) -> None:
         """Drop chunks that no fleet, and details that no entry to keep names any more."""
@@ -336,6 +336,20 @@ class Declaring:
             withdrawn=mirror.withdrawn.keys(),
             zones=mirror.dns,
         )
+
+
+def staged(missing: Mapping[bytes, bytes]) -> Iterator[list[Put]]:
+    """All of `missing`, in as few requests as the store takes. No value is above CHUNK_LIMIT_BYTES."""
+    puts: list[Put] = []
+    total = 0
+    for key, value in missing.items():
+        if puts and (len(puts) == STAGED_AT_ONCE or total + len(value) > STAGED_BYTES):
+            yield puts
+            puts, total = [], 0
+        puts.append(Put(key, value))
+        total += len(value)
+    if puts:
+        yield puts
 
 
 def _unpacked(
