@@ -38,6 +38,8 @@ from runtime.clock import iso, wall
 
 __all__ = ["Commands", "NotLeading", "Person", "Unknown"]
 
+TOLD_MOVES = 10  # in one entry of the audit; the incident has all
+
 K = TypeVar("K", LocationId, HostId, SiteId)
 
 
@@ -74,6 +76,8 @@ class Commands:
             person,
             what,
             id,
+            before=_word(old, scope, id),
+            after=_word(new, scope, id),
         )
 
     async def pause(self, for_s: float, person: Person) -> int:
@@ -86,13 +90,16 @@ class Commands:
         return await self._switch_pause(None, person, "resume")
 
     async def _switch_pause(self, note: Note | None, person: Person, what: str) -> int:
-        new = msgspec.structs.replace(self._mirror.switches, paused=note)
+        old = self._mirror.switches
+        new = msgspec.structs.replace(old, paused=note)
         return await self._audited.commit(
             [Put(keys.SWITCHES, settle.encode(new))],
             self._mirror.unchanged(keys.SWITCHES),
             person,
             what,
             "failover",
+            before=_until(old.paused),
+            after=_until(note),
         )
 
     async def drain(self, host: HostId, for_s: float, person: Person) -> int:
@@ -103,7 +110,13 @@ class Commands:
         note = Note(owner=person.name, reason=person.reason, since=now, until=now + for_s)
         key = keys.drain(host)
         return await self._audited.commit(
-            [Put(key, settle.encode(note))], self._mirror.unchanged(key), person, "drain", host
+            [Put(key, settle.encode(note))],
+            self._mirror.unchanged(key),
+            person,
+            "drain",
+            host,
+            before=_until(self._mirror.drains.get(host)),
+            after=_until(note),
         )
 
     async def activate(
@@ -117,7 +130,14 @@ class Commands:
         revision = mirror.revision
         if operations:
             watched = mirror.unchanged(keys.drain(host))
-            revision = await self._audited.commit(operations, watched, person, "activate", host)
+            revision = await self._audited.commit(
+                operations,
+                watched,
+                person,
+                "activate",
+                host,
+                before=_until(mirror.drains.get(host)),
+            )
         moves: tuple[MovedSite, ...] = ()
         if bring_home:
             away = self._away_from(host)
@@ -161,7 +181,13 @@ class Commands:
         note = Note(owner=person.name, reason=person.reason, since=now, until=now + for_s)
         key = keys.refusal(host)
         return await self._audited.commit(
-            [Put(key, settle.encode(note))], self._mirror.unchanged(key), person, "refuse", host
+            [Put(key, settle.encode(note))],
+            self._mirror.unchanged(key),
+            person,
+            "refuse",
+            host,
+            before=_until(self._mirror.refusals.get(host)),
+            after=_until(note),
         )
 
     async def reconsider(self, host: HostId, person: Person) -> int:
@@ -169,8 +195,10 @@ class Commands:
         if host not in self._mirror.refusals:
             raise Refused(Why("changed-meanwhile"))
         key = keys.refusal(host)
-        watched = self._mirror.unchanged(key)
-        return await self._audited.commit([Delete(key)], watched, person, "reconsider", host)
+        watched, before = self._mirror.unchanged(key), _until(self._mirror.refusals[host])
+        return await self._audited.commit(
+            [Delete(key)], watched, person, "reconsider", host, before=before
+        )
 
     def _away_from(self, home: HostId) -> tuple[MovedSite, ...]:
         """Sites at home on `home` that are served elsewhere and may be moved without a word on fencing."""
@@ -248,7 +276,15 @@ class Commands:
         operations.append(Put(keys.incident(incident.id), settle.encode(incident)))
         # The fleet too: a host that is removed in this moment is no target.
         watched = mirror.unchanged(keys.FLEET, *(operation.key for operation in operations))
-        return await self._audited.commit(operations, watched, person, verb, subject)
+        return await self._audited.commit(
+            operations,
+            watched,
+            person,
+            verb,
+            subject,
+            before=", ".join(f"{move.site} on {move.source}" for move in moves[:TOLD_MOVES]),
+            after=", ".join(f"{move.site} on {move.target}" for move in moves[:TOLD_MOVES]),
+        )
 
 
 def _armed(old: Switches, fleet: Fleet, scope: str, id: str, arming: Arming | None) -> Switches:
@@ -269,6 +305,24 @@ def _armed(old: Switches, fleet: Fleet, scope: str, id: str, arming: Arming | No
                 raise Unknown("site", id)
             return msgspec.structs.replace(old, sites=_with(old.sites, SiteId(id), arming))
     raise Unknown("scope", scope)
+
+
+def _word(of: Switches, scope: str, id: str) -> str:
+    """For the audit: what a scope itself says."""
+    found: Arming | None = of.all
+    match scope:
+        case "location":
+            found = of.locations.get(LocationId(id))
+        case "host":
+            found = of.hosts.get(HostId(id))
+        case "site":
+            found = of.sites.get(SiteId(id))
+    return found.value if found else "inherit"
+
+
+def _until(note: Note | None) -> str:
+    """For the audit."""
+    return f"until {iso(note.until)}" if note else ""
 
 
 def _with(words: dict[K, Arming], id: K, arming: Arming | None) -> dict[K, Arming]:

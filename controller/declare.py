@@ -289,7 +289,14 @@ class Declaring:
             key = keys.TOMBSTONES + incidents.new_id("fleet", now).encode()
             operations.append(Put(key, settle.encode(stone)))
         when = (*basis.unchanged, *self._no_move_to_removed(basis.fleet, fleet))
-        revision = await self._audited.commit(operations, when, person, what, str(changes)[:500])
+        revision = await self._audited.commit(
+            operations,
+            when,
+            person,
+            what,
+            str(changes)[:500],
+            after=f"change {number}; in full: relevo fleet log {number}",
+        )
         try:
             await self._sweep(pointer.digests, details)
         except (StoreError, NotLeading, Refused) as failed:

@@ -24,6 +24,7 @@ from runtime.clock import iso
 DAY_S = 24 * 3600.0
 KNOWN_S = 60.0  # a host's boot is written down once a minute at most
 INCIDENTS_KEPT = 2000
+TOLD_S = DAY_S  # whoever comes late with a join token is told that it expired
 KEPT_S = 14 * DAY_S  # evidence is deleted then (rule R16)
 
 
@@ -136,6 +137,16 @@ class Upkeep:
         operations += [
             Delete(keys.incident(id))
             for id in incidents.too_many(mirror.incidents.values(), INCIDENTS_KEPT)
+        ]
+        operations += [
+            Delete(keys.access_join(host))
+            for host, token in mirror.joins.items()
+            if token.until + TOLD_S < times.wall
+        ]
+        operations += [
+            Delete(keys.access_token(name))
+            for name, token in mirror.api_tokens.items()
+            if token.until + KEPT_S < times.wall
         ]
         operations += [Delete(keys.COMMITS + name.encode()) for name in forgotten(mirror.commits)]
         paused = mirror.switches.paused

@@ -290,7 +290,8 @@ class Access:
 
     async def audit(self, call: Call[AuditQuery, None]) -> Audit:
         """What people, and hosts that joined, did: newest first."""
-        kept = sorted(self._controller.mirror.audit.items(), reverse=True)
+        entries = self._controller.mirror.audit.items()
+        kept = sorted(entries, key=lambda item: item[1].at, reverse=True)
         return Audit(
             entries=tuple(
                 Audited(

@@ -15,9 +15,11 @@ import pytest_asyncio
 from controller.api.auth import OPEN
 from controller.api.routes import TABLE
 from controller.api.server import Api
+from fleet import keys
 from fleet.access import ACCESS_ROLES, AccessRole, digest, may, read_joining
 from fleet.messages import Ack
 from fleet.model import HostId
+from runtime.clock import wall
 from tests.integration.controllers import ADMINS, AGENTS, FLEET, Served, controller_served
 from tests.integration.test_api import agent, beat, heard
 
@@ -345,3 +347,59 @@ async def test_every_change_of_access_is_in_the_audit_and_no_secret_is(served: S
         assert secret == digest("new") or secret.encode() not in stored
     _, told_access = await served.ask("GET", "/v1/access")
     assert "digest" not in str(told_access) and token not in str(told_access)
+
+
+async def test_orders_leave_what_was_and_what_became_of_it(served: Served) -> None:
+    """Arming, pausing, draining, moving and fleet changes: before and after in a few words."""
+    orders: list[tuple[str, str, dict[str, object]]] = [
+        ("PUT", "/v1/failover/arming", {"scope": "host", "id": "mx1-web-01", "arming": "arm"}),
+        ("PUT", "/v1/failover/arming", {"scope": "host", "id": "mx1-web-01", "arming": None}),
+        ("POST", "/v1/failover/pause", {"for_s": 60}),
+        ("DELETE", "/v1/failover/pause", {}),
+        ("PUT", "/v1/hosts/mx1-web-09/drain", {"for_s": 60}),
+        ("POST", "/v1/hosts/mx1-web-09/activate", {}),
+        (
+            "POST",
+            "/v1/sites/huerto/move",
+            {"to": "us1-web-01", "old_host_stopped": True, "anyway": True},
+        ),
+    ]
+    for method, path, said in orders:
+        status, told = await served.ask(method, path, said={**said, "reason": WHY})
+        assert status == 200, told
+    _, told = await served.ask("GET", "/v1/audit")
+    entries = cast("list[dict[str, str]]", told["entries"])
+    changes = [(e["what"], e["before"][:10], e["after"][:10]) for e in reversed(entries)]
+    assert changes[0][::2] == ("apply fleet", "change 1; ")
+    assert [(what, bool(before), bool(after)) for what, before, after in changes[3:7]] == [
+        ("pause", False, True),
+        ("resume", True, False),
+        ("drain", False, True),
+        ("activate", True, False),
+    ]
+    assert [change[1:] for change in (*changes[1:3], changes[7])] == [
+        ("inherit", "arm"),
+        ("arm", "inherit"),
+        ("huerto on ", "huerto on "),
+    ]
+    assert entries[0]["after"] == "huerto on us1-web-01"
+
+
+async def test_what_has_ended_is_told_for_a_while_and_then_forgotten(served: Served) -> None:
+    """The leader clears join tokens and tokens of people that ended long ago (rule R11); what is good stays."""
+    controller = served.controller
+    await made(served, "good", "viewer")
+    assert (await served.ask("POST", "/v1/hosts/us1-web-01/join", said={"reason": WHY}))[0] == 200
+    token, join = controller.mirror.api_tokens["good"], next(iter(controller.mirror.joins.values()))
+    day_s, now = 86_400, wall()
+    old = msgspec.structs.replace(token, name="old", digest=digest("o"), until=now - 15 * day_s)
+    late = msgspec.structs.replace(token, name="late", digest=digest("l"), until=now - 13 * day_s)
+    over = msgspec.structs.replace(join, until=now - 2 * day_s)
+    for key, value in (
+        (keys.access_token("late"), late),
+        (keys.access_token("old"), old),
+        (keys.access_join(join.host), over),
+    ):
+        await controller.store.put(key, msgspec.json.encode(value))
+    await served.until(lambda: not controller.mirror.joins)
+    await served.until(lambda: set(controller.mirror.api_tokens) == {"good", "late"})
