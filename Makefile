@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo format check test-fast test bench clean
+.PHONY: help install demo format check test-fast test test-vm bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,8 @@ $(READY): pyproject.toml setup.py $(wildcard runtime/locale/*/LC_MESSAGES/*.po)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
 	@touch $@
 
-demo: $(READY) ## a host dies, its sites live on (ONCE=1|cut|freeze|shutdown: one fault, one line of JSON)
-	@$(BIN)/relevo demo $(if $(ONCE),--once $(ONCE))
+demo: $(READY) ## a host dies, its sites live on (ONCE=1|cut|freeze|shutdown: one fault, one line of JSON; STORE=etcd CONTROLLERS=3)
+	@$(BIN)/relevo demo $(if $(ONCE),--once $(ONCE)) $(if $(STORE),--store $(STORE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
 
 format: $(READY) ## format the code
 	$(BIN)/ruff format .
@@ -33,10 +33,13 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulation: under 2 minutes
-	$(BIN)/pytest -m 'not integration'
+	$(BIN)/pytest -m 'not integration and not vm'
 
 test: $(READY) ## every test, real servers included: under 10 minutes
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not vm'
+
+test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): under 8 minutes
+	$(BIN)/pytest -m vm -o faulthandler_timeout=600 tests/vm # the first makes the image and installs
 
 bench: $(READY) ## print every number that relevo promises (BENCH="failover --runs 30": one of them)
 	$(BIN)/python -m bench $(BENCH)

@@ -33,7 +33,7 @@ BODY_BYTES = (
 
 @asynccontextmanager
 async def passing_on(controller: "Controller", ca: Path | None) -> AsyncGenerator[Middleware, None]:
-    """A middleware that passes on what changes something while another controller leads. `ca` signed its certificate."""
+    """A middleware that passes changes on while another controller leads; `ca` signed its certificate."""
     tls = ssl.create_default_context(cafile=ca) if ca else True
     timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S)
     async with aiohttp.ClientSession(

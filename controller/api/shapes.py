@@ -11,6 +11,7 @@ from failover.policy import Policy
 from fleet.messages import AgentState, EdgeReport, Load, Service
 from fleet.model import (
     Arming,
+    ControllerId,
     Domain,
     Health,
     Hold,
@@ -47,12 +48,16 @@ class SiteCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole at a glance. `hosts`: how many have each verdict; `revision`: the store's, mirrored here."""
+    """The whole at a glance. `leader`: this controller decides; `led_by`: who does, by the store.
+
+    `hosts`: how many have each verdict; `revision`: the store's, mirrored here.
+    """
 
     cluster: str
     version: str
     controller: str
     leader: bool
+    led_by: ControllerId | None
     ready: bool
     arming: Arming
     paused: Note | None

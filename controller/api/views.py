@@ -60,6 +60,7 @@ class View:
             version=VERSION,
             controller=controller.config.id,
             leader=self.leads,
+            led_by=mirror.leader,
             ready=self.ready,
             arming=mirror.switches.all,
             paused=self.paused,

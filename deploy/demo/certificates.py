@@ -44,8 +44,9 @@ class Authority:
     def issue(
         self, name: str, addresses: tuple[str, ...] = (), *, client: bool = False
     ) -> Certificate:
-        """A server's certificate for `addresses` (IP literals), or a client's; the key is readable by us alone."""
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        """For a server at `addresses` (IP literals), a client, or both; the key is readable by us alone."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] if addresses else []
+        usages += [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -53,7 +54,7 @@ class Authority:
             _builder(_name(name), self._name, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(own, critical=False)
             .sign(self._key, hashes.SHA256())

@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,11 @@ class IncidentItem(msgspec.Struct, frozen=True, kw_only=True):
         return next((entry.at for entry in self.timeline if entry.phase is phase), None)
 
 
+class StatusItem(msgspec.Struct, frozen=True, kw_only=True):
+    controller: str
+    led_by: str | None = None
+
+
 class _Listing(msgspec.Struct, frozen=True):
     """What a list's answer may hold, one of them at a time."""
 
@@ -78,8 +84,12 @@ class _Listing(msgspec.Struct, frozen=True):
 
 
 class Client:
-    def __init__(self, session: aiohttp.ClientSession, base: str, tls: ssl.SSLContext) -> None:
-        self._session, self._base, self._tls = session, base, tls
+    """Asks the controller that answered last; when it is gone, the next one."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, bases: Iterable[str], tls: ssl.SSLContext
+    ) -> None:
+        self._session, self._bases, self._tls = session, deque(bases), tls
 
     async def hosts(self) -> tuple[HostItem, ...]:
         return tuple([host async for page in self._pages("/v1/hosts") for host in page.hosts])
@@ -103,6 +113,13 @@ class Client:
         except ApiFailed:
             return False
         return True
+
+    async def led(self) -> bool:
+        """Whether somebody decides."""
+        return (await self.status()).led_by is not None
+
+    async def status(self) -> StatusItem:
+        return _decode(await self._ask("GET", "/v1/status"), StatusItem)
 
     async def apply(self, fleet: str) -> None:
         await self._ask("PUT", "/v1/fleet", data=fleet.encode(), kind="application/yaml")
@@ -136,13 +153,17 @@ class Client:
         self, method: str, path: str, data: bytes | None = None, kind: str = ""
     ) -> bytes:
         headers = {"Content-Type": kind} if kind else {}
-        try:
-            async with self._session.request(
-                method, f"{self._base}{path}", data=data, headers=headers, ssl=self._tls
-            ) as response:
-                body = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ApiFailed(f"{method} {path}: {error!r}") from error
+        for left in reversed(range(len(self._bases))):
+            try:
+                async with self._session.request(
+                    method, f"{self._bases[0]}{path}", data=data, headers=headers, ssl=self._tls
+                ) as response:
+                    body = await response.read()
+                break
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self._bases.rotate(-1)
+                if not left:
+                    raise ApiFailed(f"{method} {path}: {error!r}") from error
         if response.status >= 300:
             said = body.decode(errors="replace").strip()[:1000]
             raise ApiFailed(f"{method} {path}: status {response.status}: {said}")
@@ -157,10 +178,10 @@ def _decode(body: bytes, kind: type[T]) -> T:
 
 
 @asynccontextmanager
-async def client(base: str, *, ca: Path, token: str) -> AsyncIterator[Client]:
-    """A client of the controller at `base`, whose certificate `ca` has signed."""
+async def client(bases: Iterable[str], *, ca: Path, token: str) -> AsyncIterator[Client]:
+    """A client of the controllers at `bases`, whose certificates `ca` has signed."""
     tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(ca))
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
-        yield Client(session, base, tls)
+        yield Client(session, bases, tls)

@@ -11,6 +11,7 @@ import msgspec
 import uvloop
 
 from deploy.demo.client import ApiFailed
+from deploy.demo.lab import Staff, Store
 from deploy.demo.network import NoNetwork, NotPossible
 from deploy.demo.once import NotComplete, once
 from deploy.demo.packages import NotBrought
@@ -38,16 +39,36 @@ FAULTS = {"1": Fault.KILL} | {fault.value: fault for fault in Fault}
     show_default=True,
     help="Where the machines live; namespaces need root.",
 )
-def command(fault: str | None, seed: int, network: str) -> None:
+@click.option(
+    "--store",
+    type=click.Choice([store.value for store in Store]),
+    default=Store.EMBEDDED.value,
+    show_default=True,
+    help="Where the controllers keep their state.",
+)
+@click.option(
+    "--controllers",
+    type=click.Choice(["1", "3"]),
+    default="1",
+    show_default=True,
+    help="How many controllers; three need etcd.",
+)
+def command(fault: str | None, seed: int, network: str, store: str, controllers: str) -> None:
     """A host of a small co-op dies, on real parts, and its sites live on.
 
     Without a terminal this is `--once 1`. Exit status: 0 complete, 1 not complete or failed, 2 not possible here.
     """
     namespaces = {"auto": None, "namespaces": True, "loopback": False}[network]
+    try:
+        staff = Staff(store=Store(store), controllers=3 if controllers == "3" else 1)
+    except ValueError as error:
+        raise click.UsageError(f"--controllers {controllers}: {error} (--store etcd)") from None
     if fault is None and sys.stdin.isatty() and sys.stdout.isatty():
-        _run(live(namespaces=namespaces, seed=seed, say=_say))
+        _run(live(namespaces=namespaces, staff=staff, seed=seed, say=_say))
     else:
-        outcome = _run(once(FAULTS[fault or "1"], _say, namespaces=namespaces, seed=seed))
+        outcome = _run(
+            once(FAULTS[fault or "1"], _say, namespaces=namespaces, staff=staff, seed=seed)
+        )
         click.echo(msgspec.json.encode(outcome))
 
 

@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 LOCATIONS = {"lyon": ("FR", "Lyon"), "porto": ("PT", "Porto")}
 OUTSIDE = ""  # not in a data centre: the visitors, and what the co-op runs elsewhere
@@ -18,18 +19,41 @@ class Kind(Enum):
 
 
 # name, kind, public tag, location. The two authoritative servers stand outside, as a co-op's secondaries do.
-MACHINES = (
+MACHINES: tuple[tuple[str, Kind, str, str], ...] = (
     ("web1", Kind.WEB, "clara", "lyon"),
     ("web2", Kind.WEB, "emma", "lyon"),
     ("web3", Kind.WEB, "rosa", "porto"),
     ("web4", Kind.WEB, "ines", "porto"),
     ("edge1", Kind.EDGE, "rhone", "lyon"),
     ("edge2", Kind.EDGE, "douro", "porto"),
-    ("controller", Kind.CONTROLLER, "controller", OUTSIDE),
+    ("c1", Kind.CONTROLLER, "c1", OUTSIDE),
     ("dns1", Kind.PRIMARY, "dns1", OUTSIDE),
     ("dns2", Kind.SECONDARY, "dns2", OUTSIDE),
     ("visitors", Kind.VISITORS, "visitors", OUTSIDE),
 )
+MORE_CONTROLLERS = tuple((name, Kind.CONTROLLER, name, OUTSIDE) for name in ("c2", "c3"))
+
+
+class Store(Enum):
+    """Where the controllers keep their state."""
+
+    EMBEDDED = "embedded"
+    ETCD = "etcd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staff:
+    """How many controllers there are, and what they share."""
+
+    store: Store = Store.EMBEDDED
+    controllers: Literal[1, 3] = 1
+
+    def __post_init__(self) -> None:
+        if self.controllers > 1 and self.store is Store.EMBEDDED:
+            raise ValueError("three controllers need a store that they share: etcd")
+
+
+LONE = Staff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +94,9 @@ class Lab:
     dns_port: int
     api_port: int = 7410
     agent_port: int = 7411
+    etcd_port: int = 12379
+    etcd_peer_port: int = 12380
+    staff: Staff = LONE
 
     def of(self, *kinds: Kind) -> tuple[Machine, ...]:
         return tuple(machine for machine in self.machines.values() if machine.kind in kinds)
@@ -85,8 +112,12 @@ class Lab:
         return self.of(Kind.WEB, Kind.EDGE)
 
     @property
-    def api(self) -> str:
-        return f"https://{self.the(Kind.CONTROLLER).address}:{self.api_port}"
+    def apis(self) -> dict[str, str]:
+        """Where each controller is reached."""
+        return {
+            machine.name: f"https://{machine.address}:{self.api_port}"
+            for machine in self.of(Kind.CONTROLLER)
+        }
 
     @property
     def name_servers(self) -> tuple[Door, ...]:
@@ -96,10 +127,10 @@ class Lab:
         )
 
 
-def in_namespaces() -> Lab:
+def in_namespaces(staff: Staff = LONE) -> Lab:
     """Every machine has a network of its own, so all use the usual ports, on IPv4 and IPv6."""
     machines = {}
-    for number, (name, kind, tag, location) in enumerate(MACHINES, start=1):
+    for number, (name, kind, tag, location) in enumerate(_machines(staff), start=1):
         net = list(LOCATIONS).index(location) + 1 if location else 0
         addresses = (f"10.77.{net}.{number}", f"fd00:77::{net}:{number}")
         machines[name] = Machine(
@@ -110,17 +141,17 @@ def in_namespaces() -> Lab:
             addresses=addresses,
             doors=tuple(Door(address, 80) for address in addresses),
         )
-    return Lab(machines=machines, http_port=80, dns_port=53)
+    return Lab(machines=machines, http_port=80, dns_port=53, staff=staff)
 
 
-def on_loopback(net: int, ipv6_ports: list[int]) -> Lab:
+def on_loopback(net: int, ipv6_ports: list[int], staff: Staff = LONE) -> Lab:
     """Machines are addresses in 127.`net`.0.0/16 on one loopback.
 
     There is one IPv6 loopback address only, so there a machine is a port, one of `ipv6_ports`; what needs one
     port on every address (a site's AAAA, the health checks) has IPv4 alone.
     """
     machines = {}
-    for number, (name, kind, tag, location) in enumerate(MACHINES, start=1):
+    for number, (name, kind, tag, location) in enumerate(_machines(staff), start=1):
         address = f"127.{net}.0.{number}"
         machines[name] = Machine(
             name=name,
@@ -130,7 +161,11 @@ def on_loopback(net: int, ipv6_ports: list[int]) -> Lab:
             addresses=(address,),
             doors=(Door(address, 18080), Door("::1", ipv6_ports[number - 1])),
         )
-    return Lab(machines=machines, http_port=18080, dns_port=15353)
+    return Lab(machines=machines, http_port=18080, dns_port=15353, staff=staff)
+
+
+def _machines(staff: Staff) -> tuple[tuple[str, Kind, str, str], ...]:
+    return MACHINES + MORE_CONTROLLERS[: staff.controllers - 1]
 
 
 def bracketed(address: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from deploy.demo.lab import Lab, Machine, in_namespaces, on_loopback
+from deploy.demo.lab import LONE, Lab, Machine, Staff, in_namespaces, on_loopback
 
 NAMESPACES = Path("/run/netns")
 NAME = re.compile(r"^relevo-(\d+)-[a-z0-9]+$")
@@ -159,24 +159,24 @@ def has_namespaces(wanted: bool | None) -> bool:
 
 
 @asynccontextmanager
-async def network(*, namespaces: bool | None = None) -> AsyncIterator[Network]:
+async def network(*, namespaces: bool | None = None, staff: Staff = LONE) -> AsyncIterator[Network]:
     """A network for the demo, gone at the end. `namespaces` None: where possible. Raises NoNetwork."""
     if not has_namespaces(namespaces):
-        yield Loopback(_free_loopback())
+        yield Loopback(_free_loopback(staff))
         return
-    own = Namespaces(in_namespaces())
+    own = Namespaces(in_namespaces(staff))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(own.remove)
         await own.build()
         yield own
 
 
-def _free_loopback() -> Lab:
+def _free_loopback(staff: Staff) -> Lab:
     """Addresses that no other demo uses: 127.1.0.0/16 is usual, our own start above it by our pid."""
     net = 64 + os.getpid() % 128
     first = 20_000 + os.getpid() % 400 * 25  # below the ephemeral ports
     ports = [port for port in range(first, first + 100) if _is_free("::1", port)]
-    return on_loopback(net, ports)
+    return on_loopback(net, ports, staff)
 
 
 def _is_free(address: str, port: int) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from deploy.demo.client import ApiFailed, Client, IncidentItem
 from deploy.demo.crowd import Visitors
 from deploy.demo.effect import Incomplete
-from deploy.demo.lab import Kind, Machine
+from deploy.demo.lab import LONE, Kind, Machine, Staff
 from deploy.demo.network import NO_CUT, NotPossible, has_namespaces
 from deploy.demo.show import Say, Show, show
 from deploy.demo.stage import POLL_S, Fault, Stage, Struck
@@ -48,11 +48,18 @@ class Followed:
     dns_s: float
 
 
-async def once(fault: Fault, say: Say, *, namespaces: bool | None = None, seed: int = 1) -> Outcome:
+async def once(
+    fault: Fault,
+    say: Say,
+    *,
+    namespaces: bool | None = None,
+    staff: Staff = LONE,
+    seed: int = 1,
+) -> Outcome:
     """Raises NotComplete, NotPossible, and what `show` raises."""
     if fault is Fault.CUT and not has_namespaces(namespaces):
         raise NotPossible(NO_CUT)
-    async with show(say, namespaces=namespaces, seed=seed) as it:
+    async with show(say, namespaces=namespaces, staff=staff, seed=seed) as it:
         return await measure(it, fault, say)
 
 

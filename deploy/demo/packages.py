@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO = ("haproxy", "knot", "knot-dnsutils", "nginx-light", "dbus-daemon")
+WITH_ETCD = (*DEMO, "etcd-server")
 TESTS = (*DEMO, "prometheus")
 PREFIX = Path(__file__).resolve().parents[2] / ".cache" / "tools"
 

@@ -32,9 +32,21 @@ KEYS = (
     ("p", "pause"),
     ("q", "quit"),
 )
+# For the controllers, where there are several, or an etcd.
+LEADER_KEYS = (("l", "kill leader"), ("e", "kill its etcd"), ("m", "its power"))
 BARS = " ▁▂▃▄▅▆▇█"
 # Lines that are always there: title, hosts' heading, visitors, incident's heading, message, keys, and gaps.
 FIXED_LINES = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerItem:
+    """`stores`: its machine's member of etcd runs."""
+
+    id: str
+    runs: bool
+    stores: bool
+    leads: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +57,8 @@ class Picture:
     """
 
     hosts: tuple[HostItem, ...] = ()
+    controllers: tuple[ControllerItem, ...] = ()
+    keys: tuple[tuple[str, str], ...] = KEYS
     sites: int = 0
     away: int = 0
     incident: IncidentItem | None = None
@@ -69,12 +83,12 @@ def draw(picture: Picture, width: int, height: int) -> RenderableType:
         _title(picture),
         Text(),
         _hosts(picture),
-        Text(),
+        _controllers(picture),
         *_visitors(picture, width),
         Text(),
         *_incident(picture.incident, lines),
         Text(picture.message or picture.missing, style="cyan", no_wrap=True, overflow="ellipsis"),
-        _keys(),
+        _keys(picture.keys),
     )
 
 
@@ -111,6 +125,21 @@ def _hosts(picture: Picture) -> Table:
             style="bold" if chosen else "",
         )
     return table
+
+
+def _controllers(picture: Picture) -> Text:
+    """One line where there is something to tell: who leads, who runs, whose etcd runs."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    if len(picture.keys) == len(KEYS):
+        return text
+    text.append(" controllers", style="dim")
+    for item in picture.controllers:
+        text.append(f"   {item.id} ", style="bold" if item.leads else "")
+        word, colour = ("leads", "bold green") if item.leads else ("follows", "green")
+        text.append(*((word, colour) if item.runs else ("down", "bold red")))
+        text.append(", etcd ", style="dim")
+        text.append(*(("up", "green") if item.stores else ("down", "bold red")))
+    return text
 
 
 def _serves(host: HostItem) -> str:
@@ -193,9 +222,9 @@ def _fitting(timeline: Sequence[EntryItem], lines: int) -> Sequence[EntryItem]:
     return timeline[-lines:]
 
 
-def _keys() -> Text:
+def _keys(keys: Iterable[tuple[str, str]]) -> Text:
     text = Text(" ", no_wrap=True, overflow="ellipsis")
-    for key, meaning in KEYS:
+    for key, meaning in keys:
         text.append(key, style="bold reverse" if len(key) == 1 else "bold")
         text.append(f" {meaning}  ", style="dim")
     return text

@@ -12,13 +12,14 @@ from pathlib import Path
 from deploy.demo import knot, nginx
 from deploy.demo.certificates import Authority
 from deploy.demo.fleet import KEY, ZONES
-from deploy.demo.lab import Door, Kind, Lab, Machine
+from deploy.demo.lab import Door, Kind, Lab, Machine, Store
 from deploy.demo.logind import BUS_CONFIG
 from deploy.demo.packages import Tools
 from deploy.demo.processes import Program
 from fleet.model import Fleet
 
 AGENT, BUS, HAPROXY, NGINX = "agent", "dbus-daemon", "haproxy", "nginx"
+CONTROLLER, ETCD = "controller", "etcd"
 BUS_SOCKET = "bus"
 LOGIND_READY = (
     "logind.ready"  # this file is there while a stand-in for logind serves the machine's bus
@@ -55,6 +56,8 @@ class Outfit:
                 return (self._nginx(machine), *self._agent(machine, self._web(machine)))
             case Kind.EDGE:
                 return (self._haproxy(machine), *self._agent(machine, self._edge(machine)))
+            case Kind.CONTROLLER if self._lab.staff.store is Store.ETCD:
+                return (self._etcd(machine), self._controller(machine))
             case Kind.CONTROLLER:
                 return (self._controller(machine),)
             case Kind.PRIMARY | Kind.SECONDARY:
@@ -123,7 +126,7 @@ class Outfit:
             "ca": self.authority.path,
             "state": folder / "state",
             "package_locks": [],  # the machine's own package runs are not this host's
-            "controllers": {"c1": self._lab.api},
+            "controllers": self._lab.apis,
             "metrics": self._metrics(machine),
             **role,
         }
@@ -167,7 +170,9 @@ class Outfit:
         config.write_text(
             toml(
                 {
-                    "id": "c1",
+                    "id": machine.name,
+                    "controllers": list(self._lab.apis),
+                    "urls": self._lab.apis,
                     "agents": agents,
                     "admins": admins,
                     "state": folder / "state",
@@ -177,7 +182,9 @@ class Outfit:
                         "port": self._lab.api_port,
                         "certificate": issued.certificate,
                         "key": issued.key,
+                        "ca": self.authority.path,
                     },
+                    **self._store(machine),
                     "policy": self.policy,
                     "dns_keys": {
                         KEY: {"secret": _secret(folder / "tsig", self._dns_key.secret)},
@@ -186,8 +193,60 @@ class Outfit:
             )
         )
         return Program(
-            name="controller",
+            name=CONTROLLER,
             command=_relevo("controller", config),
+            restart=True,
+        )
+
+    def _store(self, machine: Machine) -> Toml:
+        """The controller's [store]: its own machine's member first, then the others."""
+        if self._lab.staff.store is Store.EMBEDDED:
+            return {}
+        others = (other for other in self._lab.of(Kind.CONTROLLER) if other is not machine)
+        own = self.authority.issue(f"{machine.name}-store", client=True)
+        return {
+            "store": {
+                "kind": "etcd",
+                "endpoints": [self._member(one) for one in (machine, *others)],
+                "ca": self.authority.path,
+                "cert": own.certificate,
+                "key": own.key,
+            }
+        }
+
+    def _member(self, machine: Machine) -> str:
+        return f"https://{machine.address}:{self._lab.etcd_port}"
+
+    def _etcd(self, machine: Machine) -> Program:
+        """A member of the cluster that the controllers share; it lets in who shows a certificate of ours."""
+        own = self.authority.issue(f"{machine.name}-etcd", machine.addresses, client=True)
+        peers = {
+            one.name: f"https://{one.address}:{self._lab.etcd_peer_port}"
+            for one in self._lab.of(Kind.CONTROLLER)
+        }
+        client, peer = self._member(machine), peers[machine.name]
+        flags = {
+            "name": machine.name,
+            "data-dir": self.folder(machine) / "etcd",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": ",".join(f"{name}={url}" for name, url in peers.items()),
+            **{f"{side}cert-file": own.certificate for side in ("", "peer-")},
+            **{f"{side}key-file": own.key for side in ("", "peer-")},
+            **{f"{side}trusted-ca-file": self.authority.path for side in ("", "peer-")},
+            **{f"{side}client-cert-auth": "true" for side in ("", "peer-")},
+            "logger": "zap",
+            "log-level": "warn",
+        }
+        return Program(
+            name=ETCD,
+            command=(
+                str(self._tools.path("etcd")),
+                *(f"--{flag}={value}" for flag, value in flags.items()),
+            ),
+            env=self._tools.env(),
             restart=True,
         )
 

@@ -11,9 +11,9 @@ from deploy.demo.client import Client, client
 from deploy.demo.crowd import Visitors, crowd, visitors
 from deploy.demo.effect import Incomplete
 from deploy.demo.fleet import fleet
-from deploy.demo.lab import Kind, Lab
+from deploy.demo.lab import LONE, Kind, Lab, Staff, Store
 from deploy.demo.network import Namespaces, Network
-from deploy.demo.packages import PREFIX, Tools, bring
+from deploy.demo.packages import DEMO, PREFIX, WITH_ETCD, Tools, bring
 from deploy.demo.programs import Outfit
 from deploy.demo.stage import POLL_S, Stage
 from fleet.model import Fleet
@@ -44,6 +44,7 @@ async def show(
     say: Say,
     *,
     namespaces: bool | None = None,
+    staff: Staff = LONE,
     seed: int = 1,
     tailor: Tailor = Outfit,
     declare: Callable[[Lab], Fleet] = fleet,
@@ -52,11 +53,13 @@ async def show(
 
     Raises NotReady, ApiFailed, Ended, NoNetwork, NotBrought; some in a group.
     """
-    say("bringing HAProxy, Knot, nginx and D-Bus (the first time takes half a minute)")
-    tools = Tools(await asyncio.to_thread(bring))
+    etcd = staff.store is Store.ETCD
+    store = ", etcd" if etcd else ""
+    say(f"bringing HAProxy, Knot, nginx{store} and D-Bus (the first time takes half a minute)")
+    tools = Tools(await asyncio.to_thread(bring, WITH_ETCD if etcd else DEMO))
     processes.remove_stale()
     await network.remove_stale()
-    async with network.network(namespaces=namespaces) as net:
+    async with network.network(namespaces=namespaces, staff=staff) as net:
         if net.missing:
             say(net.missing)
         with processes.folder() as directory:
@@ -78,7 +81,9 @@ async def _running(
         try:
             stage.furnish(outfit)
             stage.start(Kind.CONTROLLER, Kind.PRIMARY, Kind.SECONDARY)
-            async with client(net.lab.api, ca=outfit.authority.path, token=outfit.token) as desk:
+            async with client(
+                net.lab.apis.values(), ca=outfit.authority.path, token=outfit.token
+            ) as desk:
                 await _make_ready(stage, desk, say)
                 guests = crowd(net.lab, declared.sites.values(), seed)
                 folder = outfit.folder(net.lab.the(Kind.VISITORS))
@@ -91,8 +96,10 @@ async def _running(
 async def _make_ready(stage: Stage, desk: Client, say: Say) -> None:
     lab, sites = stage.lab, stage.fleet.sites.values()
     until = asyncio.get_running_loop().time() + READY_S
-    say("starting the controller and the name servers")
+    many = "three controllers, their etcd" if lab.staff.controllers > 1 else "the controller"
+    say(f"starting {many} and the name servers")
     await _wait("the controller is not ready", desk.ready, until)
+    await _wait("no controller leads", desk.led, until)
     await desk.apply(write(stage.fleet))
     say("starting 4 web hosts and 2 edges")
     stage.start(Kind.WEB, Kind.EDGE)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import termios
 import tty
@@ -12,10 +13,11 @@ from dataclasses import replace
 from rich.console import Console
 from rich.live import Live
 
-from deploy.demo.client import ApiFailed
-from deploy.demo.lab import Kind, Machine
+from deploy.demo.client import ApiFailed, StatusItem
+from deploy.demo.lab import LONE, Kind, Machine, Staff, Store
 from deploy.demo.network import NotPossible
-from deploy.demo.picture import Picture, draw
+from deploy.demo.picture import KEYS, LEADER_KEYS, ControllerItem, Picture, draw
+from deploy.demo.programs import CONTROLLER, ETCD
 from deploy.demo.show import Say, Show, show
 from deploy.demo.stage import Fault
 from failover.policy import Policy
@@ -27,6 +29,7 @@ SETTLE_S = Policy().settle_s
 KEYS_AT_ONCE = 32
 ARROWS = {b"\x1b[A": "up", b"\x1b[B": "down", b"\x1bOA": "up", b"\x1bOB": "down"}
 FAULT_KEYS = {"k": Fault.KILL, "f": Fault.FREEZE, "c": Fault.CUT, "s": Fault.SHUTDOWN}
+LEADER_FAULTS = {"l": (CONTROLLER,), "e": (ETCD,), "m": (CONTROLLER, ETCD)}
 DONE = {
     Fault.KILL: "killed",
     Fault.FREEZE: "frozen",
@@ -35,9 +38,14 @@ DONE = {
 }
 
 
-async def live(say: Say, *, namespaces: bool | None = None, seed: int = 1) -> None:
+async def live(
+    say: Say, *, namespaces: bool | None = None, staff: Staff = LONE, seed: int = 1
+) -> None:
     """Show it until `q`. Raises what `show` raises."""
-    async with show(say, namespaces=namespaces, seed=seed) as it, asyncio.TaskGroup() as group:
+    async with (
+        show(say, namespaces=namespaces, staff=staff, seed=seed) as it,
+        asyncio.TaskGroup() as group,
+    ):
         view = View(it, group)
         view.tasks += [group.create_task(view.follow()), group.create_task(view.paint())]
         with _keyboard() as stdin:
@@ -54,7 +62,12 @@ class View:
     def __init__(self, it: Show, group: asyncio.TaskGroup) -> None:
         self._it, self._group = it, group
         self.tasks: list[asyncio.Task[None]] = []  # all end with the view
-        self._picture = Picture(missing=it.stage.network.missing)
+        staff = it.stage.lab.staff
+        self._picture = Picture(
+            missing=it.stage.network.missing,
+            controllers=self._controllers(None),
+            keys=KEYS + (LEADER_KEYS if staff.store is Store.ETCD else ()),
+        )
         self._serving: dict[str, str] = {}
 
     async def follow(self) -> None:
@@ -73,18 +86,33 @@ class View:
             await client.sites(),
             await client.incidents(),
         )
+        status = await client.status()
         newest = await client.incident(incidents[-1].id) if incidents else None
         self._serving = {site.id: site.host for site in sites}
         order = [machine.name for machine in self._it.stage.lab.hosts]
         self._picture = replace(
             self._picture,
             hosts=tuple(sorted(hosts, key=lambda host: order.index(host.id))),
+            controllers=self._controllers(status),
             sites=len(sites),
             away=sum(site.host != site.home for site in sites),
             incident=newest,
             tallies=tuple(visitors.recent),
             ok=visitors.ok.total(),
             failed=dict(visitors.failed_at),
+        )
+
+    def _controllers(self, status: StatusItem | None) -> tuple[ControllerItem, ...]:
+        """Every controller, whether it and its member of etcd run, and which one leads."""
+        stage = self._it.stage
+        return tuple(
+            ControllerItem(
+                id=machine.name,
+                runs=stage.powers[machine.name].pid(CONTROLLER) is not None,
+                stores=stage.powers[machine.name].pid(ETCD) is not None,
+                leads=status is not None and status.led_by == machine.name,
+            )
+            for machine in stage.lab.of(Kind.CONTROLLER)
         )
 
     async def paint(self) -> None:
@@ -109,6 +137,8 @@ class View:
                 await self._pause()
             elif key in FAULT_KEYS and picture.hosts:
                 await self._strike(self._chosen(), FAULT_KEYS[key])
+            elif key in LEADER_FAULTS and len(picture.keys) > len(KEYS):
+                self._strike_leader(LEADER_FAULTS[key])
             elif key == "b" and picture.hosts:
                 await self._back(self._chosen())
         except (ApiFailed, NotPossible) as finding:
@@ -132,6 +162,28 @@ class View:
             else f"it served {len(struck.sites)} sites"
         )
         self._say(f"{machine.name} {DONE[fault]}: {what}")
+
+    def _strike_leader(self, programs: tuple[str, ...]) -> None:
+        """SIGKILL to programs of the machine whose controller leads; they start again as under systemd, in a moment.
+
+        Both at once, as when its power fails: then the machine stays off until the same key turns it on.
+        """
+        stage = self._it.stage
+        off = [m for m in stage.lab.of(Kind.CONTROLLER) if not stage.powers[m.name].is_on]
+        if len(programs) > 1 and off:
+            stage.powers[off[0].name].start()
+            return self._say(f"{off[0].name} is on again")
+        leading = next((item.id for item in self._picture.controllers if item.leads), None)
+        if leading is None:
+            return self._say("no controller leads just now")
+        power = stage.powers[leading]
+        if len(programs) > 1:
+            power.kill()
+            return self._say(f"{leading} has no power: another controller leads in a moment; m: on")
+        for program in programs:
+            if power.pid(program) is not None:
+                power.signal(program, signal.SIGKILL)
+        return self._say(f"{' and '.join(programs)} of {leading} killed")
 
     async def _back(self, machine: Machine) -> None:
         await self._it.stage.back(machine)
