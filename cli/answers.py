@@ -265,7 +265,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 class Events(msgspec.Struct, frozen=True):
     events: tuple[Event, ...]
-    last: str
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):

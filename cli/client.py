@@ -31,6 +31,7 @@ ANSWERS = {
 }
 
 PAGE = 1000  # as many as the API gives at once
+NOT_HERE = {"not-leading": "does not lead", "not-ready": "has not read the store yet"}
 NULL = msgspec.Raw(b"null")  # an answer in one piece
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 
@@ -59,7 +60,7 @@ class FileProblem(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.file}:{self.line}: {self.said}"
 
 
-class _Next(Exception):
+class Elsewhere(Exception):
     """This controller can't help; another one may."""
 
 
@@ -75,13 +76,15 @@ class Controllers:
     def get(self, path: str, **query: str) -> bytes:
         return asyncio.run(self.ask("GET", path, query=query))
 
-    def every(self, path: str, what: str, **query: str) -> bytes:
+    def every(self, path: str, what: str, *, accept: str = "", **query: str) -> bytes:
         """All pages of a list as one: an object whose `what` holds every item, as it was told."""
+        headers = {"Accept": accept} if accept else {}
         items: list[msgspec.Raw] = []
         cursor = ""
         while True:
             asked = {**query, "limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
-            page = msgspec.json.decode(self.get(path, **asked), type=dict[str, msgspec.Raw])
+            body = asyncio.run(self.ask("GET", path, query=asked, headers=headers))
+            page = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
             items += msgspec.json.decode(page[what], type=list[msgspec.Raw])
             cursor = msgspec.json.decode(page.get("next", NULL), type=str | None) or ""
             if not cursor:
@@ -133,19 +136,19 @@ class Controllers:
                         message = "no answer; it may have been done. Look before you repeat it."
                         raise Failure(f"{url}: {message} ({_said(error)})", Exit.FAILED) from error
                     tried.append(f"{url}: {_said(error)}")
-                except _Next as other:
+                except Elsewhere as other:
                     tried.append(str(other))
         raise Failure("no controller could help:\n  " + "\n  ".join(tried), Exit.UNREACHABLE)
 
     def refused(self, url: str, status: int, body: bytes) -> None:
-        """Raise what a refusal means: Failure, or _Next where another controller may do it."""
+        """Raise what a refusal means: Failure, or Elsewhere where another controller may do it."""
         try:
             problem = msgspec.json.decode(body, type=Problem)
         except msgspec.DecodeError:
             message = f"{url}: status {status}, and no answer of relevo's; is this a controller?"
             raise Failure(message, Exit.FAILED) from None
-        if problem.slug == "not-leading":
-            raise _Next(f"{url}: does not lead")
+        if problem.slug in NOT_HERE:
+            raise Elsewhere(f"{url}: {NOT_HERE[problem.slug]}")
         if problem.problems:
             lines = "\n".join(map(str, problem.problems))
             raise Failure(f"{url}: {problem.title}: {problem.detail}\n{lines}", Exit.FAILED)

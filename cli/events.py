@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from cli import answers, tables
-from cli.client import CONNECT_S, Controllers
+from cli.client import CONNECT_S, Controllers, Elsewhere
 from cli.failures import Exit, Failure
 from cli.looks import read
 from cli.options import talks
@@ -25,7 +25,7 @@ LINE_BYTES = 4 << 20  # an incident that moved 10,000 sites
 def events(to: Controllers, as_json: bool, follow: bool) -> None:
     """What has happened lately; with --follow, also what happens from now on."""
     if not follow:
-        body = asyncio.run(to.ask("GET", "/v1/events", headers={"Accept": "application/json"}))
+        body = to.every("/v1/events", "events", accept="application/json")
         for event in read(body, answers.Events).events:
             told(event, as_json)
         return
@@ -47,7 +47,7 @@ async def _follow(to: Controllers, as_json: bool) -> None:
                         async for event in events:
                             found, last = True, event.id or last
                             told(event, as_json)
-                except (aiohttp.ClientError, OSError) as error:
+                except (aiohttp.ClientError, OSError, Elsewhere) as error:
                     lost = f"{url}: {error or type(error).__name__}"
                     found = found or bool(last)
             if not found:
@@ -119,8 +119,8 @@ def sentence(event: answers.Event) -> str:
             waiting = data.get("holds")
             count = len(waiting) if isinstance(waiting, list) else 0
             return f"{count} waiting; see: relevo holds" if count else "nothing is held"
-        case "missed":
-            return "some events were missed"
+        case "reset":
+            return "some events may be lost"
     return ", ".join(f"{name}: {value}" for name, value in data.items())
 
 

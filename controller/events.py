@@ -37,3 +37,8 @@ class Events:
     @property
     def last(self) -> int:
         return self._last
+
+    @property
+    def forgotten(self) -> int:
+        """The newest event that is no longer remembered; 0 while all are."""
+        return self._last - len(self._kept)

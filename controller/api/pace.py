@@ -56,8 +56,8 @@ class Paces:
 class Limits:
     """The paces of one controller. `refused` counts what was turned away, by reason."""
 
-    def __init__(self, refused: Callable[[str], None]) -> None:
-        self._asking, self._scraping, self._failing = map(Paces, (ASKING, SCRAPING, FAILING))
+    def __init__(self, refused: Callable[[str], None], *, failing: Pace = FAILING) -> None:
+        self._asking, self._scraping, self._failing = map(Paces, (ASKING, SCRAPING, failing))
         self._refused = refused
 
     @web.middleware

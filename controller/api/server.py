@@ -17,7 +17,7 @@ from controller.api.events import Stream
 from controller.api.fleet import FleetFile
 from controller.api.items import Items
 from controller.api.mine import Mine
-from controller.api.pace import Limits
+from controller.api.pace import FAILING, Limits, Pace
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
@@ -42,11 +42,11 @@ GOODBYE_S = 1.0  # for requests under way when the controller ends
 
 
 class Api:
-    """The routes over one controller."""
+    """The routes over one controller. `failing`: how often an address may fail to be let in."""
 
-    def __init__(self, controller: "Controller") -> None:
+    def __init__(self, controller: "Controller", failing: Pace = FAILING) -> None:
         self._controller = controller
-        self.hall, self.limits = Hall(self._refused), Limits(self._refused)
+        self.hall, self.limits = Hall(self._refused), Limits(self._refused, failing=failing)
 
     def app(self) -> web.Application:
         controller = self._controller

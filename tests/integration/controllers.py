@@ -13,6 +13,7 @@ from typing import Never
 import aiohttp
 import msgspec
 
+from controller.api.pace import FAILING, Pace
 from controller.api.server import Api, listening
 from controller.config import Config, Listen
 from controller.dns import Zones
@@ -113,16 +114,25 @@ def digests(tokens: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def controller_served(
-    directory: Path, agents: Mapping[str, str] = AGENTS
+    directory: Path, agents: Mapping[str, str] = AGENTS, failing: Pace = FAILING
 ) -> AsyncGenerator[Served, None]:
-    """A leading controller with nothing declared yet, over a store in memory. `agents`: host -> token."""
-    async with EmbeddedStore.open(None) as store, served_over(store, directory, agents) as served:
+    """A leading controller with nothing declared yet, over a store in memory. `agents`: host -> token.
+
+    `failing`: how often an address may fail to be let in.
+    """
+    async with (
+        EmbeddedStore.open(None) as store,
+        served_over(store, directory, agents, failing) as served,
+    ):
         yield served
 
 
 @asynccontextmanager
 async def served_over(
-    store: EmbeddedStore, directory: Path, agents: Mapping[str, str] = AGENTS
+    store: EmbeddedStore,
+    directory: Path,
+    agents: Mapping[str, str] = AGENTS,
+    failing: Pace = FAILING,
 ) -> AsyncGenerator[Served, None]:
     """A controller that leads over `store`; none of its services has ended when the test has."""
     authority = Authority(directory)
@@ -142,7 +152,7 @@ async def served_over(
         probing=Blind(),
     )
     async with (
-        listening(Api(controller), listen) as port,
+        listening(Api(controller, failing), listen) as port,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
         asyncio.TaskGroup() as group,
     ):

@@ -7,6 +7,7 @@ from typing import Never
 
 import pytest
 
+from controller.api.pace import Pace
 from tests.integration.controllers import ADMINS, FLEET, Served, controller_served
 
 pytestmark = pytest.mark.integration
@@ -26,7 +27,7 @@ async def replant(served: Served) -> Never:
 
 async def test_every_answer_is_as_described_whatever_is_asked(tmp_path: Path) -> None:
     """Statuses, types, headers and bodies as in /v1/openapi.json; the valid is taken, the invalid refused, no 500."""
-    async with controller_served(tmp_path) as served:
+    async with controller_served(tmp_path, failing=Pace(per_s=1e6, burst=10_000)) as served:
         await served.apply()
         await served.until(lambda: len(served.controller.mirror.places) == 2)
         fuzzer = await asyncio.create_subprocess_exec(
