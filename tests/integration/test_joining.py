@@ -7,7 +7,7 @@ import signal
 import ssl
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,21 +117,24 @@ class Coop:
     async def controller(self) -> AsyncGenerator[Process, None]:
         """The controller, leading, with the fleet applied."""
         async with self.running("controller", "--config", self.etc / "controller.toml") as process:
-            await self.until(lambda: self.run("status"), lambda said: "leads)" in said[1])
+            async with asyncio.timeout(40):
+                while b'"leader":true' not in await self.look("/v1/status"):
+                    await asyncio.sleep(0.05)
             (self.folder / "fleet.yaml").write_text(FLEET)
             await self.done("fleet", "apply", self.folder / "fleet.yaml", "--reason", "first")
             yield process
 
-    async def until(
-        self,
-        look: Callable[[], "asyncio.Future[tuple[int, str, str]] | object"],
-        good: Callable[[tuple[int, str, str]], bool],
-    ) -> None:
-        said: object = None
-        async with asyncio.timeout(40):
-            while not good(said := await look()):  # type: ignore[misc]
-                assert said is not None
-                await asyncio.sleep(0.1)
+    async def look(self, path: str) -> bytes:
+        """What the API says to the admin; empty where nobody answers yet."""
+        token = (self.folder / ".config" / "relevo" / "token").read_text().strip()
+        tls = ssl.create_default_context(cafile=self.etc / "ca.pem")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
+            try:
+                async with session.get(self.url + path, headers=headers) as answer:
+                    return await answer.read()
+            except aiohttp.ClientConnectionError:
+                return b""
 
     async def token(self, host: str = "web-01") -> tuple[str, str]:
         """(where to join, the token), as the printed command has them."""
@@ -145,7 +148,7 @@ class Coop:
         return await self.run("agent", "join", url, "--token", token, *where)
 
     async def host(self, id: str = "web-01") -> Credential:
-        found = msgspec.json.decode(await self.done("host", "credentials", "--json"), type=Access)
+        found = msgspec.json.decode(await self.look("/v1/access"), type=Access)
         return next(host for host in found.hosts if host.host == id)
 
     async def linked(self, *, changing: bool = False) -> None:
