@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.web.frame import LANGUAGE_COOKIE, SESSION, Frame, speech, tongue
 from controller.web.live import Live
+from controller.web.look import look
 from controller.web.orders import Orders, read
 from controller.web.pages import Pages
 from controller.web.render import HEADERS, page, see_other, serve_static, set_up
@@ -57,7 +59,7 @@ class Dashboard:
         app = web.Application(middlewares=[self._told, self._known])
         set_up(app)
         live = Live(self._controller)
-        frame = Frame(self._controller, live)
+        frame = Frame(lambda: look(self._controller), live.digest)
         app.router.add_routes(
             [
                 web.get("/login", self.door),
@@ -104,11 +106,7 @@ class Dashboard:
             if request.path == f"{ROOT}/live":
                 return web.Response(status=401)
             wanted = request.path_qs if request.method == "GET" else f"{ROOT}/"
-            return see_other(
-                str(
-                    request.url.origin().with_path(f"{ROOT}/login").with_query(to=wanted).relative()
-                )
-            )
+            return see_other(f"{ROOT}/login?{urlencode({'to': wanted})}")
         request[SESSION] = session
         return await handler(request)
 

@@ -1,15 +1,14 @@
 """What every page stands in: the reader's language, the look it is made from, and the way around."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from controller.api.language import language
 from controller.web import words
-from controller.web.live import Live
-from controller.web.look import Look, look
+from controller.web.look import Look
 from controller.web.render import page
 from controller.web.sessions import Session
 from controller.web.summary import summarise
@@ -17,9 +16,6 @@ from controller.web.words import NAMES, Speech
 from fleet.access import may
 from runtime.clock import wall
 from runtime.words import LANGUAGES
-
-if TYPE_CHECKING:
-    from controller.parts import Controller
 
 SESSION = web.RequestKey("session", Session)
 LANGUAGE_COOKIE = "relevo-language"
@@ -36,13 +32,10 @@ def speech(request: web.Request) -> Speech:
 
 
 class Frame:
-    """Renders pages over one controller."""
+    """Renders pages over what `look` gives; `digest` says which state of things that is."""
 
-    def __init__(self, controller: "Controller", live: Live) -> None:
-        self._controller, self._live = controller, live
-
-    def look(self) -> Look:
-        return look(self._controller)
+    def __init__(self, look: Callable[[], Look], digest: Callable[[], str]) -> None:
+        self.look, self._digest = look, digest
 
     def page(
         self,
@@ -54,8 +47,8 @@ class Frame:
         **values: object,
     ) -> web.Response:
         """`template` over `found` and `values`, within the frame."""
-        digest = self._live.digest()
-        return page(request, template, within(request, found, digest, values), status=status)
+        told = within(request, found, self._digest(), values)
+        return page(request, template, told, status=status)
 
 
 def within(

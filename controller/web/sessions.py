@@ -75,6 +75,9 @@ class Sessions:
     def end(self, id: str) -> None:
         self._open.pop(id, None)
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def _forget(self, now: float) -> None:
         for id in [id for id, session in self._open.items() if _over(session, now)]:
             del self._open[id]

@@ -1,0 +1,299 @@
+"""The dashboard over HTTP: who is let in, what each answer carries, which forms are believed, what the stream says."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fleet.model import HostId, SiteId
+from tests.integration.controllers import ADMINS, Served, controller_served
+
+pytestmark = pytest.mark.integration
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+READ = (
+    "/",
+    "/hosts/mx1-web-01",
+    "/sites",
+    "/sites/blog",
+    "/incidents",
+    "/holds",
+    "/failover",
+    "/log",
+)
+ORDERS = (
+    "/failover/arming?scope=all",
+    "/failover/pause",
+    "/failover/resume",
+    "/hosts/mx1-web-01/drain",
+    "/hosts/mx1-web-01/activate",
+    "/hosts/mx1-web-01/reconsider",
+    "/sites/blog/move",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A browser's cookies, by hand: what is sent is what a test says."""
+
+    served: Served
+    cookie: str = ""
+
+    async def ask(
+        self,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Mapping[str, str], str]:
+        sent = {"Cookie": self.cookie, **(headers or {})}
+        method = "GET" if form is None else "POST"
+        async with self.served.session.request(
+            method, f"{self.served.url}/ui{path}", data=form, headers=sent, allow_redirects=False
+        ) as answer:
+            return answer.status, answer.headers, await answer.text()
+
+    async def proof(self) -> str:
+        found = re.search(r'name="proof" value="([^"]+)"', (await self.ask("/log"))[2])
+        assert found
+        return found[1]
+
+    async def order(
+        self,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
+        said = {"proof": await self.proof(), "reason": "a test", **(form or {})}
+        status, _, page = await self.ask(path, said, headers)
+        return status, page
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
+    async with controller_served(tmp_path) as controller:
+        await controller.apply()
+        await controller.until(lambda: len(controller.controller.mirror.places) == 2)
+        yield controller
+
+
+async def enter(served: Served, token: str = ADMINS["ana"]) -> Visit:
+    status, headers, page = await Visit(served).ask("/login", {"token": token, "to": "/ui/sites"})
+    assert status == 303, page
+    assert headers["Location"] == "/ui/sites"
+    cookie = headers["Set-Cookie"]
+    assert cookie.startswith("__Host-relevo=")
+    assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    return Visit(served, cookie.partition(";")[0])
+
+
+async def token_of(served: Served, role: str, **more: str) -> str:
+    """A new token with `role`, as an admin makes it."""
+    said = {"name": f"a-{role}", "role": role, "reason": "a test", "for_s": 3600, **more}
+    status, told = await served.ask("POST", "/v1/tokens", said=said)
+    assert status in (200, 201), told
+    return str(told["token"])
+
+
+async def test_nothing_is_shown_or_done_without_a_session(served: Served) -> None:
+    """Every page leads to the door, every order too, and a bearer's token or a made-up cookie opens nothing."""
+    stranger = Visit(served)
+    for path in (*READ, *ORDERS):
+        for form in (None, {"reason": "a test"}):
+            for sent in ({}, {"Cookie": "__Host-relevo=made-up"}):
+                status, headers, page = await stranger.ask(path, form, sent)
+                assert (status, page) == (303, ""), path
+                assert headers["Location"].startswith("/ui/login?to=%2Fui%2F")
+    status, _, _ = await stranger.ask("/live")
+    assert status == 401
+    for way_in in ("/", "/ui"):
+        status, headers, _ = await served.raw("GET", way_in, token=None)
+        assert status == 200, "followed to the door"
+
+
+async def test_every_answer_forbids_what_it_does_not_need(served: Served) -> None:
+    """Pages, the door, redirects, troubles and files: no frames, no guessing of types, nothing from elsewhere."""
+    ana = await enter(served)
+    for path in (*READ, *ORDERS, "/login", "/hosts/none", "/language?to=es", "/static/live.js"):
+        status, headers, page = await ana.ask(path)
+        assert "default-src 'none'" in headers["Content-Security-Policy"], path
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "style=" not in page
+        assert re.search(r"\son\w+=", page) is None
+        if status == 200 and not path.startswith("/static"):
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["Content-Language"] == "en"
+
+
+@pytest.mark.parametrize("path", ORDERS)
+async def test_a_form_from_elsewhere_is_not_believed(served: Served, path: str) -> None:
+    """Another site's page has the cookie at best: no proof, or its own origin, and nothing is done."""
+    ana = await enter(served)
+    before = served.controller.mirror.revision
+    form = {"word": "arm", "for_s": "7200", "to": "mx1-web-01"}
+    for proof in ("", "made-up", "\udcff"):
+        status, page = await ana.order(
+            path, {**form, "proof": proof.encode("utf-8", "replace").decode()}
+        )
+        assert status == 403, page
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        assert (await ana.order(path, form, headers))[0] == 403
+    assert served.controller.mirror.revision == before
+    assert not served.controller.mirror.switches.paused
+
+
+async def test_an_order_needs_a_reason_and_known_answers(served: Served) -> None:
+    """No reason, a reason too long, an answer that was not offered: refused, with what was typed still there."""
+    ana = await enter(served)
+    for form, says in (
+        ({"reason": " \n "}, "Say why"),
+        ({"reason": "x" * 501}, "500 characters at most"),
+        ({"for_s": "99999999"}, "Choose for how long"),
+        ({"for_s": ""}, "Choose for how long"),
+    ):
+        status, page = await ana.order("/failover/pause", form)
+        assert (status, says in page) == (422, True)
+    status, page = await ana.order("/sites/blog/move", {"to": "nowhere", "reason": "<i>typed</i>"})
+    assert status == 422
+    assert "&lt;i&gt;typed&lt;/i&gt;" in page
+    status, page = await ana.order("/sites/blog/move", {"to": "mx1-web-01"})
+    assert status == 409, "it is not up, and nobody said that it may be moved anyway"
+    assert "mx1-web-01 is unknown, not up." in page
+    status, page = await ana.order("/sites/blog/move", {"to": "mx1-web-01", "anyway": "yes"})
+    assert status == 303
+    assert served.controller.mirror.places[SiteId("blog")].host == "mx1-web-01"
+    entry = served.controller.mirror.audit[max(served.controller.mirror.audit)]
+    assert (entry.who, entry.what, entry.reason) == ("ana", "move", "a test")
+
+
+async def test_every_order_does_what_its_page_says(served: Served) -> None:
+    """Arm, pause, resume, drain, activate: each is in the store when the answer comes."""
+    ana, mirror = await enter(served), served.controller.mirror
+    host = HostId("mx1-web-01")
+    assert (await ana.order("/failover/arming?scope=host&id=mx1-web-01", {"word": "arm"}))[0] == 303
+    assert mirror.switches.hosts[host].value == "arm"
+    assert (await ana.order("/failover/arming?scope=host&id=mx1-web-01", {"word": "inherit"}))[
+        0
+    ] == 303
+    assert not mirror.switches.hosts
+    assert (await ana.order("/failover/pause", {"for_s": "7200"}))[0] == 303
+    assert served.controller.mirror.switches.paused
+    assert (await ana.order("/failover/resume"))[0] == 303
+    assert not served.controller.mirror.switches.paused
+    assert (await ana.order("/hosts/mx1-web-01/drain", {"for_s": "7200"}))[0] == 303
+    assert mirror.drains[host].owner == "ana"
+    assert (await ana.order("/hosts/mx1-web-01/activate"))[0] == 303
+    assert not mirror.drains
+    for path in ("/failover/arming?scope=host&id=none", "/failover/arming", "/hosts/none/drain"):
+        assert (await ana.order(path, {"word": "arm"}))[0] == 404
+
+
+async def test_roles_are_kept(served: Served) -> None:
+    """A viewer reads and orders nothing, an operator orders, a member and a host stay outside."""
+    viewer = await enter(served, await token_of(served, "viewer"))
+    assert (await viewer.ask("/"))[0] == 200
+    status, page = await viewer.order("/failover/pause", {"for_s": "7200"})
+    assert (status, "may look, not order" in page) == (403, True)
+    assert served.controller.mirror.switches.paused is None
+    operator = await enter(served, await token_of(served, "operator"))
+    assert (await operator.order("/failover/pause", {"for_s": "7200"}))[0] == 303
+    member = await token_of(served, "member", member="huerto")
+    for token, says in ((member, "opens the members"), ("clara", "credential"), ("x", "not know")):
+        status, _, page = await Visit(served).ask("/login", {"token": token})
+        assert (status, says in page) == (401, True)
+
+
+async def test_a_revoked_token_ends_its_session(served: Served) -> None:
+    """Whoever was let in is out at the next page."""
+    viewer = await enter(served, await token_of(served, "viewer"))
+    assert (await viewer.ask("/"))[0] == 200
+    status, told = await served.ask("DELETE", "/v1/tokens/a-viewer", said={"reason": "lost"})
+    assert status in (200, 204), told
+    assert (await viewer.ask("/"))[0] == 303
+
+
+async def test_nobody_is_sent_elsewhere(served: Served) -> None:
+    """What a link asks to be sent to after the door, or after choosing a language, is a page of ours."""
+    for evil in (
+        "https://evil.example/",
+        "//evil.example/ui/",
+        "/\\evil.example",
+        "/ui/\r\nX: y",
+        "/v1/status",
+    ):
+        token = {"token": ADMINS["ana"], "to": evil}
+        _, headers, _ = await Visit(served).ask("/login", token)
+        assert headers["Location"] == "/ui/"
+        async with served.session.get(
+            f"{served.url}/ui/language", params={"to": "es", "back": evil}, allow_redirects=False
+        ) as answer:
+            assert answer.headers["Location"] == "/ui/"
+
+
+async def test_odd_requests_are_told_off_in_html(served: Served) -> None:
+    """Wrong methods, wrong bodies, pages that are not: an answer of the dashboard's own, never a trace."""
+    ana = await enter(served)
+    status, _, page = await ana.ask("/nothing")
+    assert (status, "There is no such thing here" in page) == (404, True)
+    status, _, page = await ana.ask("/holds/none")
+    assert (status, "This hold is over" in page) == (404, True)
+    status, _, _ = await ana.ask("/sites", {"a": "b"})
+    assert status == 405
+    status, _, _ = await ana.ask("/failover/pause", {}, {"Content-Type": "application/json"})
+    assert status == 415
+    status, _, _ = await ana.ask("/static/../look.py")
+    assert status in (303, 404)
+    async with served.session.post(
+        f"{served.url}/ui/login", data=BytesIO(b"token=" + b"x" * 3_000_000), headers=FORM
+    ) as answer:
+        assert answer.status == 413
+    async with served.session.post(
+        f"{served.url}/ui/login", data=BytesIO(b"token=%ff%fe"), headers=FORM
+    ) as answer:
+        assert answer.status in (400, 401)
+
+
+async def test_files_are_kept_by_their_version(served: Served) -> None:
+    """A file's address carries what it is: a browser keeps it for good, and sees a new one at once."""
+    _, _, page = await Visit(served).ask("/login")
+    found = re.search(r"/static/style\.css\?v=\w+", page)
+    assert found
+    status, headers, _ = await Visit(served).ask(found[0])
+    assert (status, "max-age=31536000" in headers["Cache-Control"]) == (200, True)
+    _, headers, _ = await Visit(served).ask("/static/style.css?v=old")
+    assert "max-age=60" in headers["Cache-Control"]
+
+
+async def test_the_stream_says_when_there_is_something_new(served: Served) -> None:
+    """At once what is, then a new digest for a change, and in between that we are still here."""
+    ana = await enter(served)
+    async with (
+        served.session.get(f"{served.url}/ui/live", headers={"Cookie": ana.cookie}) as stream,
+        asyncio.timeout(15),
+    ):
+        assert stream.headers["Content-Type"].startswith("text/event-stream")
+
+        async def event() -> tuple[str, str]:
+            lines = [(await stream.content.readline()).decode().strip() for _ in range(3)]
+            return lines[0].removeprefix("event: "), lines[1].removeprefix("data:").strip()
+
+        kind, first = await event()
+        assert kind == "look"
+        assert f'data-digest="{first}"' in (await ana.ask("/"))[2]
+        assert (await ana.order("/failover/pause", {"for_s": "7200"}))[0] == 303
+        kind, second = await event()
+        assert (kind, second != first) == ("look", True)
+        while kind == "look":  # the pause is followed by what the leader writes of it
+            kind, _ = await event()
+        assert kind == "alive"
