@@ -6,12 +6,15 @@ import sys
 
 BENCHES = {
     "units": "how far systemd confines the daemons",
+    "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
     "apply": "coop.yaml validated and applied; a fresh controller ready on it",
+    "dashboard": "the dashboard with 1,050 sites in Chromium: first paint, bytes",
     "move500": "the failover of a host with 500 sites",
     "restarts": "agent, HAProxy and controller restarted under load",
     "failover": "a host killed, cut off, shut down: phases over many runs",
+    "controllers": "three controllers on etcd: the leader killed, frozen, with a host",
 }
 
 

@@ -71,6 +71,7 @@ class IncidentItem(msgspec.Struct, frozen=True, kw_only=True):
 
 class StatusItem(msgspec.Struct, frozen=True, kw_only=True):
     controller: str
+    leader: bool
     led_by: str | None = None
 
 

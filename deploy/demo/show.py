@@ -35,6 +35,7 @@ class Show:
     """A stage that is ready, with its controller and its visitors."""
 
     stage: Stage
+    outfit: Outfit
     client: Client
     visitors: Visitors
 
@@ -88,7 +89,7 @@ async def _running(
                 guests = crowd(net.lab, declared.sites.values(), seed)
                 folder = outfit.folder(net.lab.the(Kind.VISITORS))
                 async with visitors(guests, directory=folder, group=group) as told:
-                    yield Show(stage=stage, client=desk, visitors=told)
+                    yield Show(stage=stage, outfit=outfit, client=desk, visitors=told)
         finally:
             stage.end()
 
