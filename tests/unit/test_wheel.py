@@ -62,6 +62,10 @@ def test_a_wheel_has_the_spanish_sentences_compiled(sources: Path) -> None:
             *wheel.namelist()
         }
         assert "cli/main.py" in wheel.namelist()
+        web = {path for path in wheel.namelist() if path.startswith("controller/web/")}
+        here = {str(path.relative_to(ROOT)) for path in (ROOT / "controller/web").glob("*/*.*")}
+        assert {path for path in here if not path.endswith(".pyc")} <= web, "the dashboard's pages"
+        assert "runtime/locale/es/LC_MESSAGES/dashboard.mo" in wheel.namelist()
 
 
 def test_an_editable_installation_compiles_beside_the_sources(sources: Path) -> None:
