@@ -11,7 +11,6 @@ BENCHES = {
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
     "apply": "coop.yaml validated and applied; a fresh controller ready on it",
     "dashboard": "the dashboard with 1,050 sites in Chromium: first paint, bytes",
-    "dashboard": "the dashboard with 1,050 sites in Chromium: first paint, bytes",
     "move500": "the failover of a host with 500 sites",
     "restarts": "agent, HAProxy and controller restarted under load",
     "failover": "a host killed, cut off, shut down: phases over many runs",

@@ -190,9 +190,10 @@ async def cluster(
     options: Sequence[str] = (),
     relayed: bool = False,
     scheme: str = "http",
+    below: Path | None = None,
 ) -> AsyncGenerator[Cluster, None]:
     """A running cluster. `relayed`: its members can be cut off from one another. `scheme` is its clients'."""
-    one = laid_out(version, size=size, options=options, relayed=relayed, scheme=scheme)
+    one = laid_out(version, size=size, options=options, relayed=relayed, scheme=scheme, below=below)
     try:
         for relay in one.relays.values():
             await relay.open()
@@ -217,9 +218,10 @@ def laid_out(
     options: Sequence[str] = (),
     relayed: bool = False,
     scheme: str = "http",
+    below: Path | None = None,
 ) -> Cluster:
     """The folders of a cluster, ready to start."""
-    home = Path(tempfile.mkdtemp(prefix="relevo-etcd-"))
+    home = Path(tempfile.mkdtemp(prefix="relevo-etcd-", dir=below))
     ports = iter(free_ports(4 * size))
     members: list[Member] = []
     relays: dict[str, Relay] = {}

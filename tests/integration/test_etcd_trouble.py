@@ -246,6 +246,21 @@ async def test_a_watch_that_missed_what_was_compacted_says_so(version: str) -> N
             assert told(await take(batches, 1)) == [("put", b"k/a", b"5", last)]
 
 
+@pytest.mark.parametrize("version", [OLD, NEW])
+async def test_a_deletion_that_compaction_took_along_is_no_gap(version: str) -> None:
+    """These versions drop a deletion at the compaction's own revision, and take a watch from there all the same."""
+    async with behind(version) as b:
+        at = await b.direct.put(b"a", b"1")
+        await b.direct.delete(b"a")
+        await b.direct.put(b"b", b"1")
+        await b.direct.compact(at + 1)
+        await asyncio.sleep(0.5)  # compaction goes on in the background
+        async with aclosing(b.store.watch(b"a", after=at)) as batches, asyncio.timeout(5):
+            with pytest.raises(Compacted) as gone:
+                await take(batches, 1)
+        assert gone.value.revision == at + 1
+
+
 async def test_a_quiet_watch_that_comes_back_is_not_behind() -> None:
     """Progress is asked for while nothing happens: what others wrote, and its compaction, concern it not."""
     async with behind() as b:

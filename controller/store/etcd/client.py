@@ -6,7 +6,8 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from grpc import aio
 
@@ -16,6 +17,7 @@ from controller.store.etcd.answers import Next, judge
 from controller.store.etcd.member import (
     AUTHENTICATE,
     REQUIRE_LEADER,
+    STATUS,
     Member,
     Metadata,
     Request,
@@ -28,6 +30,8 @@ from runtime import log
 PROVE_S = 0.6  # a connection and one answer, between continents too; two dead members leave time for a third
 AGAIN_S = 0.1  # until a member that failed is asked again, when no other is left
 LOGINS = 2  # in one call: a token that is fresh and refused will not get better
+GRACE_S = 0.5  # gRPC ends calls by their deadline; if ever it does not, we do
+NO_END = "gRPC did not end a call by its deadline"
 NOT_ENABLED = "authentication is not enabled"
 
 _log = log.logger("etcd")
@@ -53,6 +57,7 @@ class Client:
         self._asking = asyncio.Lock()
         self._revision = 0  # the highest one known to have been
         self._rewound = ""
+        self._under_way: set[aio.Call] = set()
 
     @property
     def logs_in(self) -> bool:
@@ -72,11 +77,11 @@ class Client:
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
         logins, last = 0, "there was no time to ask"
-        while (left_s := deadline - now()) > 0:
+        while now() < deadline:
             self.check()
             member = self.next()
             try:
-                return await self.attempt(member, one, request, left_s)
+                return await self.attempt(member, one, request, deadline)
             except Away as away:
                 last = str(away)
                 await self.pause(deadline - now())
@@ -97,12 +102,14 @@ class Client:
             await asyncio.sleep(min(AGAIN_S - failed_s, most_s))
 
     async def attempt(
-        self, member: Member, one: Rpc[Request, Response], request: Request, left_s: float
+        self, member: Member, one: Rpc[Request, Response], request: Request, deadline: float
     ) -> Response:
         """Ask `member`. Raises Away, Expired or StoreErrors."""
+        now = asyncio.get_running_loop().time
         if not member.proven:
-            await self.prove(member, min(left_s, PROVE_S))
-        metadata = await self.metadata(member, left_s)
+            await self.prove(member, min(deadline - now(), PROVE_S))
+        metadata = await self.metadata(member, deadline - now())
+        left_s = max(deadline - now(), 0)
         # Half of what is left, for a read can be asked elsewhere; a write can not.
         wait_s = left_s if one.writes or len(self.members) == 1 else left_s / 2
         known = self._revision
@@ -122,8 +129,15 @@ class Client:
 
     async def prove(self, member: Member, timeout: float) -> None:
         """Hear from `member` which cluster it belongs to. Raises Away, Rewound."""
+        self.check()
+        call = member.ask(STATUS, rpc.StatusRequest(), (), timeout)
         try:
-            status = await member.status(timeout)
+            with self.ending(call):
+                async with asyncio.timeout(timeout + GRACE_S):
+                    status = await call
+        except TimeoutError as error:
+            self.let_down(member, NO_END)
+            raise Away(NO_END) from error
         except aio.AioRpcError as error:
             raise self._away(member, error) from error
         except asyncio.CancelledError:
@@ -162,6 +176,15 @@ class Client:
             _log.warning("etcd member failed", member=member.url, why=why)
         member.fail()
 
+    @contextmanager
+    def ending(self, call: aio.Call) -> Iterator[None]:
+        """Within the block, closing the store ends `call`: closing its channel alone leaves some to wait for ever."""
+        self._under_way.add(call)
+        try:
+            yield
+        finally:
+            self._under_way.discard(call)
+
     def raise_if_closed(self) -> None:
         """A call that ends as cancelled because the store was closed must not end the task that waits for it."""
         task = asyncio.current_task()
@@ -171,6 +194,8 @@ class Client:
     async def close(self) -> None:
         """What is under way ends as Unavailable, or Ambiguous. Idempotent."""
         self.closed = True
+        for call in tuple(self._under_way):
+            call.cancel()
         for member in self.members:
             await member.close()
 
@@ -182,8 +207,15 @@ class Client:
         metadata: Metadata,
         timeout: float,
     ) -> Response:
+        self.check()
+        call = member.ask(one, request, metadata, timeout)
         try:
-            return await member.ask(one, request, metadata, timeout)
+            with self.ending(call):
+                async with asyncio.timeout(timeout + GRACE_S):
+                    return await call
+        except TimeoutError as error:
+            self.let_down(member, NO_END)
+            raise Ambiguous(NO_END) if one.writes else Away(NO_END) from error
         except aio.AioRpcError as error:
             raise self._meaning(member, error, one, metadata) from error
         except asyncio.CancelledError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from controller.store.campaign import campaign
 from controller.store.etcd import rpc_pb2 as rpc
@@ -19,7 +19,7 @@ from controller.store.etcd.member import (
     TXN,
     Member,
 )
-from controller.store.etcd.watch import Watch
+from controller.store.etcd.watch import Watch, oldest
 from controller.store.etcd.wire import Wire
 from controller.store.limits import check, check_key
 from controller.store.protocol import (
@@ -145,6 +145,7 @@ class EtcdStore:
             raise Denied(f"a lease of {ttl} s is none; 1 s is the shortest")
         asked_at = asyncio.get_running_loop().time()
         granted = await self._client.call(GRANT, rpc.LeaseGrantRequest(TTL=ttl), timeout=TIMEOUT_S)
+        self._client.check()  # closed meanwhile, it would be kept by nobody
         lease = EtcdLease(self._client, granted.ID, granted.TTL, asked_at=asked_at)
         task = self._group.create_task(lease.keep(), name="lease")
         self._leases[lease] = task
@@ -175,13 +176,4 @@ class EtcdStore:
         await self._client.close()
 
     async def _oldest(self) -> int:
-        """The revision of the last compaction: etcd tells only a watch, by refusing it."""
-        history = Watch(self._client, self._wire, b"", after=0, prev=False)
-        async with aclosing(history.batches(self._group)) as batches, asyncio.timeout(TIMEOUT_S):
-            try:
-                await anext(batches)
-            except Compacted as gone:
-                return gone.revision
-            except (TimeoutError, StopAsyncIteration):
-                pass
-        return 0
+        return await oldest(self._client, self._wire, self._group)
