@@ -179,7 +179,6 @@ WAYS = (
         strike=_signalled(signal.SIGTERM),
         end=_nothing,
         p99_s=None,
-        comes_back=True,
     ),
     Way(
         name="killed",
