@@ -8,6 +8,7 @@ from typing import Never
 from controller.admission import Admission
 from controller.audited import Audited
 from controller.board import Board
+from controller.census import Census
 from controller.commands import Commands
 from controller.config import Config
 from controller.converge import Converger
@@ -61,6 +62,7 @@ class Controller:
         self.exporter.info("relevo_controller_build", version=version("relevo"))
         self.events = Events()
         self.mirror = Mirror()
+        self.census = Census(self.mirror)
         self.board = Board(config.id)
         self.watchdog = Watchdog("lead", "orders")
         self.admission = Admission(self.mirror, admins=admins or {}, agents=tokens)

@@ -94,6 +94,7 @@ class Route:
         found = await self.handler(call)
         if isinstance(found, web.StreamResponse):
             return found
+        assert isinstance(found, msgspec.Struct), "what is answered has a type"
         # What a `Location` was given for is new. Source: RFC 9110 §9.3.4
         response = answer(found, call.lang, status=201 if "Location" in call.headers else 200)
         response.headers.update(call.headers)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from controller.api.shapes import (
     Words,
 )
 from failover.guards import spent_causes
-from fleet.model import HeldSite, Hold, Host, HostId, Incident, Note, Site, SiteId, Why
+from fleet.model import Host, HostId, Incident, Note, Site, SiteId, Why
 from runtime.clock import wall
 
 if TYPE_CHECKING:
@@ -42,13 +42,7 @@ class View:
         self._controller = controller
         self._mirror, self._board = controller.mirror, controller.board
         self._now, self._wall = asyncio.get_running_loop().time(), wall()
-        self._home: Counter[HostId] = Counter()
-        self._here: Counter[HostId] = Counter()
-        for site in self._mirror.fleet.sites.values():
-            self._home[site.home] += 1
-            if (place := self._mirror.places.get(site.id)) is not None:
-                self._here[place.host] += 1
-        self._held = _by_site(self._mirror.holds.values())
+        self._count = controller.census.now()
 
     # --- the whole
 
@@ -69,7 +63,9 @@ class View:
             doubts_itself=controller.link.doubt.doubts_itself,
             budget=Spending(spent=spent, allowed=allowed),
             hosts=self.verdict_counts(),
-            sites=SiteCounts(total=len(mirror.fleet.sites), away=self.away(), held=len(self._held)),
+            sites=SiteCounts(
+                total=len(mirror.fleet.sites), away=self.away(), held=len(self._count.held)
+            ),
             incidents_open=len(self.open_incidents()),
             revision=mirror.revision,
         )
@@ -98,8 +94,7 @@ class View:
 
     def away(self) -> int:
         """Sites served elsewhere than at home."""
-        sites, places = self._mirror.fleet.sites, self._mirror.places
-        return sum(id in places and places[id].host != site.home for id, site in sites.items())
+        return self._count.away
 
     def open_incidents(self) -> list[Incident]:
         return [i for i in self._mirror.incidents.values() if i.closed_at is None]
@@ -133,8 +128,8 @@ class View:
             why=why,
             connected=host.id in link.connected,
             beat_age_s=round(self._now - heard.at, 3) if heard else None,
-            sites_home=self._home[host.id],
-            sites_here=self._here[host.id],
+            sites_home=self._count.home[host.id],
+            sites_here=self._count.here[host.id],
             draining=self._draining(host.id),
             withdrawn=mirror.withdrawn.get(host.id),
             load=heard.beat.load if heard else None,
@@ -195,27 +190,18 @@ class View:
 
     def sites(self, *, host: str = "", member: str = "", q: str = "") -> list[SiteItem]:
         """Sites at home or served on `host`, of `member`, with `q` in their id or in a domain."""
-        found = self.sites_with(host=host, member=member, q=q)
-        return [self.site_item(site) for site in sorted(found, key=lambda site: site.id)]
+        return [self.site_item(site) for site in self.sites_with(host=host, member=member, q=q)]
 
-    def sites_with(self, *, host: str, member: str, q: str) -> list[Site]:
-        """As declared, in no order."""
-        sites = self._mirror.fleet.sites.values()
-        if not (host or member or q):
-            return list(sites)
-        return [site for site in sites if self._matches(site, host, member, q.lower())]
-
-    def _matches(self, site: Site, host: str, member: str, q: str) -> bool:
-        place = self._mirror.places.get(site.id)
-        return (
-            (not host or site.home == host or (place is not None and place.host == host))
-            and (not member or site.member == member)
-            and (not q or any(q in text.lower() for text in (site.id, *site.domains)))
-        )
+    def sites_with(self, *, host: str, member: str, q: str) -> Sequence[Site]:
+        """As declared, by id."""
+        sites = self._count.near.get(HostId(host), ()) if host else self._count.sites
+        if not (member or q):
+            return sites
+        return [site for site in sites if _matches(site, member, q.lower())]
 
     def site_item(self, site: Site) -> SiteItem:
         place = self._mirror.places.get(site.id)
-        held = self._held.get(site.id)
+        held = self._count.held.get(site.id)
         return SiteItem(
             id=site.id,
             member=site.member,
@@ -274,9 +260,10 @@ class View:
         )
 
 
-def _by_site(holds: Iterable[Hold]) -> dict[SiteId, HeldSite]:
-    """What keeps each held site where it is."""
-    return {held.site: held for hold in holds for held in hold.sites}
+def _matches(site: Site, member: str, q: str) -> bool:
+    return (not member or site.member == member) and (
+        not q or any(q in text.lower() for text in (site.id, *site.domains))
+    )
 
 
 def _rounded(seconds: float | None) -> float | None:
