@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Never
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.api import link
@@ -15,12 +16,14 @@ from controller.api.changes import FleetLog
 from controller.api.connections import Hall, doors
 from controller.api.events import Stream
 from controller.api.fleet import FleetFile
+from controller.api.forward import passing_on
 from controller.api.items import Items
 from controller.api.mine import Mine
 from controller.api.pace import FAILING, Limits, Pace
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
+from controller.api.store import StoreRoutes
 from controller.api.writes import Writes
 from controller.config import Listen
 from controller.web import dashboard
@@ -45,13 +48,14 @@ class Api:
     """The routes over one controller. `failing`: how often an address may fail to be let in."""
 
     def __init__(self, controller: "Controller", failing: Pace = FAILING) -> None:
-        self._controller = controller
+        self.controller = controller
         self.hall, self.limits = Hall(self._refused), Limits(self._refused, failing=failing)
 
-    def app(self) -> web.Application:
-        controller = self._controller
+    def app(self, *inner: Middleware) -> web.Application:
+        """The application; `inner` middlewares see only what was admitted."""
+        controller = self.controller
         lines = [route("GET", "/v1/link/{host}", self.link, role="host", gives=(WIRE,))]
-        for part in (Reads, Writes, Access, Mine, Items, FleetFile, FleetLog, Stream):
+        for part in (Reads, Writes, Access, Mine, Items, FleetFile, FleetLog, StoreRoutes, Stream):
             lines += part(controller).routes()
         table = Table(lines)
 
@@ -60,7 +64,7 @@ class Api:
 
         admission = admit(controller.admission, role_of, self._refused)
         outer = (self.hall.attended, self._counted, problems, self.limits.failures, admission)
-        app = web.Application(middlewares=[*outer, self.limits.asked])
+        app = web.Application(middlewares=[*outer, self.limits.asked, *inner])
         table.register(app)
         dashboard.serve(app, controller)
         return app
@@ -73,30 +77,28 @@ class Api:
             status = response.status
             return response
         finally:
-            self._controller.exporter.count(
-                "relevo_api_requests_total", status=f"{status // 100}xx"
-            )
+            self.controller.exporter.count("relevo_api_requests_total", status=f"{status // 100}xx")
 
     def _refused(self, reason: str) -> None:
-        self._controller.exporter.count("relevo_api_refused_total", reason=reason)
+        self.controller.exporter.count("relevo_api_refused_total", reason=reason)
 
     def measure(self, listen: Listen) -> None:
         """When this controller's certificates end. Raises BadConfig."""
         for name, path in (("server", listen.certificate), ("ca", listen.ca)):
             if path is not None:
-                self._controller.exporter.set(
+                self.controller.exporter.set(
                     "relevo_certificate_expires_timestamp_seconds", ends_at(path), certificate=name
                 )
 
     async def goodbye(self) -> None:
         """End the links: requests under way are waited for, and a link never ends by itself."""
-        await self._controller.link.end()
+        await self.controller.link.end()
 
     async def link(self, call: Call[Nothing, None]) -> web.StreamResponse:
         """An agent's link."""
         request, token = call.request, bearer(call.request)
         host = request.match_info["host"]
-        agents, controller = self._controller.link, self._controller
+        agents, controller = self.controller.link, self.controller
         if not controller.mirror.ready and HostId(host) not in controller.admission.hosts:
             raise NotKnownYet
         if not agents.admits(host, token):
@@ -131,8 +133,12 @@ async def listening(
     """The API served while the body lasts; gives the port. Raises BadConfig."""
     shown = shown or _shown(listen)
     async with AsyncExitStack() as stack:
+        forwarding = await stack.enter_async_context(passing_on(api.controller, listen.ca))
         runner = web.AppRunner(
-            api.app(), access_log=None, shutdown_timeout=GOODBYE_S, keepalive_timeout=IDLE_S
+            api.app(forwarding),
+            access_log=None,
+            shutdown_timeout=GOODBYE_S,
+            keepalive_timeout=IDLE_S,
         )
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(api.goodbye)
