@@ -62,21 +62,25 @@ async def _run() -> None:
             cpu = (now.user + now.system - used.user - used.system) / (time.monotonic() - began)
             memory = daemon.process.memory_info().rss / 2**20
             beats = json.loads((await agents.communicate())[0])
-    _told(found, cpu, memory, beats["late"])
-
-
-def _told(found: Mapping[str, list[float]], cpu: float, memory: float, late: list[float]) -> None:
-    every = [seconds for times in found.values() for seconds in times]
-    rate, p99 = len(every) / SECONDS, percentile(every, 99)
-    row("reads answered", f"{rate:,.0f}/s", ">= 1,000/s", reached=rate >= 1000)
-    row("a read takes, p99", f"{p99 * 1000:.1f} ms", "<= 50 ms", reached=p99 <= 0.05)
-    for what, times in found.items():
-        print(f"          {what:<28} {spread(times)}")
+    rate = sum(map(len, found["most"].values())) / SECONDS
+    row("reads answered, as many as it can", f"{rate:,.0f}/s", ">= 1,000/s", reached=rate >= 1000)
+    _spread(found["most"])
+    paced = [seconds for times in found["due"].values() for seconds in times]
+    rate, p99 = len(paced) / SECONDS, percentile(paced, 99)
+    what = f"a read takes at {rate:,.0f}/s, p99"
+    row(what, f"{p99 * 1000:.1f} ms", "<= 50 ms", reached=p99 <= 0.05 and rate > 0.99 * DUE_PER_S)
+    _spread(found["due"])
+    late = beats["late"]
     print(f"          controller: {cpu:.0%} of a core, {memory:.0f} MB")
     print(f"          beats acknowledged after: {spread(late)}")
     row(
         "latest beat acknowledged after", f"{max(late):.3f} s", "<= 1.5 s", reached=max(late) <= 1.5
     )
+
+
+def _spread(found: Mapping[str, list[float]]) -> None:
+    for what, times in found.items():
+        print(f"          {what:<28} {spread(times)}")
 
 
 async def _process(module: str, *arguments: str) -> asyncio.subprocess.Process:
