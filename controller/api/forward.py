@@ -1,8 +1,9 @@
 """Changes are made by the controller that leads: any other passes them on to it, as they came."""
 
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from controller.api.answers import body
 from controller.api.auth import Handler
 from controller.commands import NotLeading
 from controller.store import Ambiguous
-from controller.web.dashboard import is_ours
+from controller.web.dashboard import PASS_ON, PassOn, is_ours
 
 if TYPE_CHECKING:
     from controller.parts import Controller
@@ -45,7 +46,9 @@ async def passing_on(controller: "Controller", ca: Path | None) -> AsyncGenerato
             url = _leader(controller)
             if request.method in READS or url is None or PASSED_ON in request.headers:
                 return await handler(request)
-            if is_ours(request):  # a browser is logged in here, not there
+            if is_ours(request):  # a browser is logged in here: the dashboard speaks for it there
+                ask = partial(_passed, session, request, url, controller.config.id)
+                request[PASS_ON] = PassOn(ask)
                 return await handler(request)
             return await _passed(session, request, url, controller.config.id)
 
@@ -61,15 +64,24 @@ def _leader(controller: "Controller") -> str | None:
 
 
 async def _passed(
-    session: aiohttp.ClientSession, request: web.Request, url: str, by: str
+    session: aiohttp.ClientSession,
+    request: web.Request,
+    url: str,
+    by: str,
+    spoken: Mapping[str, str] | None = None,
+    said: bytes | None = None,
 ) -> web.Response:
-    """Raises NotLeading where the leader can't be reached, Ambiguous where it does not answer."""
-    headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
+    """`spoken` and `said`: headers and a body in place of those that came.
+
+    Raises NotLeading where the leader can't be reached, Ambiguous where it does not answer.
+    """
+    came = request.headers if spoken is None else spoken
+    headers = {name: value for name, value in came.items() if name.lower() not in HOP}
     try:
         async with session.request(
             request.method,
             url + request.raw_path,
-            data=await body(request, BODY_BYTES),
+            data=await body(request, BODY_BYTES) if said is None else said,
             headers={**headers, PASSED_ON: by},
             allow_redirects=False,
         ) as answer:

@@ -66,7 +66,7 @@ class Api:
         outer = (self.hall.attended, self._counted, problems, self.limits.failures, admission)
         app = web.Application(middlewares=[*outer, self.limits.asked, *inner])
         table.register(app)
-        dashboard.serve(app, controller)
+        dashboard.serve(app, controller, self.limits.failed)
         return app
 
     @web.middleware

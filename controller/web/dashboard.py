@@ -1,19 +1,33 @@
 """The dashboard as one application under /ui: who may come in, in which language, and what all answers carry."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from aiohttp import web
 
 from controller.admission import NotAdmitted, NotKnownYet
+from controller.api.auth import bearer
+from controller.api.problems import TooMany
+from controller.audited import NotLeading
+from controller.store import Ambiguous
 from controller.web.frame import LANGUAGE_COOKIE, SESSION, Frame, speech, tongue
 from controller.web.live import Live
 from controller.web.look import look
 from controller.web.orders import Orders, read
 from controller.web.pages import Pages
 from controller.web.render import HEADERS, page, see_other, serve_static, set_up
-from controller.web.sessions import LASTS_S, Sessions, cookie_name, is_proven, is_same_site
+from controller.web.sessions import (
+    LASTS_S,
+    PROOF,
+    TOLD,
+    Session,
+    Sessions,
+    cookie_name,
+    is_proven,
+    is_same_site,
+)
 from controller.web.words import NAMES
 from runtime.clock import wall
 from runtime.words import LANGUAGES
@@ -34,11 +48,26 @@ REFUSALS = {  # by the reason of NotAdmitted
 }
 
 
-def serve(app: web.Application, controller: "Controller") -> None:
-    """Add the dashboard to `app`, under ROOT; it has its own door, and asks nothing of the API's."""
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """Asks the controller that leads, with these headers and this body. Raises NotLeading, Ambiguous."""
+
+    ask: Callable[[Mapping[str, str], bytes], Awaitable[web.Response]]
+
+
+PASS_ON = web.RequestKey("pass-on", PassOn)  # on orders that come while another controller leads
+
+
+def serve(
+    app: web.Application, controller: "Controller", failed: Callable[[web.Request], None]
+) -> None:
+    """Add the dashboard to `app`, under ROOT; it has its own door, and asks nothing of the API's.
+
+    `failed` is told who was not let in; it raises TooMany where that was too often.
+    """
     for path in WAYS_IN:
         app.router.add_get(path, _way_in)
-    app.add_subapp(ROOT, Dashboard(controller).app())
+    app.add_subapp(ROOT, Dashboard(controller, failed).app())
 
 
 def is_ours(request: web.Request) -> bool:
@@ -51,8 +80,8 @@ async def _way_in(request: web.Request) -> web.Response:
 
 
 class Dashboard:
-    def __init__(self, controller: "Controller") -> None:
-        self._controller = controller
+    def __init__(self, controller: "Controller", failed: Callable[[web.Request], None]) -> None:
+        self._controller, self._failed = controller, failed
         self._sessions = Sessions(lambda token: controller.admission.caller(token, wall()))
 
     def app(self) -> web.Application:
@@ -99,7 +128,10 @@ class Dashboard:
         if request.path.startswith(OPEN):
             return await handler(request)
         try:
-            session = self._sessions.of(request.cookies.get(cookie_name(request), ""))
+            if proof := request.headers.get(PROOF):
+                session = self._sessions.spoken_for(bearer(request), proof)
+            else:
+                session = self._sessions.of(request.cookies.get(cookie_name(request), ""))
         except NotKnownYet:
             raise web.HTTPServiceUnavailable from None
         if session is None:
@@ -108,7 +140,24 @@ class Dashboard:
             wanted = request.path_qs if request.method == "GET" else f"{ROOT}/"
             return see_other(f"{ROOT}/login?{urlencode({'to': wanted})}")
         request[SESSION] = session
-        return await handler(request)
+        return await self._passed_on(request, session) or await handler(request)
+
+    async def _passed_on(self, request: web.Request, session: Session) -> web.Response | None:
+        """An order for the controller that leads, given there in the reader's name; None: it is for this one."""
+        pass_on: PassOn | None = request.get(PASS_ON)
+        if pass_on is None or request.path == f"{ROOT}/logout":
+            return None
+        form = await read(request)
+        if not is_same_site(request) or not is_proven(session, form.get("proof", "")):
+            return None  # refused here
+        try:
+            response = await pass_on.ask(_spoken(request, session), urlencode(form).encode())
+        except NotLeading:
+            return None  # said here, by the same order
+        except Ambiguous:
+            raise web.HTTPGatewayTimeout from None
+        session.told = unquote(response.headers.pop(TOLD, ""))
+        return response
 
     # --- the door
 
@@ -137,6 +186,13 @@ class Dashboard:
         try:
             id = self._sessions.begin(form.get("token", ""))
         except NotAdmitted as refused:
+            try:
+                self._failed(request)
+            except TooMany as many:
+                error = say.t("Too many wrong tokens came from your address. Wait a minute.")
+                response = self._door(request, to, error=error, status=429)
+                response.headers["Retry-After"] = f"{many.wait_s:.0f}"
+                return response
             self._controller.exporter.count("relevo_api_refused_total", reason=refused.reason)
             said = refused.reason
             error = say.t(REFUSALS.get(said, "This controller does not know that token."))
@@ -179,6 +235,16 @@ class Dashboard:
                 samesite="Strict",
             )
         return response
+
+
+def _spoken(request: web.Request, session: Session) -> dict[str, str]:
+    """What is said to the controller that leads: whose token, which proof the form has, in which language."""
+    return {
+        "Authorization": f"Bearer {session.token}",
+        PROOF: session.proof,
+        "Content-Type": request.headers["Content-Type"],
+        "Accept-Language": tongue(request),
+    }
 
 
 def _back(path: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from controller.store import Ambiguous, LeaseLost, StoreError
 from controller.web.frame import SESSION, Frame, speech
 from controller.web.look import Look
 from controller.web.render import see_other
-from controller.web.sessions import is_proven, is_same_site
+from controller.web.sessions import PROOF, TOLD, is_proven, is_same_site
 from controller.web.words import VERDICTS, Speech
 from fleet.access import may
 from fleet.model import Arming, HeldSite, Hold, HostId, LocationId, Mode, Role, Site, SiteId
@@ -123,7 +124,10 @@ class Orders:
                 asked = Asked(request, self._frame.look(), asked.say)
                 return self._ask(asked, order, form, error=why.text, status=why.status)
             request[SESSION].told = told
-            return see_other(order.back)
+            response = see_other(order.back)
+            if PROOF in request.headers:  # it is told by the controller that passed it on
+                response.headers[TOLD] = quote(told)
+            return response
 
         return ask_or_do
 

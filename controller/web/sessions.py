@@ -18,6 +18,10 @@ MOST = 1000  # browsers at once; the one that was idle longest makes room
 LASTS_S = 12 * 3600.0  # a working day
 IDLE_S = 2 * 3600.0
 TOKEN_CHARACTERS = 512
+PROOF, TOLD = (
+    "Relevo-Proof",
+    "Relevo-Told",
+)  # headers between controllers, for an order that is passed on
 
 Admit = Callable[[str], Caller]  # whose token it is; raises NotAdmitted, NotKnownYet
 
@@ -62,6 +66,15 @@ class Sessions:
             return None
         session.used_at = now
         return session
+
+    def spoken_for(self, token: str, proof: str) -> Session | None:
+        """For one order that another controller passes on: it has the token, which no page of another site has."""
+        now = asyncio.get_running_loop().time()
+        try:
+            caller = self._watcher(token)
+        except NotAdmitted:
+            return None
+        return Session(token=token, caller=caller, began_at=now, used_at=now, proof=proof)
 
     def _watcher(self, token: str) -> Caller:
         """Who may see the whole co-op. Raises NotAdmitted, NotKnownYet."""

@@ -2,16 +2,36 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
-from fleet.model import HostId, SiteId
-from tests.integration.controllers import ADMINS, Served, controller_served
+from controller.api.pace import Pace
+from controller.api.server import Api, listening
+from controller.config import Config, Listen
+from controller.dns import Zones
+from controller.parts import Controller
+from controller.store import EmbeddedStore
+from deploy.demo.certificates import Authority
+from fleet.model import ControllerId, HostId, SiteId
+from metrics.catalogue import CONTROLLER
+from metrics.exporter import Exporter
+from tests.integration.controllers import (
+    ADMINS,
+    Blind,
+    Nowhere,
+    Served,
+    controller_served,
+    digests,
+    served_over,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -297,3 +317,78 @@ async def test_the_stream_says_when_there_is_something_new(served: Served) -> No
         while kind == "look":  # the pause is followed by what the leader writes of it
             kind, _ = await event()
         assert kind == "alive"
+
+
+@asynccontextmanager
+async def follower(
+    store: EmbeddedStore, leader: Served, home: Path
+) -> AsyncGenerator[Served, None]:
+    """A second controller over the leader's store, which knows where the leader is."""
+    authority = Authority(home)
+    own = authority.issue("c2", ("127.0.0.1",))
+    urls = {"c1": leader.url, "c2": leader.url}
+    config = Config(id=ControllerId("c2"), controllers=("c1", "c2"), urls=urls, state=home)
+    exporter = Exporter(CONTROLLER)
+    controller = Controller(
+        config,
+        store,
+        exporter=exporter,
+        tokens={},
+        admins=digests(ADMINS),
+        name_servers=lambda cluster: Zones(cluster, {}, exporter=exporter),
+        visitor=Nowhere(),
+        probing=Blind(),
+    )
+    listen = Listen(port=0, certificate=own.certificate, key=own.key, ca=leader.ca)
+    tls = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority.path)))
+    async with (
+        listening(Api(controller), listen) as port,
+        aiohttp.ClientSession(connector=tls) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        running = group.create_task(controller.run())
+        served = Served(controller, f"https://127.0.0.1:{port}", authority.path, session)
+        await served.until(lambda: controller.mirror.leader == "c1")
+        yield served
+        running.cancel()
+
+
+async def test_an_order_to_one_that_follows_is_carried_out_by_the_leader(tmp_path: Path) -> None:
+    """Whoever is logged in at any controller can order there; what is refused comes back as their own page."""
+    homes = tmp_path / "c1", tmp_path / "c2"
+    for home in homes:
+        home.mkdir()
+    async with (
+        EmbeddedStore.open(None) as store,
+        served_over(store, homes[0]) as leader,
+        follower(store, leader, homes[1]) as second,
+    ):
+        await leader.apply()
+        await second.until(lambda: "blog" in second.controller.mirror.places)
+        ana = await enter(second)
+        assert "another one leads" in (await ana.ask("/"))[2]
+        status, page = await ana.order("/failover/pause", {"for_s": "7200", "reason": "a switch"})
+        assert status == 303, page
+        note = leader.controller.mirror.switches.paused
+        assert note is not None
+        assert (note.owner, note.reason) == ("ana", "a switch")
+        assert '<p class="told" role="status">Paused.</p>' in (await ana.ask("/failover"))[2]
+        spanish = {"Accept-Language": "es"}
+        status, page = await ana.order("/sites/blog/move", {"to": "mx1-web-01"}, spanish)
+        assert (status, "mx1-web-01 no está en marcha" in page) == (409, True)
+        assert await ana.proof() in page, "sent again from there, it is believed"
+        before = leader.controller.mirror.revision
+        status, _ = await ana.order("/failover/resume", {"proof": "made-up"})
+        assert (status, leader.controller.mirror.revision) == (403, before)
+        viewer = await enter(second, await token_of(leader, "viewer"))
+        assert (await viewer.order("/failover/resume"))[0] == 403
+
+
+async def test_too_many_wrong_tokens_are_told_to_wait(tmp_path: Path) -> None:
+    """Guessing at the door is counted as it is everywhere else; who has a session goes on."""
+    async with controller_served(tmp_path, failing=Pace(per_s=0.01, burst=3)) as served:
+        ana = await enter(served)
+        stranger = Visit(served)
+        statuses = [(await stranger.ask("/login", {"token": f"guess{n}"}))[0] for n in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert (await ana.ask("/"))[0] == 200
