@@ -12,7 +12,8 @@ from fleet.model import ControllerId
 from runtime import log
 
 _log = log.logger("observe")
-AGAIN_S = 0.5
+AGAIN_S = 0.1
+PUT_S = 1.0  # an election of etcd's; who leads next waits for this word
 
 
 class Observer:
@@ -41,6 +42,6 @@ class Observer:
         while not lease.lost.is_set():
             count = self._sight.looked.count
             if (seen := self._sight.observation()) != told:
-                await store.put(self._key, settle.encode(seen), lease=lease.id)
+                await store.put(self._key, settle.encode(seen), lease=lease.id, timeout=PUT_S)
                 told = seen
             await self._sight.looked.within(count, self._lease_ttl_s)
