@@ -19,6 +19,8 @@ from runtime import log
 from runtime.certificates import stamp
 from runtime.config import BadConfig
 
+# The latter where others at this address were refused too often: a right credential is let in all the same.
+NOT_THIS_ONE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 CLOSE_S = 0.5  # for the other end's farewell; beyond that the line is cut
 
 _log = log.logger("dial")
@@ -140,7 +142,7 @@ class Dialler:
                     timeout=ClientWSTimeout(ws_close=CLOSE_S),
                 )
             except aiohttp.WSServerHandshakeError as error:
-                if error.status == HTTPStatus.UNAUTHORIZED:
+                if error.status in NOT_THIS_ONE:
                     continue
                 raise DriverError(f"{url}: HTTP {error.status} {error.message}") from error
             except (OSError, aiohttp.ClientError) as error:
@@ -148,7 +150,7 @@ class Dialler:
             self._credentials.took(candidate)
             return WebSocket(socket)
         raise DriverError(
-            f"{url}: HTTP 401: this host's credential is not accepted, or no longer; "
+            f"{url}: this host's credential is not accepted, or no longer; "
             f"to let it in anew: relevo host token {self._host}"
         )
 

@@ -24,22 +24,17 @@ class Shown:
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate, self._key = certificate, key
         self._seen = self._stamps()
-        self._newest = self._load()
+        self._newest, self.ends_at = self._load()  # the latter in Unix s
         # The handshake is handed over to the newest context: its pair was read whole before anybody is shown it.
-        self.context = self._load()
+        self.context, _ = self._load()
         self.context.sni_callback = self._hand_over
-
-    @property
-    def ends_at(self) -> float:
-        """When the certificate in the file ends, in Unix s. Raises BadConfig."""
-        return ends_at(self._certificate)
 
     def _hand_over(
         self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
     ) -> None:
         connection.context = self._newest
 
-    def _load(self) -> ssl.SSLContext:
+    def _load(self) -> tuple[ssl.SSLContext, float]:
         for path in (self._certificate, self._key):
             try:
                 path.read_bytes()
@@ -53,7 +48,7 @@ class Shown:
             raise BadConfig(
                 f"{self._certificate} and {self._key}: no certificate with its key: {error}"
             ) from error
-        return context
+        return context, ends_at(self._certificate)
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:
         return tuple(stamp(path) for path in (self._certificate, self._key))
@@ -64,7 +59,7 @@ class Shown:
         if stamps == self._seen:
             return False
         try:
-            self._newest = self._load()
+            self._newest, self.ends_at = self._load()
         except BadConfig as error:
             _log.warning("the new certificate can't be used; the old one stays", error=str(error))
             return False
@@ -72,12 +67,12 @@ class Shown:
         _log.info("certificate renewed", certificate=str(self._certificate))
         return True
 
-    async def keep(self, renewed: Callable[[], None], every_s: float = LOOK_S) -> Never:
-        """Eternal: look for a new certificate, and say `renewed` once it is shown."""
+    async def keep(self, renewed: Callable[[float], None], every_s: float = LOOK_S) -> Never:
+        """Eternal: look for a new certificate, and tell `renewed` when it ends once it is shown."""
         while True:
             await asyncio.sleep(every_s)
             if self.look():
-                renewed()
+                renewed(self.ends_at)
 
 
 def stamp(path: Path) -> tuple[int, int, int]:
@@ -91,10 +86,17 @@ def stamp(path: Path) -> tuple[int, int, int]:
 
 def fingerprint(certificate: Path) -> str:
     """The SHA-256 (hex) of the first certificate in a PEM file. Raises BadConfig."""
+    return fingerprint_of(read(certificate))
+
+
+def read(certificate: Path) -> str:
+    """A file of PEM that holds a certificate. Raises BadConfig."""
     try:
-        return fingerprint_of(certificate.read_text())
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        pem = certificate.read_text()
+        fingerprint_of(pem)
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise BadConfig(f"{certificate}: no certificate in PEM: {error}") from error
+    return pem
 
 
 def fingerprint_of(pem: str) -> str:

@@ -131,6 +131,9 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 class Access:
     def __init__(self, controller: "Controller") -> None:
         self._controller, self._granting = controller, controller.granting
+        # Read once: asked for by anybody, as often as they like. Raises BadConfig.
+        path = controller.config.listen.ca
+        self._ca = certificates.read(path) if path else ""
 
     def routes(self) -> list[Route]:
         joining = ("not-admitted", "not-ready", *ORDERED)
@@ -156,11 +159,11 @@ class Access:
 
         Whoever fetches it unverified must know its fingerprint: a join token carries it.
         """
-        if (path := self._controller.config.listen.ca) is None:
+        if not self._ca:
             raise NotFound(
                 "no CA of its own: this controller's certificate is verified as any other"
             )
-        return web.Response(body=path.read_bytes(), content_type=CA.media)
+        return web.Response(text=self._ca, content_type=CA.media)
 
     async def offer(self, call: Call[Nothing, None]) -> JoinOffer:
         """What the join token of this request is good for; it is not used up."""
@@ -206,7 +209,7 @@ class Access:
         """A token by which this host can join: for one use, within an hour. An older one ends."""
         config = self._controller.config
         granted = await self._granting.join_token(HostId(call.id), _person(call))
-        print_of = certificates.fingerprint(config.listen.ca) if config.listen.ca else ""
+        print_of = certificates.fingerprint_of(self._ca) if self._ca else ""
         return JoinSecret(
             revision=granted.revision,
             token=str(Joining(granted.secret, print_of)),

@@ -82,13 +82,11 @@ class Api:
     def _refused(self, reason: str) -> None:
         self.controller.exporter.count("relevo_api_refused_total", reason=reason)
 
-    def measure(self, listen: Listen) -> None:
-        """When this controller's certificates end. Raises BadConfig."""
-        for name, path in (("server", listen.certificate), ("ca", listen.ca)):
-            if path is not None:
-                self.controller.exporter.set(
-                    "relevo_certificate_expires_timestamp_seconds", ends_at(path), certificate=name
-                )
+    def measure(self, name: str, ends_at: float) -> None:
+        """When a certificate of this controller ends."""
+        self.controller.exporter.set(
+            "relevo_certificate_expires_timestamp_seconds", ends_at, certificate=name
+        )
 
     async def goodbye(self) -> None:
         """End the links: requests under way are waited for, and a link never ends by itself."""
@@ -119,9 +117,12 @@ async def serve_api(api: Api, listen: Listen, listens: asyncio.Event | None = No
     async with listening(api, listen, shown), asyncio.TaskGroup() as group:
         if listens is not None:
             listens.set()
+        if listen.ca is not None:
+            api.measure("ca", ends_at(listen.ca))
         if shown is not None:
-            api.measure(listen)
-            group.create_task(shown.keep(lambda: api.measure(listen)), name="certificate")
+            api.measure("server", shown.ends_at)
+            renewed = shown.keep(lambda ends_at: api.measure("server", ends_at))
+            group.create_task(renewed, name="certificate")
         await asyncio.Event().wait()
     raise AssertionError("the event is never set")
 

@@ -68,7 +68,7 @@ async def test_a_renewed_certificate_is_shown_to_whoever_connects_next(tmp_path:
         assert fingerprint(server.certificate) != before
         async with asyncio.TaskGroup() as group:
             renewed = asyncio.Event()
-            keeping = group.create_task(server.shown.keep(renewed.set, every_s=0.02))
+            keeping = group.create_task(server.shown.keep(lambda _: renewed.set(), every_s=0.02))
             async with asyncio.timeout(5):
                 await renewed.wait()
             keeping.cancel()

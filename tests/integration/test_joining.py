@@ -17,10 +17,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from agent.credential import Change, Credentials, write_secret
+from agent.credential import Change, Credentials, make, write_secret
 from agent.join import CantJoin, Places, joined
 from agent.ports import DriverError
-from agent.websocket import Trust
+from agent.websocket import Dialler, Trust
 from controller.authority import Authority
 from controller.config import Config
 from fleet.access import Joining, JoinOffer, NewCredential, digest
@@ -432,6 +432,47 @@ async def test_each_mistake_while_joining_is_told_with_what_to_do(tmp_path: Path
         url, token_text = await coop.token("far-01")
         code, _, err = await coop.run("agent", "join", url, "--token", token_text, *where)
         assert code == 1 and "the token is for far-01" in err and "this is web-01" in err
+
+
+# --- several credentials
+
+
+@pytest.mark.parametrize("status", [401, 429])
+async def test_a_credential_that_is_refused_does_not_keep_the_others_from_being_tried(
+    tmp_path: Path, status: int
+) -> None:
+    """Also where neighbours behind the same address were refused too often; the one that is taken comes first then."""
+    path = tmp_path / "token"
+    write_secret(path, "old")
+    new, tried = make(path), list[str]()
+
+    async def link(request: web.Request) -> web.StreamResponse:
+        tried.append(request.headers["Authorization"].removeprefix("Bearer "))
+        if tried[-1] != new:
+            return web.Response(status=status)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/v1/link/{host}", link)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        c1, credentials = ControllerId("c1"), Credentials(path)
+        async with aiohttp.ClientSession() as session:
+            trust = Trust({"c1": url}, None)
+            dialler = Dialler(session, HostId("h1"), {c1: url}, credentials, trust)
+            for _ in range(2):
+                await (await dialler.dial(c1)).close()
+            assert tried == ["old", new, new]
+            new = "another"
+            with pytest.raises(DriverError, match=r"not accepted.*relevo host token h1"):
+                await dialler.dial(c1)
+    finally:
+        await runner.cleanup()
 
 
 # --- a change of the credential, however it is interrupted
