@@ -30,6 +30,7 @@ class Identity:
     boot_id: str
     kernel: str
     version: str
+    metrics_port: int | None = None
 
 
 class Beats:
@@ -106,6 +107,7 @@ class Beats:
                 newest=newest.epoch if newest else Epoch(),
                 commit=newest.commit if newest else "",
                 edge=self._senses.edge(now),
+                metrics_port=self._identity.metrics_port,
             )
         )
         self._measure(load)

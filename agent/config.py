@@ -59,6 +59,16 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     key: Path | None = None
     token: Path | None = None
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a Prometheus elsewhere may ask: over TLS, with a token."""
+        return None not in (self.certificate, self.key, self.token)
+
+    @property
+    def scraped_at(self) -> int | None:
+        """The port, for such a Prometheus; None: nothing for it."""
+        return self.port or None if self.is_guarded else None
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """agent.toml. `token` is the file with this host's own credential; `ca` verifies the controllers."""

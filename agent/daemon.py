@@ -114,7 +114,7 @@ class Appliers:
         return refused
 
 
-def identity(host: HostId) -> Identity:
+def identity(host: HostId, metrics_port: int | None = None) -> Identity:
     """Who this agent is, within what a beat may say. Raises BadConfig."""
     boot_id = os.environ.get(BOOT_ID) or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     if not re.match(messages.BOOT_ID, boot_id):
@@ -126,6 +126,7 @@ def identity(host: HostId) -> Identity:
         boot_id=boot_id,
         kernel=os.uname().release[: messages.KERNEL_MAX],
         version=version("relevo")[: messages.VERSION_MAX],
+        metrics_port=metrics_port,
     )
 
 
@@ -142,7 +143,7 @@ class Agent:
         exporter: Exporter,
         asked: Asked = lambda: None,
     ) -> None:
-        me = identity(config.host)
+        me = identity(config.host, config.metrics.scraped_at)
         exporter.info("relevo_agent_build", version=me.version)
         watchdog = supervise.Watchdog("beat", *(["edge"] if traffic else []))
         packages = PackageSense(config.package_locks)

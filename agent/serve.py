@@ -24,8 +24,7 @@ class Door:
 
     def __init__(self, config: config.Metrics) -> None:
         self.address, self.port = config.address, config.port
-        guarded = bool(config.certificate and config.key and config.token)
-        if not is_loopback(config.address) and not guarded:
+        if not is_loopback(config.address) and not config.is_guarded:
             raise BadConfig(
                 f"metrics.address = {config.address} is beyond loopback: "
                 "set certificate, key and token in [metrics], or use 127.0.0.1"

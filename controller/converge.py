@@ -72,6 +72,14 @@ class Converger:
         """What keeps a zone from converging, if a server said so."""
         return state.error if (state := self._zones.get(zone)) else None
 
+    def converged(self) -> dict[str, bool]:
+        """Of each zone that was worked on: whether every server was last seen to answer as intended."""
+        return {
+            zone: state.idle or (state.done_at is not None and state.error is None)
+            for zone, state in self._zones.items()
+            if zone in self._mirror.fleet.zones
+        }
+
     def removed(self, zone: ZoneName) -> frozenset[Domain]:
         """Names told to be removed that the primary no longer has: the intent need not say so any more."""
         state = self._zones.get(zone)

@@ -74,11 +74,7 @@ class Zones:
                 str(server): group.create_task(self._view(zone, server, wanted))
                 for server in zone.servers
             }
-        views = {server: task.result() for server, task in tasks.items()}
-        if self._exporter:
-            converged = all(view.converged for view in views.values())
-            self._exporter.set("relevo_dns_converged", float(converged), zone=zone.name)
-        return views
+        return {server: task.result() for server, task in tasks.items()}
 
     async def _converge(self, work: "_Work") -> None:
         zone = work.zone

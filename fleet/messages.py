@@ -117,7 +117,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
 
     `checks` are its views of other hosts: HAProxy's on an edge, its own probes elsewhere.
     `doubts_itself` marks views that must not count (rule R5). `orders` is the newest epoch it has applied; `newest`
-    and `commit` are those of the newest orders it has accepted.
+    and `commit` are those of the newest orders it has accepted. `metrics_port`: where its metrics can be had from
+    elsewhere, over TLS; None: nowhere.
     """
 
     host: Named
@@ -137,6 +138,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     newest: Epoch = Epoch()
     commit: Id = ""
     edge: EdgeReport | None = None
+    metrics_port: Annotated[int, Meta(ge=1, le=65535)] | None = None
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):

@@ -90,10 +90,54 @@ AGENT = (
         (),
         ROUND_BUCKETS,
     ),
-    Metric("relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("host",)),
+    Metric(
+        "relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("backend",)
+    ),
+)
+
+# What a host's agent said last, told by every controller that it reports to. The names are not the agent's own: where
+# an agent is scraped too, no sum counts it twice. `relevo_reported_beat_age_seconds` says how old the others are.
+REPORTED = (
+    Metric(
+        "relevo_host_info",
+        "gauge",
+        "1 for each host of the fleet, with what is declared of it.",
+        ("host", "location", "roles"),
+    ),
+    Metric(
+        "relevo_reported_agent_info",
+        "gauge",
+        "1 for the version that a host's agent said it has.",
+        ("host", "version"),
+    ),
+    *(
+        Metric(f"relevo_reported_{name}", "gauge", f"Said by a host's agent: {said}", ("host",))
+        for name, said in (
+            ("beat_age_seconds", "how long ago that was."),
+            ("uptime_seconds", "how long the machine is up."),
+            ("doubts_itself", "1 while its views of others do not count."),
+            ("package_run", "1 while packages are installed there."),
+            ("cpu_ratio", "share of all CPUs in use."),
+            ("load1", "load average over one minute."),
+            ("memory_total_bytes", "physical memory."),
+            ("memory_available_bytes", "memory available without swapping."),
+            ("swap_used_bytes", "swap in use."),
+            ("pressure_cpu_ratio", "share of 10 s with some task waiting for CPU."),
+            ("pressure_memory_ratio", "share of 10 s with some task waiting for memory."),
+            ("pressure_io_ratio", "share of 10 s with some task waiting for disks."),
+            ("receive_bytes_per_second", "traffic received on all links."),
+            ("transmit_bytes_per_second", "traffic sent on all links."),
+            ("disk_busy_ratio", "share of time that its busiest disk was busy."),
+            ("service_up", "1 if the check of its web service passed."),
+            ("haproxy_up", "1 if its HAProxy answered."),
+            ("haproxy_sessions", "sessions of its HAProxy."),
+            ("haproxy_domains", "domains in the map of its HAProxy."),
+        )
+    ),
 )
 
 CONTROLLER = (
+    *REPORTED,
     Metric(
         "relevo_snapshot_timestamp_seconds",
         "gauge",

@@ -1,6 +1,6 @@
 """Prometheus exposition: instruments made from the catalogue, and nothing that is not in it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 from prometheus_client import (
@@ -64,6 +64,13 @@ class Exporter:
     def forget(self, name: str, /) -> None:
         """Drop every labelled value of a metric: before its whole set is written anew."""
         cast(Gauge, self._instruments[name]).clear()
+
+    def keep(self, name: str, /, label: str, values: Collection[str]) -> None:
+        """Drop what a metric says of others than `values` of its one label."""
+        gauge = cast(Gauge, self._instruments[name])
+        for sample in [sample for metric in gauge.collect() for sample in metric.samples]:
+            if sample.labels[label] not in values:
+                gauge.remove(sample.labels[label])
 
     def render(self) -> bytes:
         """The text exposition, served as CONTENT_TYPE."""

@@ -30,7 +30,7 @@ class Meter:
         for host, check in checks.items():
             if self._hosts.get(host) is not check.health:
                 up = float(check.health is Health.UP)
-                self._exporter.set("relevo_edge_host_up", up, host=host)
+                self._exporter.set("relevo_edge_host_up", up, backend=host)
                 self._hosts[host] = check.health
 
     def committed(self, took_s: float) -> None:

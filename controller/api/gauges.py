@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from controller.api.reported import report
 from controller.api.views import View
 from failover.judge import Kind
 from fleet.model import Arming
@@ -32,3 +33,9 @@ def measure(controller: "Controller") -> None:
     exporter.set("relevo_budget_causes_allowed", allowed)
     exporter.set("relevo_failover_armed", mirror.switches.all is Arming.ARM)
     exporter.set("relevo_failover_paused", view.paused is not None)
+    # Only who leads works on the zones: of an earlier leader's view nothing is left to be taken for today's.
+    converged = controller.converger.converged() if controller.decides else {}
+    exporter.keep("relevo_dns_converged", "zone", converged)
+    for zone, well in converged.items():
+        exporter.set("relevo_dns_converged", well, zone=zone)
+    report(controller)

@@ -22,6 +22,7 @@ from controller.api.shapes import (
     SiteTold,
     Status,
 )
+from controller.api.targets import GROUPS, Targets
 from controller.api.views import View
 from fleet.model import Incident, IncidentId
 from metrics.exporter import CONTENT_TYPE
@@ -74,6 +75,14 @@ class Reads:
             route("GET", "/v1/incidents/{id}", self.incident, role="viewer", refuses=found),
             route("GET", "/v1/holds", self.holds, role="viewer"),
             route("GET", "/v1/failover", self.failover, role="viewer"),
+            route(
+                "GET",
+                "/v1/prometheus/targets",
+                Targets(self._controller).targets,
+                role="viewer",
+                gives=(GROUPS,),
+                refuses=("not-ready",),
+            ),
         ]
 
     async def health(self, call: Call[Nothing, None]) -> web.Response:
