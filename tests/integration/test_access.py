@@ -15,13 +15,22 @@ import pytest_asyncio
 from controller.api.auth import OPEN
 from controller.api.routes import TABLE
 from controller.api.server import Api
+from controller.store import EmbeddedStore
 from fleet import keys
 from fleet.access import ACCESS_ROLES, AccessRole, digest, may, read_joining
 from fleet.messages import Ack
 from fleet.model import HostId
 from runtime.clock import wall
-from tests.integration.controllers import ADMINS, AGENTS, FLEET, Served, controller_served
+from tests.integration.controllers import (
+    ADMINS,
+    AGENTS,
+    FLEET,
+    Served,
+    controller_served,
+    served_over,
+)
 from tests.integration.test_api import agent, beat, heard
+from tests.integration.test_dashboard_http import follower
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +41,7 @@ TWO_MEMBERS = FLEET.replace("members:\n", f"members:\n{OTHERS}").replace(
     "blog: {member: huerto", "blog: {member: campo"
 )
 WHY = "a test"
+ROLES = ("open", "host", *ACCESS_ROLES)
 
 
 @pytest_asyncio.fixture
@@ -103,6 +113,31 @@ async def test_every_route_is_served_to_its_role_and_those_above_it_and_to_nobod
                 assert f"`{role}`" in problem["detail"] and f"`{line.role}`" in problem["detail"]
     assert counted(served, "relevo_api_refused_total", "not-allowed") == refusals > 60
     assert not [e for e in served.controller.mirror.audit.values() if e.who in ACCESS_ROLES]
+
+
+async def test_what_is_open_and_what_only_admins_may_is_a_short_list(served: Served) -> None:
+    """A new route that is one of these changes this test too; deciding who may is for admins alone."""
+    routes = Api(served.controller).app()[TABLE].routes
+    by_role = {role: {f"{r.method} {r.path}" for r in routes if r.role == role} for role in ROLES}
+    assert by_role["open"] == {"GET /healthz", "GET /readyz", "GET /v1/ca"}
+    assert by_role["host"] == {
+        "GET /v1/join",
+        "POST /v1/join",
+        "GET /v1/link/{host}",
+        "PUT /v1/hosts/{id}/credential",
+    }
+    own = {"GET /v1/my/sites", "GET /v1/my/incidents", "GET /v1/openapi.json"}
+    assert by_role["member"] == own
+    assert by_role["admin"] >= {
+        "GET /v1/access",
+        "POST /v1/tokens",
+        "DELETE /v1/tokens/{id}",
+        "POST /v1/hosts/{id}/join",
+        "DELETE /v1/hosts/{id}/credential",
+        "POST /v1/credentials/change",
+    }
+    looks = {route for route in by_role["viewer"] if not route.startswith("GET ")}
+    assert looks <= {"POST /v1/fleet/diff"}, "a viewer changes nothing"
 
 
 async def test_a_member_sees_its_own_sites_and_incidents_by_public_tags(served: Served) -> None:
@@ -403,3 +438,40 @@ async def test_what_has_ended_is_told_for_a_while_and_then_forgotten(served: Ser
         await controller.store.put(key, msgspec.json.encode(value))
     await served.until(lambda: not controller.mirror.joins)
     await served.until(lambda: set(controller.mirror.api_tokens) == {"good", "late"})
+
+
+async def test_all_controllers_let_the_same_in_and_shut_the_same_out(tmp_path: Path) -> None:
+    """What was granted at one that follows counts at the leader and the other way round; so does what was revoked."""
+    homes = tmp_path / "c1", tmp_path / "c2"
+    for home in homes:
+        home.mkdir()
+    async with (
+        EmbeddedStore.open(None) as store,
+        served_over(store, homes[0]) as leader,
+        follower(store, leader, homes[1]) as second,
+    ):
+        await leader.apply(TWO_MEMBERS)
+        host = HostId("us1-web-01")
+        await second.until(lambda: host in second.controller.mirror.fleet.hosts)
+        viewer = await made(second, "grafana", "viewer")
+        assert (await leader.ask("GET", "/v1/status", token=viewer))[0] == 200
+        own = await joined(second, host)
+        await second.until(lambda: host in second.controller.admission.hosts)
+        async with agent(leader, host, own) as first_link, agent(second, host, own) as second_link:
+            for socket in (first_link, second_link):
+                await socket.send_bytes(beat(host))
+                while not isinstance(await heard(socket), Ack):
+                    pass
+            path, said = f"/v1/hosts/{host}/credential", {"reason": "stolen"}
+            assert (await second.ask("DELETE", path, said=said))[0] == 200
+            for socket in (first_link, second_link):
+                async with asyncio.timeout(2):
+                    while (await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+                        pass
+        assert (await leader.ask("DELETE", "/v1/tokens/grafana", said={"reason": WHY}))[0] == 200
+        await second.until(lambda: not second.controller.mirror.api_tokens)
+        for served in (leader, second):
+            assert (await served.ask("GET", "/v1/status", token=viewer))[0] == 401
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                async with agent(served, host, own):
+                    pass
