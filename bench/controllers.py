@@ -52,7 +52,7 @@ def main(runs: int = RUNS) -> None:
 
 async def _run(runs: int) -> None:
     random = Random(SEED)
-    async with show(say, namespaces=True, staff=THREE) as it, _each(it) as desks:
+    async with show(say, namespaces=True, staff=THREE) as it, each(it) as desks:
         for way in WAYS:
             await _alone(it, desks, way, runs, random)
         await _with_a_host(it, desks, runs, random)
@@ -137,7 +137,7 @@ async def _places(it: Show) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _each(it: Show) -> AsyncIterator[Mapping[str, Client]]:
+async def each(it: Show) -> AsyncIterator[dict[str, Client]]:
     """A client of each controller alone."""
     async with AsyncExitStack() as stack:
         yield {

@@ -83,15 +83,16 @@ class Authority:
     def issue(
         self, name: str, names: tuple[str, ...], *, client: bool = False, at: float | None = None
     ) -> Issued:
-        """A server's certificate for `names`, DNS names and IP literals, or a client's; good from `at` (Unix s)."""
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        """For a server known by `names`, DNS names and IP literals, a client, or both; good from `at` (Unix s)."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] if names else []
+        usages += [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         built = (
             _builder(_name(name), self._certificate.subject, key.public_key(), SERVER_VALID, at)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName([_alternative(n) for n in dict.fromkeys(names)]),
                 critical=False,

@@ -24,7 +24,7 @@ class Authority:
     def issue(
         self, name: str, addresses: tuple[str, ...] = (), *, client: bool = False
     ) -> Certificate:
-        """A server's certificate for `addresses` (IP literals), or a client's; the key is readable by us alone."""
+        """For a server at `addresses` (IP literals), a client, or both; the key is readable by us alone."""
         made = self._authority.issue(name, addresses, client=client)
         issued = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         issued.certificate.write_bytes(made.certificate)

@@ -72,6 +72,7 @@ class IncidentItem(msgspec.Struct, frozen=True, kw_only=True):
 class StatusItem(msgspec.Struct, frozen=True, kw_only=True):
     controller: str
     leader: bool
+    paused: dict[str, object] | None = None
     led_by: str | None = None
 
 
