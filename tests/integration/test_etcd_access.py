@@ -158,13 +158,13 @@ async def test_a_password_where_none_is_asked_for_does_no_harm() -> None:
 
 
 @asynccontextmanager
-async def secured(folder: Path, authority: Authority) -> AsyncGenerator[Cluster, None]:
+async def secured(authority: Authority, *, size: int = 3) -> AsyncGenerator[Cluster, None]:
     own = authority.issue("etcd", (HOST,))
     options = (
         *("--cert-file", str(own.certificate), "--key-file", str(own.key)),
         *("--client-cert-auth", "--trusted-ca-file", str(authority.path)),
     )
-    async with cluster(size=3, options=options, scheme="https") as etcd:
+    async with cluster(size=size, options=options, scheme="https") as etcd:
         yield etcd
 
 
@@ -172,7 +172,7 @@ async def test_a_client_certificate_opens_the_door(tmp_path: Path) -> None:
     """TLS both ways: ours is asked for and shown, also to the member that takes over."""
     authority = Authority(tmp_path)
     mine = authority.issue("relevo", client=True)
-    async with secured(tmp_path, authority) as etcd:
+    async with secured(authority) as etcd:
         tls = Tls(authority.path, mine.certificate, mine.key)
         leader = await etcd.leader()
         near, far = (member for member in etcd.members if member is not leader)
@@ -196,12 +196,12 @@ async def test_without_the_right_certificates_nothing_is_said(tmp_path: Path) ->
     (tmp_path / "other").mkdir()
     authority, other = Authority(tmp_path), Authority(tmp_path / "other")
     mine, strange = authority.issue("relevo", client=True), other.issue("relevo", client=True)
-    async with secured(tmp_path, authority) as etcd:
+    async with secured(authority, size=1) as etcd:
         for tls in (
             Tls(authority.path),
             Tls(authority.path, strange.certificate, strange.key),
             Tls(other.path, mine.certificate, mine.key),
         ):
             async with EtcdStore.open(etcd.urls, tls=tls) as store:
-                with pytest.raises(Unavailable):
+                with pytest.raises(Unavailable, match="check ca, cert and key"):
                     await store.put(b"a", b"1", timeout=1)

@@ -44,10 +44,9 @@ async def test_a_killed_leader_is_missed_by_nobody(version: str) -> None:
             assert await store.get(b"leased")
 
 
-@pytest.mark.parametrize("version", [OLD, NEW])
-async def test_a_frozen_leader_is_left_and_thaws_without_harm(version: str) -> None:
+async def test_a_frozen_leader_is_left_and_thaws_without_harm() -> None:
     """Stopped for longer than the lease it says nothing, and closes nothing: it's noticed all the same."""
-    async with cluster(version) as etcd:
+    async with cluster() as etcd:
         leader = await etcd.leader()
         async with EtcdStore.open(first(leader, etcd)) as store, witness(store, ttl=4) as seen:
             leader.freeze()
@@ -69,6 +68,7 @@ async def test_who_held_the_lease_through_a_frozen_member_is_followed_not_double
             EtcdStore.open(others) as new,
             old.campaign(LEADER, b"old", ttl=3) as deposed,
         ):
+            await asyncio.sleep(1.5)  # the lease was renewed once: its end counts from that
             await deposed.txn([Put(b"config", b"old")])
             frozen.freeze()
             # It still leads when it sends this, which waits in the frozen member until that is thawed.

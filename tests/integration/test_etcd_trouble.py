@@ -247,6 +247,23 @@ async def test_a_watch_that_missed_what_was_compacted_says_so(version: str) -> N
 
 
 @pytest.mark.parametrize("version", [OLD, NEW])
+async def test_a_watch_alone_notices_that_its_member_is_silent(version: str) -> None:
+    """With no call under way beside it: what it waits for is told by another member within seconds."""
+    async with behind(version) as b:
+        urls = [f"http://{HOST}:{b.relay.port}", *b.etcd.urls]
+        at = await b.direct.put(b"a", b"1")
+        async with (
+            EtcdStore.open(urls) as store,
+            aclosing(store.watch(b"a", after=at - 1)) as batches,
+        ):
+            await take(batches, 1)
+            b.relay.hang()
+            await b.direct.put(b"a", b"2")
+            async with asyncio.timeout(5):
+                assert len(await take(batches, 1)) == 1
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
 async def test_a_deletion_that_compaction_took_along_is_no_gap(version: str) -> None:
     """These versions drop a deletion at the compaction's own revision, and take a watch from there all the same."""
     async with behind(version) as b:
@@ -306,7 +323,7 @@ async def test_a_full_store_refuses_writes_and_nothing_else(version: str) -> Non
         EtcdStore.open(etcd.urls) as store,
     ):
         at = await store.put(b"a", b"1")
-        lease = await store.grant(3)
+        lease = await store.grant(1)
         with pytest.raises(NoSpace):
             for number in range(200):
                 await store.put(b"b/%d" % number, b"x" * 100_000)
@@ -319,7 +336,7 @@ async def test_a_full_store_refuses_writes_and_nothing_else(version: str) -> Non
             assert len(await take(batches, 1)) == 1
             assert await store.delete(b"a") == 1
             assert [event.kind for event in await take(batches, 1)] == ["delete"]
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(2.5)
         assert not lease.lost.is_set()
         await lease.revoke()
 

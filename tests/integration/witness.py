@@ -21,8 +21,14 @@ class Witness:
     doubtful: list[int] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     heard: list[tuple[int, int]] = field(default_factory=list)  # (revision, value)
-    longest_silence_s: float = 0.0
+    _last: float = 0.0
+    _longest_s: float = 0.0
     _number: int = 0
+
+    @property
+    def longest_silence_s(self) -> float:
+        """The one that goes on included."""
+        return max(self._longest_s, asyncio.get_running_loop().time() - self._last)
 
     async def write(self) -> None:
         while True:
@@ -39,12 +45,11 @@ class Witness:
 
     async def listen(self, after: int) -> None:
         now = asyncio.get_running_loop().time
-        last = now()
+        self._last = now()
         async with aclosing(self.store.watch(b"w/", after=after)) as batches:
             async for batch in batches:
                 if batch.events:
-                    self.longest_silence_s = max(self.longest_silence_s, now() - last)
-                    last = now()
+                    self._longest_s, self._last = self.longest_silence_s, now()
                 for event in batch.events:
                     self.heard.append((event.kv.mod_revision, int(event.kv.value)))
 

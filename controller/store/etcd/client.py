@@ -32,6 +32,7 @@ AGAIN_S = 0.1  # until a member that failed is asked again, when no other is lef
 LOGINS = 2  # in one call: a token that is fresh and refused will not get better
 GRACE_S = 0.5  # gRPC ends calls by their deadline; if ever it does not, we do
 NO_END = "gRPC did not end a call by its deadline"
+HANDSHAKE = "TSI_"  # gRPC's names for what went wrong with TLS
 NOT_ENABLED = "authentication is not enabled"
 
 _log = log.logger("etcd")
@@ -58,10 +59,6 @@ class Client:
         self._revision = 0  # the highest one known to have been
         self._rewound = ""
         self._under_way: set[aio.Call] = set()
-
-    @property
-    def logs_in(self) -> bool:
-        return self._login is not None
 
     def check(self) -> None:
         """Raises Unavailable of a closed store, Rewound of one that is no longer ours."""
@@ -227,6 +224,8 @@ class Client:
 
     def _away(self, member: Member, error: aio.AioRpcError) -> Away:
         why = f"{error.code().name}: {error.details()}"
+        if HANDSHAKE in why:
+            why += "; check ca, cert and key on both sides"
         self.let_down(member, why)
         return Away(f"{member.url}: {why}")
 

@@ -178,9 +178,7 @@ class Watch:
         if response.compact_revision:
             raise Compacted(response.compact_revision)
         meaning = judge_reason(response.cancel_reason)
-        # Old members say that permission is denied also when it's the token that they don't know.
-        doubtful = isinstance(meaning, Denied) and self._client.logs_in and self._logins == 0
-        if meaning is Next.LOGIN or doubtful:
+        if meaning is Next.LOGIN:
             self._client.expire(stream.metadata)
             raise Expired(response.cancel_reason)
         if isinstance(meaning, StoreError):
