@@ -9,11 +9,13 @@ BENCHES = {
     "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
+    "api": "reads of the API while 300 agents beat: how many a second, how long they take",
     "apply": "coop.yaml validated and applied; a fresh controller ready on it",
     "dashboard": "the dashboard with 1,050 sites in Chromium: first paint, bytes",
     "move500": "the failover of a host with 500 sites",
     "restarts": "agent, HAProxy and controller restarted under load",
     "failover": "a host killed, cut off, shut down: phases over many runs",
+    "etcd": "1,050 and 10,500 sites applied to etcd; a fresh controller on them",
     "controllers": "three controllers on etcd: the leader killed, frozen, with a host",
 }
 

@@ -9,10 +9,11 @@ from msgspec import Meta
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.api.auth import bearer
 from controller.api.kinds import ORDERED
+from controller.api.pages import Paged, paged
 from controller.api.problems import NotFound
 from controller.api.relations import Relations, either
 from controller.api.routes import Call, Content, Nothing, Route, route
-from controller.api.shapes import Done
+from controller.api.shapes import Done, Page
 from controller.api.writes import Reason
 from controller.commands import Person
 from fleet.access import AccessRole, Joined, Joining, JoinOffer, JoinToken, NewCredential
@@ -105,12 +106,6 @@ class AccessTold(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[CredentialTold, ...]
 
 
-class AuditQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The newest `limit` entries."""
-
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-
-
 class Audited(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody did, when (Unix s) and why, and what it changed where that can be told in a few words."""
 
@@ -124,7 +119,7 @@ class Audited(msgspec.Struct, frozen=True, kw_only=True):
     after: str
 
 
-class Audit(msgspec.Struct, frozen=True, kw_only=True):
+class Audit(Page, frozen=True, kw_only=True):
     entries: tuple[Audited, ...]
 
 
@@ -291,10 +286,12 @@ class Access:
             )
         return told
 
-    async def audit(self, call: Call[AuditQuery, None]) -> Audit:
+    async def audit(self, call: Call[Paged, None]) -> Audit:
         """What people, and hosts that joined, did: newest first."""
         entries = self._controller.mirror.audit.items()
-        kept = sorted(entries, key=lambda item: item[1].at, reverse=True)
+        some, following = paged(
+            call, entries, lambda item: f"{item[1].at:018.6f} {item[0]}", falling=True
+        )
         return Audit(
             entries=tuple(
                 Audited(
@@ -307,8 +304,9 @@ class Access:
                     before=entry.before,
                     after=entry.after,
                 )
-                for id, entry in kept[: call.query.limit]
-            )
+                for id, entry in some
+            ),
+            next=following,
         )
 
 

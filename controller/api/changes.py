@@ -9,7 +9,9 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from controller.api.kinds import ORDERED
+from controller.api.pages import Paged, paged
 from controller.api.routes import Call, Nothing, Route, route
+from controller.api.shapes import Page
 from controller.api.writes import Reason
 from controller.commands import Person
 from controller.declare import Made
@@ -70,7 +72,7 @@ class LoggedTold(Logged, frozen=True, kw_only=True):
     changes: tuple[ToldChange, ...]
 
 
-class Log(msgspec.Struct, frozen=True):
+class Log(Page, frozen=True, kw_only=True):
     log: tuple[Logged, ...]
 
 
@@ -100,9 +102,11 @@ class FleetLog:
             route("POST", "/v1/fleet/undo", self.undo, role="admin", refuses=ORDERED),
         ]
 
-    async def log(self, call: Call[Nothing, None]) -> Log:
+    async def log(self, call: Call[Paged, None]) -> Log:
         """The last hundred changes of the fleet, newest first."""
-        return Log(log=tuple(map(logged, self._fleet.log())))
+        every = self._fleet.log()
+        some, following = paged(call, every, lambda entry: f"{entry.number:019d}", falling=True)
+        return Log(log=tuple(map(logged, some)), next=following)
 
     async def change(self, call: Call[Nothing, None]) -> LoggedTold:
         """One change of the fleet with all that it did, by its number."""

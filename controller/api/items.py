@@ -13,8 +13,10 @@ from msgspec import Meta
 
 from controller.api.changes import Changed, changed
 from controller.api.kinds import ORDERED
+from controller.api.pages import Paged, paged
 from controller.api.problems import BadRequest, NotFound
 from controller.api.routes import Call, Nothing, Route, route
+from controller.api.shapes import Page
 from controller.commands import Person
 from fleet.kinds import Item, id_of
 from fleet.model import Host, Member, MemberId, Site, SiteId
@@ -45,7 +47,7 @@ class MemberItem(msgspec.Struct, frozen=True, kw_only=True):
     sites: int
 
 
-class Members(msgspec.Struct, frozen=True):
+class Members(Page, frozen=True, kw_only=True):
     members: tuple[MemberItem, ...]
 
 
@@ -88,17 +90,19 @@ class Items:
             changing("DELETE", "/v1/members/{id}", self.delete_member),
         ]
 
-    async def members(self, call: Call[Nothing, None]) -> Members:
-        """All members, by id."""
+    async def members(self, call: Call[Paged, None]) -> Members:
+        """Members, by id."""
         fleet = self._mirror.fleet
         counts: dict[MemberId, int] = {}
         for site in fleet.sites.values():
             counts[site.member] = counts.get(site.member, 0) + 1
+        some, following = paged(call, fleet.members.values(), lambda member: member.id)
         return Members(
             members=tuple(
-                MemberItem(id=id, name=member.name, sites=counts.get(id, 0))
-                for id, member in sorted(fleet.members.items())
-            )
+                MemberItem(id=member.id, name=member.name, sites=counts.get(member.id, 0))
+                for member in some
+            ),
+            next=following,
         )
 
     async def member(self, call: Call[Nothing, None]) -> MemberTold:

@@ -10,19 +10,20 @@ import msgspec
 from msgspec import Meta
 
 from controller.api.auth import ADMITTED
+from controller.api.pages import Paged, paged
 from controller.api.problems import BadRequest
 from controller.api.routes import Call, Route, route
+from controller.api.shapes import Page
 from fleet.model import Domain, HostId, Incident, MemberId, Placement, PlanId, Site, SiteId, Why
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
-INCIDENTS_MOST = 100
 # Reasons that a member is told; each speaks of a host, by its tag, or of nothing. People's own words are for people.
 TOLD = frozenset({"placed-at-home", "dead", "leaving", "service-down", "drain"})
 
 
-class MineQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MineQuery(Paged, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`member`: whose; a member's own token needs not say it."""
 
     member: Annotated[str, Meta(max_length=63)] = ""
@@ -40,7 +41,7 @@ class MySite(msgspec.Struct, frozen=True, kw_only=True):
     why: Why | None
 
 
-class MySites(msgspec.Struct, frozen=True, kw_only=True):
+class MySites(Page, frozen=True, kw_only=True):
     member: MemberId
     sites: tuple[MySite, ...]
 
@@ -65,7 +66,7 @@ class MyIncident(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[SiteId, ...]
 
 
-class MyIncidents(msgspec.Struct, frozen=True, kw_only=True):
+class MyIncidents(Page, frozen=True, kw_only=True):
     member: MemberId
     incidents: tuple[MyIncident, ...]
 
@@ -83,10 +84,8 @@ class Mine:
     async def sites(self, call: Call[MineQuery, None]) -> MySites:
         """A member's sites: where each is served, and why there."""
         member = _member(call)
-        return MySites(
-            member=member,
-            sites=tuple(self._site(site) for _, site in sorted(self._own(member).items())),
-        )
+        some, following = paged(call, self._own(member).values(), lambda site: site.id)
+        return MySites(member=member, sites=tuple(map(self._site, some)), next=following)
 
     async def incidents(self, call: Call[MineQuery, None]) -> MyIncidents:
         """What happened to a member's sites, newest first."""
@@ -94,10 +93,12 @@ class Mine:
         own = self._own(member)
         told = [
             self._incident(incident, own)
-            for incident in reversed(list(self._mirror.incidents.values()))
+            for incident in self._mirror.incidents.values()
             if not incident.observed and _touches(incident, own)
         ]
-        return MyIncidents(member=member, incidents=tuple(told[:INCIDENTS_MOST]))
+        # By nothing that names a host: a cursor can be read.
+        some, following = paged(call, told, lambda i: f"{i.began_at:018.6f} {i.id}", falling=True)
+        return MyIncidents(member=member, incidents=some, next=following)
 
     def _own(self, member: MemberId) -> dict[SiteId, Site]:
         sites = self._mirror.fleet.sites

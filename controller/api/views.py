@@ -25,6 +25,7 @@ from controller.api.shapes import (
     Words,
 )
 from failover.guards import spent_causes
+from failover.judge import Kind
 from fleet.model import Host, HostId, Incident, Note, Site, SiteId, Why
 from runtime.clock import wall
 
@@ -90,7 +91,10 @@ class View:
         return len(spent_causes(self._mirror.budget, self._wall)), allowed
 
     def verdict_counts(self) -> dict[str, int]:
-        return dict(Counter(self.verdict_of(id)[0] for id in self._mirror.fleet.hosts))
+        verdicts = self._board.verdicts
+        hosts = self._mirror.fleet.hosts
+        found = Counter(verdicts[id].kind if id in verdicts else Kind.UNKNOWN for id in hosts)
+        return {kind.value: count for kind, count in found.items()}
 
     def away(self) -> int:
         """Sites served elsewhere than at home."""
@@ -103,7 +107,7 @@ class View:
         """(verdict, since how many s, why) as this controller judged it last."""
         verdict = self._board.verdicts.get(id)
         if verdict is None:
-            return "unknown", None, NOT_JUDGED
+            return Kind.UNKNOWN.value, None, NOT_JUDGED
         return verdict.kind.value, round(max(0.0, self._now - verdict.since), 2), verdict.why
 
     # --- hosts

@@ -99,3 +99,11 @@ async def test_a_list_comes_in_pages_that_name_the_next_one(served: Served) -> N
     assert ids == sorted(served.controller.mirror.fleet.hosts)
     status, told = await served.ask("GET", "/v1/hosts?cursor=abc")
     assert (status, told["field"]) == (400, "cursor")
+
+
+def test_the_document_lists_every_kind_of_problem() -> None:
+    """With its status; a refusal's type is the code of its reason."""
+    text = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    for kind in KINDS.values():
+        lines = [line for line in text.splitlines() if f"`{kind.slug}`" in line]
+        assert kind.slug == "refused" or any(str(kind.status) in line for line in lines), kind.slug
