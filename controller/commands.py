@@ -159,6 +159,8 @@ class Commands:
         Raises Refused as `move` does, before anything is moved.
         """
         mirror, moves = self._mirror, []
+        if host not in mirror.fleet.hosts:
+            raise Unknown("host", host)
         for site, target in sorted(targets.items()):
             if (declared := mirror.fleet.sites.get(site)) is None:
                 raise Unknown("site", site)
@@ -192,8 +194,10 @@ class Commands:
 
     async def reconsider(self, host: HostId, person: Person) -> int:
         """Take a refusal back: relevo decides again as its guards let it."""
+        if host not in self._mirror.fleet.hosts:
+            raise Unknown("host", host)
         if host not in self._mirror.refusals:
-            raise Refused(Why("changed-meanwhile"))
+            return self._mirror.revision
         key = keys.refusal(host)
         watched, before = self._mirror.unchanged(key), _until(self._mirror.refusals[host])
         return await self._audited.commit(

@@ -72,6 +72,20 @@ class MoveOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     anyway: bool = False
 
 
+class ApprovalOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`targets`: site -> host. `old_host_stopped` and `anyway` as in a move."""
+
+    targets: Annotated[dict[Name, Name], Meta(min_length=1, max_length=10_000)]
+    reason: Reason
+    old_host_stopped: bool = False
+    anyway: bool = False
+
+
+class RefusalOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    reason: Reason
+    for_s: PauseSeconds
+
+
 class Writes:
     def __init__(self, controller: "Controller") -> None:
         self._commands = controller.commands
@@ -84,6 +98,17 @@ class Writes:
             route("PUT", "/v1/hosts/{id}/drain", self.drain, role="operator", refuses=ORDERED),
             route(
                 "POST", "/v1/hosts/{id}/activate", self.activate, role="operator", refuses=ORDERED
+            ),
+            route(
+                "POST", "/v1/hosts/{id}/approval", self.approve, role="operator", refuses=ORDERED
+            ),
+            route("PUT", "/v1/hosts/{id}/refusal", self.refuse, role="operator", refuses=ORDERED),
+            route(
+                "DELETE",
+                "/v1/hosts/{id}/refusal",
+                self.reconsider,
+                role="operator",
+                refuses=ORDERED,
             ),
             route("POST", "/v1/sites/{id}/move", self.move, role="operator", refuses=ORDERED),
         ]
@@ -113,6 +138,27 @@ class Writes:
             HostId(call.id), _person(call), bring_home=call.body.bring_home
         )
         return DoneMoving(revision=revision, moved=moved)
+
+    async def approve(self, call: Call[Nothing, ApprovalOrder]) -> DoneMoving:
+        """Move sites that a host serves, and that are held there, as one incident."""
+        said = call.body
+        revision, moved = await self._commands.approve(
+            HostId(call.id),
+            {SiteId(site): HostId(host) for site, host in said.targets.items()},
+            _person(call),
+            old_host_stopped=said.old_host_stopped,
+            anyway=said.anyway,
+        )
+        return DoneMoving(revision=revision, moved=moved)
+
+    async def refuse(self, call: Call[Nothing, RefusalOrder]) -> Done:
+        """Let nothing automatic move a host's sites, or take it out of the DNS, for a while; people still can."""
+        host = HostId(call.id)
+        return Done(revision=await self._commands.refuse(host, call.body.for_s, _person(call)))
+
+    async def reconsider(self, call: Call[Nothing, ResumeOrder]) -> Done:
+        """Take a refusal back."""
+        return Done(revision=await self._commands.reconsider(HostId(call.id), _person(call)))
 
     async def move(self, call: Call[Nothing, MoveOrder]) -> DoneMoving:
         """Move a site now."""

@@ -319,6 +319,36 @@ async def test_the_stream_says_when_there_is_something_new(served: Served) -> No
         assert kind == "alive"
 
 
+async def test_holds_are_answered_by_the_api_too(served: Served) -> None:
+    """What the dashboard orders, a program can: approve with targets, refuse for a while, take that back."""
+    host, mirror = "/v1/hosts/mx1-web-01", served.controller.mirror
+    refusal = {"reason": "back in a minute", "for_s": 600}
+    assert (await served.ask("PUT", f"{host}/refusal", said=refusal))[0] == 200
+    assert mirror.refusals[HostId("mx1-web-01")].owner == "ana"
+    taken_back = {"reason": "it is not"}
+    for _ in range(2):
+        assert (await served.ask("DELETE", f"{host}/refusal", said=taken_back))[0] == 200
+        assert not served.controller.mirror.refusals
+    approval: dict[str, object] = {
+        "targets": {"huerto": "us1-web-01"},
+        "reason": "its disk is gone",
+    }
+    status, told = await served.ask("POST", f"{host}/approval", said=approval)
+    assert (status, told["type"]) == (409, "/problems/gated-not-fenced")
+    approval |= {"old_host_stopped": True, "anyway": True}
+    status, told = await served.ask("POST", f"{host}/approval", said=approval)
+    assert (status, told["moved"]) == (
+        200,
+        [{"site": "huerto", "source": "mx1-web-01", "target": "us1-web-01"}],
+    )
+    status, told = await served.ask("POST", f"{host}/approval", said=approval)
+    assert (status, told["type"]) == (409, "/problems/changed-meanwhile"), "it is there no more"
+    for path in ("/v1/hosts/none/approval", "/v1/hosts/none/refusal"):
+        method = "POST" if path.endswith("approval") else "DELETE"
+        said = approval if method == "POST" else taken_back
+        assert (await served.ask(method, path, said=said))[0] == 404
+
+
 @asynccontextmanager
 async def follower(
     store: EmbeddedStore, leader: Served, home: Path
