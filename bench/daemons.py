@@ -38,7 +38,7 @@ class Daemon:
 
     async def put_fleet(self, text: str) -> None:
         """Apply a fleet file. Raises RuntimeError with the answer of a controller that refuses."""
-        await self._send("PUT", "/v1/fleet?reason=bench", data=text.encode())
+        await self._send("PUT", "/v1/fleet?reason=bench&much=true", data=text.encode())
 
     async def arm_all(self) -> None:
         body = {"scope": "all", "arming": "arm", "reason": "bench"}
@@ -70,10 +70,11 @@ async def controller(
     agents: Mapping[str, str] | None = None,
     policy: str = "",
     authority: Authority | None = None,
+    store: str = "",
 ) -> AsyncIterator[Daemon]:
     """A controller over `home`, which keeps its store between runs; `agents`: host id -> token.
 
-    With an `authority` it serves by TLS, as in production.
+    With an `authority` it serves by TLS, as in production. `store`: its [store] table, else it is the embedded one.
     """
     port = _free_port()
     config = home / "controller.toml"
@@ -89,7 +90,7 @@ async def controller(
         f'id = "c1"\nagents = "{home}/agents.toml"\nadmins = "{home}/admins.toml"\n'
         f'state = "{home}/state"\n'
         f'listen = {{ address = "127.0.0.1", port = {port}{_tls(authority)} }}\n'
-        f"[policy]\n{policy}\n"
+        f"[policy]\n{policy}\n{store}\n"
     )
     relevo = Path(sys.executable).parent / "relevo"
     with (home / "controller.log").open("ab") as out:
