@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo format check test-fast test test-vm bench clean
+.PHONY: help install demo deb format check test-fast test test-vm bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(READY): pyproject.toml setup.py $(wildcard runtime/locale/*/LC_MESSAGES/*.po)
 
 demo: $(READY) ## a host dies, its sites live on (ONCE=1|cut|freeze|shutdown: one fault, one line of JSON; STORE=etcd CONTROLLERS=3)
 	@$(BIN)/relevo demo $(if $(ONCE),--once $(ONCE)) $(if $(STORE),--store $(STORE)) $(if $(CONTROLLERS),--controllers $(CONTROLLERS))
+
+deb: $(READY) ## make dist/relevo_VERSION_amd64.deb, for Debian 12
+	@$(BIN)/python -m deploy.deb
 
 format: $(READY) ## format the code
 	$(BIN)/ruff format .
