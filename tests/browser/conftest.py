@@ -1,11 +1,13 @@
 """A co-op with agents that beat, and a Chromium that looks at it."""
 
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 import pytest_asyncio
 
 from tests.browser.chromium import Browser, driven
@@ -72,6 +74,8 @@ async def coop(tmp_path: Path) -> AsyncGenerator[Coop, None]:
 
 @pytest_asyncio.fixture
 async def opens() -> AsyncGenerator[Opens, None]:
+    if missing := [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]:
+        pytest.skip(f"no {' and no '.join(missing)}: apt install chromium chromium-driver")
     async with driven() as opened:
         yield opened
 
