@@ -26,6 +26,7 @@ from fleet.writing import write
 READERS = 16  # connections, each with two tokens of its own: no pace slows them
 SETTLE_S, SECONDS = 8.0, 9.0  # twice; all within the 30 s that the agents beat
 DUE_PER_S = 1000
+LATE_S = 1.0  # what is due and was not even asked by then is missed
 # What is asked, and how often of a hundred.
 MIX = {
     "GET /v1/hosts/{id}": 40,
@@ -137,7 +138,10 @@ class _Reader:
         reader, writer = await asyncio.open_connection(self._host, int(self._port), ssl=tls)
         now = asyncio.get_running_loop().time
         began, count = now() + self._lots.random() / (per_s or 1000), 0
-        while (due := now() if per_s is None else began + count / per_s) < began + SECONDS:
+        until = began + SECONDS
+        while (due := now() if per_s is None else began + count / per_s) < until:
+            if now() > until + LATE_S:
+                break
             await asyncio.sleep(max(0.0, due - now()))
             (what,) = self._lots.choices(list(MIX), weights=list(MIX.values()))
             writer.write(f"GET {self._path(what)} HTTP/1.1\r\n{next(self._heads)}".encode())

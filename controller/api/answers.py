@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,6 @@ from controller.api.problems import BadRequest
 from fleet.model import Why
 from runtime.words import explain
 
-T = TypeVar("T", bound=msgspec.Struct)
 BODY_BYTES = 64 << 10
 BODY_S = 30.0  # a body takes no longer to come
 SENTENCES = (
@@ -133,8 +132,3 @@ async def body(request: web.Request, limit_bytes: int = BODY_BYTES) -> bytes:
     except TimeoutError:
         raise BadRequest(f"The body did not come within {BODY_S:g} s.", slug="too-slow") from None
     return bytes(read)
-
-
-async def order(request: web.Request, kind: type[T]) -> T:
-    """The body as `kind`. Raises msgspec.DecodeError, BadRequest."""
-    return msgspec.json.decode(await body(request), type=kind)

@@ -88,6 +88,11 @@ class Route:
     headers: Mapping[str, str]
     creates: bool
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it goes on until somebody leaves: a stream, or a WebSocket."""
+        return any(it.media == "text/event-stream" or it.status == 101 for it in self.gives)
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Read and check what is asked, have it answered, and write that as JSON."""
         call = Call(request, self._query(request), await self._body(request), language(request))
@@ -205,7 +210,7 @@ class Table:
         app[TABLE] = self
         for line in self.routes:
             app.router.add_route(line.method, line.path, line.serve)
-            if line.method == "GET" and not line.path.endswith("/link/{host}"):
+            if line.method == "GET" and not line.lasts:
                 app.router.add_route("HEAD", line.path, line.serve)
 
 

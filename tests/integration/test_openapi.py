@@ -101,6 +101,13 @@ async def test_a_list_comes_in_pages_that_name_the_next_one(served: Served) -> N
     assert (status, told["field"]) == (400, "cursor")
 
 
+async def test_a_head_is_answered_without_a_body_and_never_lasts(served: Served) -> None:
+    """As a GET without its body; of a stream there is no head that would keep it open."""
+    status, headers, body = await served.raw("HEAD", "/v1/status")
+    assert (status, body) == (200, b"") and int(headers["Content-Length"]) > 0
+    assert (await served.raw("HEAD", "/v1/events"))[0] == 405
+
+
 def test_the_document_lists_every_kind_of_problem() -> None:
     """With its status; a refusal's type is the code of its reason."""
     text = (Path(__file__).parents[2] / "docs/api.md").read_text()
