@@ -25,6 +25,7 @@ from fleet.messages import (
     Recalled,
 )
 from fleet.model import ControllerId
+from fleet.skew import CONTROLLERS, unknown_kind
 from metrics.exporter import Exporter
 from runtime import log, supervise
 
@@ -72,6 +73,7 @@ class Link:
         self._heard = asyncio.Event()
         self._attempts = 0
         self._meter = _Meter()
+        self._met_newer = False
         exporter.set("relevo_agent_connected", 0, controller=controller)
 
     def beat(self, sequence: int, frame: bytes) -> None:
@@ -167,16 +169,28 @@ class Link:
                     if answer := self._deliver(wanted):
                         self.applied(msgspec.json.encode(answer))
 
-    def _decode(self, frame: bytes) -> FromController:
+    def _decode(self, frame: bytes) -> FromController | None:
+        """None for a message that only a newer release knows. Raises DriverError."""
         if len(frame) > ORDERS_LIMIT_BYTES:
             self._exporter.count("relevo_agent_orders_refused_total", reason="malformed")
             raise DriverError(f"frame of {len(frame)} bytes, above {ORDERS_LIMIT_BYTES}")
         try:
             message: FromController = _decoder.decode(frame)
         except (ValueError, RecursionError) as error:  # the latter: nested a million deep
+            if kind := unknown_kind(frame, CONTROLLERS):
+                self._unknown(kind)
+                return None
             self._exporter.count("relevo_agent_orders_refused_total", reason="malformed")
             raise DriverError(f"malformed frame of {len(frame)} bytes: {error}") from error
         return message
+
+    def _unknown(self, kind: str) -> None:
+        self._exporter.count("relevo_agent_unknown_messages_total", controller=self.controller)
+        if not self._met_newer:
+            _log.info(
+                "a newer controller's message is ignored", controller=self.controller, kind=kind
+            )
+        self._met_newer = True
 
     def _acknowledged(self, sequence: int) -> None:
         """The beat `sequence`, and with it all earlier ones of this connection, was heard."""

@@ -35,6 +35,7 @@ from fleet.messages import (
     Recalled,
 )
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Observation, Word
+from fleet.skew import AGENTS, unknown_kind
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.pulse import Pulse
@@ -88,6 +89,7 @@ class _Session:
     fresh: bool = True
     turn: asyncio.Event = field(default_factory=asyncio.Event)
     meter: _Meter = field(default_factory=_Meter)
+    met_newer: bool = False
 
 
 class Link:
@@ -188,7 +190,7 @@ class Link:
             self._bound(host, session, len(frame))
             await asyncio.sleep(0)  # frames that have already come keep nobody else waiting
             try:
-                message = self._decode(frame)
+                message = self._decode(frame, session)
             except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
                 self.refused("malformed-frame", host)
                 raise ConnectionLost(f"malformed frame: {error}") from None
@@ -212,10 +214,20 @@ class Link:
             self.refused("flood", host)
             raise ConnectionLost(f"flood: more than {FLOOD_FRAMES_PER_S} frames a second")
 
-    def _decode(self, frame: bytes) -> FromAgent:
+    def _decode(self, frame: bytes, session: _Session) -> FromAgent | None:
+        """None for a message that only a newer release knows. Raises ValueError, RecursionError."""
         if len(frame) > BEAT_LIMIT_BYTES:
             raise ValueError(f"{len(frame)} bytes; at most {BEAT_LIMIT_BYTES}")
-        return _decoder.decode(frame)
+        try:
+            return _decoder.decode(frame)
+        except msgspec.ValidationError:
+            if (kind := unknown_kind(frame, AGENTS)) is None:
+                raise
+        self._exporter.count("relevo_link_unknown_messages_total")
+        if not session.met_newer:
+            _log.info("a newer agent's message is ignored", kind=kind)
+        session.met_newer = True
+        return None
 
     async def _on_beat(self, host: HostId, beat: Beat, session: _Session) -> None:
         if beat.host != host:

@@ -40,6 +40,12 @@ AGENT = (
         "Orders not followed, by reason.",
         ("reason",),
     ),
+    Metric(
+        "relevo_agent_unknown_messages_total",
+        "counter",
+        "Messages that this release does not know, of a newer controller: ignored.",
+        ("controller",),
+    ),
     Metric("relevo_agent_orders_epoch", "gauge", "Store revision of the orders in force."),
     Metric(
         "relevo_agent_doubts_itself", "gauge", "1 while this agent's views of others do not count."
@@ -173,6 +179,11 @@ CONTROLLER = (
     Metric("relevo_link_beats_total", "counter", "Beats received."),
     Metric(
         "relevo_link_refused_total", "counter", "Links or frames refused, by reason.", ("reason",)
+    ),
+    Metric(
+        "relevo_link_unknown_messages_total",
+        "counter",
+        "Messages that this release does not know, of newer agents: ignored.",
     ),
     Metric("relevo_link_orders_sent_total", "counter", "Orders sent."),
     Metric("relevo_hosts", "gauge", "Hosts by verdict.", ("verdict",)),

@@ -178,7 +178,7 @@ BAD_FRAMES = [
     b"",
     b"\xff\xfe",
     b"[1,2]",
-    b'{"type":"nope"}',
+    b'{"type":7}',
     b'{"type":"ack","sequence":"x"}',
     b'{"type":"orders","epoch":[1,2]}',
     b'{"type":"orders","epoch":[1,2],"cluster":"\xff","host":"h1"}',
