@@ -178,7 +178,7 @@ async def test_reading_needs_no_scripts(coop: Coop, browser: Browser) -> None:
     await held(coop)
     await browser.scripts(allowed=False)
     await coop.enter(browser)
-    assert "mx1-web-01 (clara): dead." in await browser.text()
+    await browser.sees("mx1-web-01 (clara): dead.")
     for path in PAGES:
         await browser.go(coop.url + path)
         assert await browser.count("h1") == 1, path
@@ -186,7 +186,7 @@ async def test_reading_needs_no_scripts(coop: Coop, browser: Browser) -> None:
     await browser.write("#reason", "no scripts here")
     await browser.click("#f-stopped")
     await browser.click("form.order button")
-    assert "1 site moves." in await browser.text(".told")
+    await browser.sees("1 site moves.", ".told")
 
 
 async def test_a_phone_shows_every_page_without_scrolling_sideways(
