@@ -19,7 +19,7 @@ from controller.store import EmbeddedStore
 from fleet import keys
 from fleet.access import ACCESS_ROLES, AccessRole, digest, may, read_joining
 from fleet.messages import Ack
-from fleet.model import HostId
+from fleet.model import HostId, IncidentId
 from runtime.clock import wall
 from tests.integration.controllers import (
     ADMINS,
@@ -148,6 +148,13 @@ async def test_a_member_sees_its_own_sites_and_incidents_by_public_tags(served: 
             "POST", f"/v1/sites/{site}/move", said={**order, "anyway": True}
         )
         assert status == 200, told
+    mirror = served.controller.mirror
+    moved = next(i for i in mirror.incidents.values() if i.moved[0].site == "huerto")
+    died = msgspec.structs.replace(
+        moved, id=IncidentId(f"{moved.id}-mx1-web-01"), subject="host:mx1-web-01", verdict="dead"
+    )
+    await served.controller.store.put(keys.incident(died.id), msgspec.json.encode(died))
+    await served.until(lambda: died.id in mirror.incidents)
     token = await made(served, "of-huerto", "member")
     told_all = b""
     for path in ("/v1/my/sites", "/v1/my/incidents", "/v1/my/sites?member=campo"):
@@ -161,7 +168,8 @@ async def test_a_member_sees_its_own_sites_and_incidents_by_public_tags(served: 
     assert (own["id"], own["host"], own["at_home"]) == ("huerto", "sauce", False)
     assert "people" in str(own["why"])
     _, incidents = await served.ask("GET", "/v1/my/incidents", token=token)
-    (incident,) = cast("list[dict[str, object]]", incidents["incidents"])
+    incident, other = cast("list[dict[str, object]]", incidents["incidents"])
+    assert incident["id"] != other["id"] and incident["verdict"] == "dead"
     assert incident["moved"] == [{"site": "huerto", "source": "clara", "target": "sauce"}]
     status, sites = await served.ask("GET", "/v1/my/sites?member=campo")
     assert [s["id"] for s in cast("list[dict[str, object]]", sites["sites"])] == ["blog"]
@@ -317,9 +325,12 @@ async def test_a_join_token_is_good_once_for_one_host_until_a_newer_one(served: 
     status, told = await served.ask("POST", "/v1/join", token=newer.secret, said=other)
     assert (status, told["type"]) == (409, "/problems/join-token-used")
     assert served.controller.admission.hosts[HostId("us1-web-01")] == digest("first")
-    for token in ("", "wrong", ADMINS["ana"], AGENTS["mx1-web-01"]):
+    left = read_joining(str((await served.ask("POST", path, said=said))[1]["token"]))
+    assert left
+    assert (await served.ask("DELETE", "/v1/hosts/us1-web-01/credential", said=said))[0] == 200
+    for token in ("", "wrong", ADMINS["ana"], AGENTS["mx1-web-01"], left.secret):
         assert (await served.ask("POST", "/v1/join", token=token, said=first))[0] == 401
-    assert counted(served, "relevo_link_refused_total", "join-wrong-token") == 5
+    assert counted(served, "relevo_link_refused_total", "join-wrong-token") == 6
 
 
 async def test_all_hosts_are_asked_to_change_and_each_does_for_itself(served: Served) -> None:
