@@ -50,6 +50,10 @@ class Exporter:
         counter = cast(Counter, self._instruments[name])
         (counter.labels(**labels) if labels else counter).inc(amount)
 
+    def begin(self, name: str, /, **labels: str) -> None:
+        """Show a labelled value before it is first counted: of what appears at 1, Prometheus sees no increase."""
+        self._instruments[name].labels(**labels)
+
     def set(self, name: str, value: float, /, **labels: str) -> None:
         gauge = cast(Gauge, self._instruments[name])
         (gauge.labels(**labels) if labels else gauge).set(value)

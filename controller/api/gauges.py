@@ -1,19 +1,25 @@
 """Gauges that are looked up when somebody asks for them, not kept."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from controller.api.reported import report
 from controller.api.views import View
-from failover.judge import Kind
+from controller.progress import MEASURED
+from failover.judge import MOVING, Kind
 from fleet.model import Arming
+from metrics.exporter import Exporter
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
+CAUSES = (*sorted(kind.value for kind in MOVING), "drain")
+
 
 def measure(controller: "Controller") -> None:
     """Bring the exporter's gauges of fleet and failover up to date."""
+    _begin(controller.exporter, controller.mirror.fleet.zones)
     view, exporter, mirror = View(controller), controller.exporter, controller.mirror
     counts = view.verdict_counts()
     for kind in Kind:
@@ -39,3 +45,17 @@ def measure(controller: "Controller") -> None:
     for zone, well in converged.items():
         exporter.set("relevo_dns_converged", well, zone=zone)
     report(controller)
+
+
+def _begin(exporter: Exporter, zones: Iterable[str]) -> None:
+    """What is counted seldom stands at 0 before."""
+    for cause in CAUSES:
+        exporter.begin("relevo_incidents_total", verdict=cause)
+        exporter.begin("relevo_moves_total", cause=cause)
+    for phase in MEASURED.values():
+        exporter.begin("relevo_failover_phase_seconds", phase=phase)
+    for outcome in ("ok", "failed"):
+        exporter.begin("relevo_proof_requests_total", outcome=outcome)
+    for zone in zones:
+        for outcome in ("sent", "held", "failed"):
+            exporter.begin("relevo_dns_updates_total", zone=zone, outcome=outcome)
