@@ -60,6 +60,61 @@ def activate(to: Controllers, as_json: bool, id: str, reason: str, bring_home: b
     done(body, as_json, f"{id} is active")
 
 
+@host.command()
+@click.argument("id")
+@reason
+@click.option("--site", "only", multiple=True, help="this held site; again for more (all of them)")
+@click.option(
+    "--old-host-stopped",
+    is_flag=True,
+    help="your word that the host no longer serves or writes them; gated sites need it",
+)
+@talks
+def approve(
+    to: Controllers,
+    as_json: bool,
+    id: str,
+    reason: str,
+    only: tuple[str, ...],
+    old_host_stopped: bool,
+) -> None:
+    """Move the sites that are held at a host, each to where relevo would move it."""
+    held = {
+        site.site: site.target
+        for hold in read(to.every("/v1/holds", "holds"), answers.Holds).holds
+        for site in hold.sites
+        if hold.subject == id and (not only or site.site in only)
+    }
+    targets = {site: target for site, target in held.items() if target is not None}
+    if not targets:
+        raise click.ClickException(f"nothing that could move is held at {id}: relevo holds")
+    said = {"targets": targets, "reason": reason, "old_host_stopped": old_host_stopped}
+    body = to.order("POST", f"/v1/hosts/{segment(id)}/approval", said)
+    done(body, as_json, f"{len(targets)} of {len(held)} held sites move")
+
+
+@host.command()
+@click.argument("id")
+@reason
+@for_s("2h", most_s=7 * 86_400)
+@talks
+def refuse(to: Controllers, as_json: bool, id: str, reason: str, for_s: float) -> None:
+    """Let nothing automatic move a host's sites for a while; people still can."""
+    said = {"reason": reason, "for_s": for_s}
+    body = to.order("PUT", f"/v1/hosts/{segment(id)}/refusal", said)
+    done(body, as_json, f"nothing moves from {id} by itself")
+
+
+@host.command()
+@click.argument("id")
+@reason
+@talks
+def reconsider(to: Controllers, as_json: bool, id: str, reason: str) -> None:
+    """Take a refusal back."""
+    body = to.order("DELETE", f"/v1/hosts/{segment(id)}/refusal", {"reason": reason})
+    done(body, as_json, f"relevo decides about {id} again")
+
+
 @click.group()
 def site() -> None:
     """One site: look at it, move it."""

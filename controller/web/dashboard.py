@@ -29,6 +29,7 @@ from controller.web.sessions import (
     is_same_site,
 )
 from controller.web.words import NAMES
+from runtime import log
 from runtime.clock import wall
 from runtime.words import LANGUAGES
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ROOT = "/ui"
+_log = log.logger("dashboard")
 WAYS_IN = ("/", ROOT)
 OPEN = ("/ui/login", "/ui/language", "/ui/static/")
 YEAR_S = 365 * 86_400
@@ -200,6 +202,7 @@ class Dashboard:
         except NotKnownYet:
             error = say.t("This controller has not read its store yet. Try again in a moment.")
             return self._door(request, to, error=error, status=503)
+        _log.info("entered", who=self._sessions.name_of(id), remote=request.remote)
         response = see_other(to)
         response.set_cookie(
             cookie_name(request),

@@ -85,6 +85,9 @@ class Sessions:
             raise NotAdmitted("not-allowed", "A member's token shows no other member's sites.")
         return caller
 
+    def name_of(self, id: str) -> str:
+        return self._open[id].caller.name
+
     def end(self, id: str) -> None:
         self._open.pop(id, None)
 

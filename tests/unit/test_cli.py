@@ -288,6 +288,16 @@ ORDERS = [
         {"reason": "why", "bring_home": True},
     ),
     (
+        ("host", "refuse", "mx1-web-01", "--for", "30m"),
+        "PUT /v1/hosts/mx1-web-01/refusal",
+        {"reason": "why", "for_s": 1800.0},
+    ),
+    (
+        ("host", "reconsider", "mx1-web-01"),
+        "DELETE /v1/hosts/mx1-web-01/refusal",
+        {"reason": "why"},
+    ),
+    (
         ("site", "move", "huerto", "us1-web-01", "--old-host-stopped"),
         "POST /v1/sites/huerto/move",
         {"to": "us1-web-01", "reason": "why", "old_host_stopped": True, "anyway": False},
@@ -311,6 +321,30 @@ async def test_an_order_carries_its_reason_and_its_end(
     assert "revision 7" in result.out
     assert f"{requests[0].method} {requests[0].path}" == route
     assert msgspec.json.decode(await requests[0].read()) == body
+
+
+async def test_an_approval_moves_what_is_held_to_where_relevo_would_move_it() -> None:
+    """Every held site of that host with a target, or those that are named; with none there is nothing to order."""
+    why = {"code": "manual", "text": "By hand."}
+    sites = [
+        {**MOVE, "site": site, "target": target, "why": why}
+        for site, target in (("blog", "us1-web-01"), ("huerto", "us1-web-01"), ("taller", None))
+    ]
+    hold = {"id": "move-h", "kind": "move", "subject": "mx1-web-01", "why": why, "since": 1.0}
+    said = {"holds": [{**hold, "sites": sites}], "revision": 7, "moved": [MOVE]}
+    command = ("host", "approve", "mx1-web-01", "--reason", "why", "--old-host-stopped")
+    async with answering(says(said)) as (url, requests):
+        every = await relevo(*command, "--url", url)
+        one = await relevo(*command, "--site", "blog", "--url", url)
+        none = await relevo(*command, "--site", "taller", "--url", url)
+    assert (every.code, one.code, none.code) == (Exit.OK, Exit.OK, Exit.FAILED)
+    assert "2 of 3 held sites move" in every.out
+    orders = [msgspec.json.decode(await r.read()) for r in requests if r.method == "POST"]
+    assert [order["targets"] for order in orders] == [
+        {"blog": "us1-web-01", "huerto": "us1-web-01"},
+        {"blog": "us1-web-01"},
+    ]
+    assert orders[0]["old_host_stopped"] is True
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,12 @@ function watch() {
   }
 }
 
+// Pages tell times in UTC; whoever points at one sees it as their own clocks show it.
+document.addEventListener("pointerover", ({ target }) => {
+  const time = target.closest?.("time");
+  if (time) time.title = new Date(time.dateTime).toLocaleString(root.lang, { dateStyle: "medium", timeStyle: "long" });
+});
+
 if (document.querySelector("[data-live]")) {
   listen();
   setInterval(watch, RETRY_MS);
