@@ -1,7 +1,8 @@
 """Transactions tried on a keyspace, to be adopted once they are durable."""
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from controller.store.keyspace import Keyspace, Revision
 from controller.store.protocol import (

@@ -7,10 +7,11 @@ the store also lives on a virtual clock.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from controller.store.campaign import campaign
 from controller.store.draft import Draft

@@ -17,13 +17,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 MAX_OPERATIONS = 128
 MAX_REQUEST_BYTES = 1_572_864
 TIMEOUT_S = 2.0  # longer than an etcd election (1 s) and shorter than a leader's lease (3 s)
 
 
-@dataclass(frozen=True, slots=True)
-class KV:
+class KV(msgspec.Struct, frozen=True, gc=False):
     """A key as it stood: `version` counts its writes since it was created, `lease` is 0 for none."""
 
     key: bytes
@@ -34,8 +35,7 @@ class KV:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One change. A delete's `kv` has an empty value and the revision of the delete as mod_revision."""
 
     kind: Literal["put", "delete"]

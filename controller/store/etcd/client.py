@@ -6,8 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from grpc import aio
 
@@ -30,8 +29,6 @@ from runtime import log
 PROVE_S = 0.6  # a connection and one answer, between continents too; two dead members leave time for a third
 AGAIN_S = 0.1  # until a member that failed is asked again, when no other is left
 LOGINS = 2  # in one call: a token that is fresh and refused will not get better
-GRACE_S = 0.5  # gRPC ends calls by their deadline; if ever it does not, we do
-NO_END = "gRPC did not end a call by its deadline"
 HANDSHAKE = "TSI_"  # gRPC's names for what went wrong with TLS
 NOT_ENABLED = "authentication is not enabled"
 
@@ -58,7 +55,7 @@ class Client:
         self._asking = asyncio.Lock()
         self._revision = 0  # the highest one known to have been
         self._rewound = ""
-        self._under_way: set[aio.Call] = set()
+        self.under_way: set[aio.Call] = set()  # closing the store ends them
 
     def check(self) -> None:
         """Raises Unavailable of a closed store, Rewound of one that is no longer ours."""
@@ -128,18 +125,16 @@ class Client:
         """Hear from `member` which cluster it belongs to. Raises Away, Rewound."""
         self.check()
         call = member.ask(STATUS, rpc.StatusRequest(), (), timeout)
+        self.under_way.add(call)
         try:
-            with self.ending(call):
-                async with asyncio.timeout(timeout + GRACE_S):
-                    status = await call
-        except TimeoutError as error:
-            self.let_down(member, NO_END)
-            raise Away(NO_END) from error
+            status = await call
         except aio.AioRpcError as error:
             raise self._away(member, error) from error
         except asyncio.CancelledError:
             self.raise_if_closed()
             raise
+        finally:
+            self.under_way.discard(call)
         self.cluster = self.cluster or status.header.cluster_id
         self._compare(member, status.header, 0)
         member.prove(status.version)
@@ -173,15 +168,6 @@ class Client:
             _log.warning("etcd member failed", member=member.url, why=why)
         member.fail()
 
-    @contextmanager
-    def ending(self, call: aio.Call) -> Iterator[None]:
-        """Within the block, closing the store ends `call`: closing its channel alone leaves some to wait for ever."""
-        self._under_way.add(call)
-        try:
-            yield
-        finally:
-            self._under_way.discard(call)
-
     def raise_if_closed(self) -> None:
         """A call that ends as cancelled because the store was closed must not end the task that waits for it."""
         task = asyncio.current_task()
@@ -191,7 +177,7 @@ class Client:
     async def close(self) -> None:
         """What is under way ends as Unavailable, or Ambiguous. Idempotent."""
         self.closed = True
-        for call in tuple(self._under_way):
+        for call in tuple(self.under_way):
             call.cancel()
         for member in self.members:
             await member.close()
@@ -206,13 +192,9 @@ class Client:
     ) -> Response:
         self.check()
         call = member.ask(one, request, metadata, timeout)
+        self.under_way.add(call)
         try:
-            with self.ending(call):
-                async with asyncio.timeout(timeout + GRACE_S):
-                    return await call
-        except TimeoutError as error:
-            self.let_down(member, NO_END)
-            raise Ambiguous(NO_END) if one.writes else Away(NO_END) from error
+            return await call
         except aio.AioRpcError as error:
             raise self._meaning(member, error, one, metadata) from error
         except asyncio.CancelledError as error:
@@ -221,6 +203,8 @@ class Client:
             except Unavailable as closed:
                 raise Ambiguous(str(closed)) if one.writes else closed from error
             raise
+        finally:
+            self.under_way.discard(call)
 
     def _away(self, member: Member, error: aio.AioRpcError) -> Away:
         why = f"{error.code().name}: {error.details()}"

@@ -130,10 +130,11 @@ class Watch:
                 progress_notify=True,
                 prev_kv=self._prev,
             )
-            with self._client.ending(stream.call):
-                await stream.write(rpc.WatchRequest(create_request=create))
-                yield stream
+            self._client.under_way.add(stream.call)
+            await stream.write(rpc.WatchRequest(create_request=create))
+            yield stream
         finally:
+            self._client.under_way.discard(stream.call)
             vigil.cancel()
             stream.call.cancel()
 
