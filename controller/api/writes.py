@@ -20,8 +20,8 @@ Reason = Annotated[
     str, Meta(min_length=1, max_length=500, pattern=VISIBLE, examples=["new kernel"])
 ]
 # A month empties a host long enough for any repair; a pause longer than a week is a decision to disarm.
-DrainSeconds = Annotated[float, Meta(gt=0, le=31 * 86_400)]
-PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
+DrainSeconds = Annotated[float, Meta(gt=0, le=31 * 86_400, examples=[14_400])]
+PauseSeconds = Annotated[float, Meta(gt=0, le=7 * 86_400, examples=[3600])]
 
 
 class ArmingOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

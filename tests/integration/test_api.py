@@ -625,6 +625,14 @@ async def test_a_reader_of_an_earlier_process_is_told_to_read_again(
     assert found[1]["event"] == "leader"
 
 
+async def test_a_reader_of_what_has_not_happened_is_told_to_read_again(coop: Served) -> None:
+    """An id of this process that it never gave, as after a step back in time."""
+    first = (await events(coop, 1, query="?history=1"))[0]["id"]
+    found = await events(coop, 2, last=first.partition(".")[0] + ".999999")
+    assert (found[0]["event"], found[0]["data"]) == ("reset", '{"why":"restarted"}')
+    assert found[1]["id"] == first
+
+
 async def test_remembered_events_come_as_one_answer_too(coop: Served) -> None:
     """Who accepts JSON gets what is remembered, and no stream."""
     status, _, body = await coop.raw("GET", "/v1/events", headers={"Accept": "application/json"})

@@ -122,6 +122,19 @@ async def test_one_byte_a_second_holds_nothing_up(tmp_path: Path) -> None:
         assert refused == ["slow"] * 20
 
 
+async def test_a_connection_between_two_requests_is_kept(tmp_path: Path) -> None:
+    """Who has asked and been answered may ask again later than a head may take."""
+    patience = Patience(most=1000, head_s=0.2, look_s=0.05)
+    async with small(patience) as (port, refused), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(b"GET / HTTP/1.1\r\nHost: relevo\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\nxx")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.5)
+        writer.close()
+        assert refused == []
+
+
 async def test_a_reader_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
     """An answer that nobody takes does not stay for ever."""
     patience = Patience(most=1000, unsent_s=0.3, look_s=0.05)

@@ -101,6 +101,13 @@ async def test_a_list_comes_in_pages_that_name_the_next_one(served: Served) -> N
     assert (status, told["field"]) == (400, "cursor")
 
 
+async def test_a_number_without_a_fraction_is_whole(served: Served) -> None:
+    """As JSON Schema has it: 1.0 is an integer, 1.5 is none, and neither is "1"."""
+    for said, status in ((1.0, 404), (1.5, 422), ("1", 422), (1e300, 422)):
+        order = {"reason": "a test", "change": said}
+        assert (await served.ask("POST", "/v1/fleet/undo", said=order))[0] == status, said
+
+
 async def test_a_head_is_answered_without_a_body_and_never_lasts(served: Served) -> None:
     """As a GET without its body; of a stream there is no head that would keep it open."""
     status, headers, body = await served.raw("HEAD", "/v1/status")

@@ -59,6 +59,7 @@ def test_a_connection_is_cut_off_where_it_is_slow_and_only_there() -> None:
     assert overstays(Seen(began=0.0), patience, 10.1)
     assert not overstays(Seen(began=0.0), patience, 9.9)
     assert not overstays(Seen(began=None, asking=True), patience, 1e6)
+    assert not overstays(Seen(began=0.0, asking=True), patience, 1e6)
     assert not overstays(Seen(began=None), patience, 1e6)
     assert overstays(Seen(began=None, asking=True, unsent_since=5.0), patience, 65.1)
     assert not overstays(Seen(began=None, asking=True, unsent_since=5.0), patience, 64.9)
