@@ -63,7 +63,7 @@ def build(version: str, into: Path) -> Path:
         root.mkdir(mode=0o755)
         fill(root, version, built_s)
         _describe(root, debian)
-        command = ("dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made))
+        command = ("dpkg-deb", "--root-owner-group", "-Zxz", "-z3", "--build", str(root), str(made))
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(built_s)}
         try:
             subprocess.run(

@@ -104,8 +104,8 @@ async def begin(program: Saved, folder: Path) -> tuple[Saved, Saved]:
         machine(program, "south", lan=lan) as south,
     ):
         coop = Coop(north, south, lan)
-        await _address(north, NORTH)
-        await _address(south, SOUTH)
+        await address(north, NORTH)
+        await address(south, SOUTH)
         with tempfile.TemporaryDirectory() as secrets:
             authority = Authority(Path(secrets))
             own = authority.issue("controller", (NORTH,))
@@ -129,12 +129,12 @@ async def _saved(vm: Machine, folder: Path) -> Saved:
     return await vm.save(own)
 
 
-async def _address(vm: Machine, address: str) -> None:
+async def address(vm: Machine, where: str) -> None:
     """As systemd-networkd sets it, again after each boot."""
-    network = f"[Match]\nName=eth0\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\n"
+    network = f"[Match]\nName=eth0\n[Network]\nAddress={where}/24\nLinkLocalAddressing=no\n"
     await vm.push("/etc/systemd/network/lan.network", network.encode())
     await vm.do(f"hostnamectl set-hostname {vm.name} && systemctl enable --now systemd-networkd")
-    await vm.until(f"ip -br address show dev eth0 | grep -q {address}")
+    await vm.until(f"ip -br address show dev eth0 | grep -q {where}")
 
 
 async def _controller(vm: Machine, authority: Authority, own: Certificate) -> None:
