@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.packages import NotBrought, Tools, bring
+from deploy.demo.packages import NotBrought, Tools, bring, bring_from
 
 pytestmark = pytest.mark.integration
 
@@ -72,6 +72,15 @@ def test_nothing_of_the_machine_changes(prefix: Path) -> None:
             check=True,
         )
         assert "version" in done.stdout or "Knot DNS" in done.stdout
+
+
+def test_another_release_comes_without_the_machine_s_lists(prefix: Path) -> None:
+    """A newer Debian's program runs from the folder; apt's own sources and lists stay those of this release."""
+    before = machine()
+    path = bring_from("trixie", ("etcd-server",), prefix) / "usr/bin/etcd"
+    assert machine() == before
+    said = subprocess.run((path, "--version"), capture_output=True, text=True, check=True).stdout
+    assert "etcd Version: 3.5." in said
 
 
 def test_the_second_time_is_quick(tools: Tools) -> None:
