@@ -12,7 +12,6 @@ from failover.evidence import Seen
 from failover.guards import spent_causes
 from failover.judge import MOVING, Verdict
 from failover.policy import Policy
-from fleet import keys
 from fleet.messages import Beat
 from fleet.model import (
     Arming,
@@ -64,7 +63,7 @@ class Look:
     revision: int = 0
     ready: bool = True
     leads: bool = True
-    has_leader: bool = True
+    leader: str = ""  # who leads, by the store; empty: nobody
     rewound: Why | None = None
     store_error: str = ""
     fleet_broken: str = ""
@@ -86,6 +85,11 @@ class Look:
     audit: Mapping[str, AuditEntry] = field(default_factory=dict)
 
     # --- hosts
+
+    @property
+    def judges(self) -> bool:
+        """Whether there are verdicts to show: not in a controller's first moments."""
+        return bool(self.verdicts)
 
     def verdict(self, id: HostId) -> str:
         found = self.verdicts.get(id)
@@ -258,7 +262,7 @@ def look(controller: "Controller") -> Look:
         revision=mirror.revision,
         ready=mirror.ready and (not leads or board.times is not None),
         leads=leads,
-        has_leader=leads or mirror.holds_key(keys.LEADER),
+        leader=controller.config.id if leads else mirror.leader or "",
         rewound=board.rewound,
         store_error=board.store_error,
         fleet_broken=mirror.fleet_broken,

@@ -115,7 +115,7 @@ def _doubts(look: Look, say: Speech) -> Iterable[Point]:
             what=say.t("This controller doubts itself: its own loop or its links failed."),
             does=say.t("It decides nothing until they are well again. Traffic stays as it is."),
         )
-    if look.ready and not look.has_leader:
+    if look.ready and not look.leads and not look.leader:
         yield Point(
             tone="act",
             what=say.t("No controller leads."),
@@ -127,7 +127,10 @@ def _doubts(look: Look, say: Speech) -> Iterable[Point]:
     elif look.ready and not look.leads:
         yield Point(
             tone="info",
-            what=say.t("This controller follows; another one leads and judges the hosts."),
+            what=say.t(
+                "{leader} leads; this controller follows, and passes your orders on.",
+                leader=look.leader,
+            ),
         )
 
 
@@ -151,7 +154,7 @@ def _hosts(look: Look, say: Speech) -> Iterable[Point]:
             yield _drained(look, say, id)
     for kind in ("agent-lost", "suspect", "unknown"):
         ids = [id for id in sorted(look.fleet.hosts) if look.verdict(id) == kind]
-        if ids and (kind != "unknown" or look.leads):
+        if ids and (kind != "unknown" or look.judges):
             yield _unsure(look, say, kind, ids)
 
 

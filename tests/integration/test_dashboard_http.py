@@ -396,7 +396,7 @@ async def test_an_order_to_one_that_follows_is_carried_out_by_the_leader(tmp_pat
         await leader.apply()
         await second.until(lambda: "blog" in second.controller.mirror.places)
         ana = await enter(second)
-        assert "another one leads" in (await ana.ask("/"))[2]
+        assert "c1 leads; this controller follows" in (await ana.ask("/"))[2]
         status, page = await ana.order("/failover/pause", {"for_s": "7200", "reason": "a switch"})
         assert status == 303, page
         note = leader.controller.mirror.switches.paused

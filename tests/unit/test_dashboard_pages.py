@@ -197,8 +197,8 @@ def test_many_lost_hosts_are_counted() -> None:
         ),
         ({"fleet_broken": "chunk missing"}, "act", "can't be read: chunk missing"),
         ({"doubts_itself": True}, "watch", "doubts itself"),
-        ({"leads": False, "has_leader": False}, "act", "No controller leads."),
-        ({"leads": False, "verdicts": {}}, "well", "another one leads"),
+        ({"leads": False}, "act", "No controller leads."),
+        ({"leads": False, "leader": "c2", "verdicts": {}}, "well", "c2 leads; this controller"),
         ({"fleet": Fleet()}, "act", "No fleet is declared yet."),
         (
             {"budget": Budget(spent=tuple(Spent(at=WALL, cause=f"{n}", incident=IncidentId("")) for n in range(3)))},
