@@ -121,6 +121,7 @@ class Cluster:
     def _start(self, member: Member) -> None:
         everyone = ",".join(f"{one.name}={one.peer_url}" for one in self.members)
         command = (
+            *("setpriv", "--pdeathsig", "KILL"),  # it dies with a test run that is ended
             *(str(binary(self.version)), "--name", member.name),
             *("--data-dir", str(member.directory / "data"), "--log-level", "warn"),
             *("--logger", "zap", "--initial-cluster-token", self.token),
