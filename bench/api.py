@@ -71,8 +71,10 @@ async def _run() -> None:
     what = f"a read takes at {rate:,.0f}/s, p99"
     row(what, f"{p99 * 1000:.1f} ms", "<= 50 ms", reached=p99 <= 0.05 and rate > 0.99 * DUE_PER_S)
     _spread(found["due"])
-    late = beats["late"]
+    late, reads = beats["late"], sum(len(t) for how in found.values() for t in how.values())
+    each_ms = 1000 * (now.user + now.system - used.user - used.system) / reads
     print(f"          controller: {cpu:.0%} of a core, {memory:.0f} MB")
+    print(f"          of its time {each_ms:.2f} ms for each read, what the beats take included")
     print(f"          beats acknowledged after: {spread(late)}")
     row(
         "latest beat acknowledged after", f"{max(late):.3f} s", "<= 1.5 s", reached=max(late) <= 1.5
