@@ -17,7 +17,7 @@ from pathlib import Path
 
 DEMO = ("haproxy", "knot", "knot-dnsutils", "nginx-light", "dbus-daemon")
 WITH_ETCD = (*DEMO, "etcd-server")
-TESTS = (*DEMO, "prometheus")
+TESTS = (*DEMO, "prometheus", "prometheus-alertmanager")
 PREFIX = Path(__file__).resolve().parents[2] / ".cache" / "tools"
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")

@@ -7,5 +7,5 @@ from deploy.demo.packages import TESTS, Tools, bring
 
 @pytest.fixture(scope="session")
 def tools() -> Tools:
-    """HAProxy, Knot, nginx, dbus-daemon and Prometheus, from Debian's packages, none of them installed."""
+    """HAProxy, Knot, nginx, D-Bus, Prometheus and Alertmanager, from Debian's packages, none of them installed."""
     return Tools(bring(TESTS))

@@ -3,12 +3,14 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from deploy.demo.lab import Kind, Lab, Machine
 from deploy.demo.once import strike_and_follow
@@ -17,6 +19,7 @@ from deploy.demo.programs import Outfit, Toml
 from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault
 from fleet.model import Fleet
+from tests.integration.edges import free_port
 from tests.integration.prometheus import ask, prometheus, until
 from tests.unit.test_grafana import BOARDS, read
 
@@ -39,33 +42,63 @@ class Guarded(Outfit):
         return {"address": machine.address, "port": self._lab.agent_port, **files}
 
 
-def installed(home: Path, outfit: Outfit, lab: Lab) -> None:
-    """The shipped files with this co-op's address, CA and tokens; everything is looked at each second."""
-    for file in ("prometheus.yml", "relevo.rules.yml"):
-        shutil.copy(SHIPPED / file, home)
+def installed(home: Path, outfit: Outfit, lab: Lab, *, alertmanager: int) -> None:
+    """The shipped files with this co-op's addresses, CA and tokens; everything is looked at each second."""
+    for file in SHIPPED.iterdir():
+        shutil.copy(file, home)
     shutil.copy(outfit.authority.path, home / "relevo-ca.crt")
     (home / "relevo.token").write_text(f"{outfit.token}\n")
     (home / "relevo-agent.token").write_text(f"{AGENTS_TOKEN}\n")
+    (url,) = lab.apis.values()
     config = home / "prometheus.yml"
     text = config.read_text()
-    (url,) = lab.apis.values()
-    for shipped, here in (("https://203.0.113.10:7410", url), ("15s", "1s"), ("30s", "1s")):
+    for shipped, here in {
+        "https://203.0.113.10:7410": url,
+        "15s": "1s",
+        "30s": "1s",
+        "127.0.0.1:9093": f"127.0.0.1:{alertmanager}",
+    }.items():
         assert shipped in text
         text = text.replace(shipped, here)
     config.write_text(text)
 
 
-def check(tools: Tools, config: Path) -> None:
-    """By promtool: the configuration, the rules, and every file that they name."""
-    done = subprocess.run(
-        [str(tools.path("promtool")), "check", "config", str(config)],
-        env=tools.env(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def check(tools: Tools, home: Path) -> None:
+    """By their own tools: the configurations, the rules, and every file that they name."""
+    for command in (
+        ("promtool", "check", "config", "prometheus.yml"),
+        ("amtool", "check-config", "alertmanager.yml"),
+    ):
+        done = subprocess.run(
+            [str(tools.path(command[0])), *command[1:]],
+            env=tools.env(),
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@asynccontextmanager
+async def alertmanager(port: int) -> AsyncIterator[list[dict[str, Any]]]:
+    """Where Prometheus hands its alerts over; gives all that came. Source: Alertmanager's API v2, postAlerts."""
+    alerts: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        alerts.extend(await request.json())
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.post("/api/v2/alerts", take)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield alerts
+    finally:
+        await runner.cleanup()
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -85,20 +118,39 @@ def with_choices(query: str, host: str) -> str:
 async def test_dashboards_and_alerts_show_a_failover_of_a_real_coop(
     tools: Tools, tmp_path: Path
 ) -> None:
-    """Prometheus finds all by one address, each query finds something, and the dead host's alert fires."""
+    """Prometheus finds all by one address, each query finds something, and the alert is handed over with its words."""
     outfits: list[Outfit] = []
 
     def tailor(lab: Lab, declared: Fleet, tools: Tools, directory: Path) -> Outfit:
         outfits.append(Guarded(lab, declared, tools, directory))
         return outfits[0]
 
+    port = free_port()
     async with show(lambda _: None, namespaces=False, tailor=tailor) as it:
-        installed(tmp_path, outfits[0], it.stage.lab)
-        await asyncio.to_thread(check, tools, tmp_path / "prometheus.yml")
-        async with prometheus(tools, tmp_path) as url, aiohttp.ClientSession() as session:
+        installed(tmp_path, outfits[0], it.stage.lab, alertmanager=port)
+        await asyncio.to_thread(check, tools, tmp_path)
+        async with (
+            alertmanager(port) as alerts,
+            prometheus(tools, tmp_path) as url,
+            aiohttp.ClientSession() as session,
+        ):
             await sees_all(it, session, url)
             struck = (await strike_and_follow(it, Fault.KILL, lambda _: None)).struck
             await tells(session, url, struck.host, it.stage.lab.of(Kind.EDGE)[0].name)
+            await handed_over(alerts, struck.host)
+
+
+async def handed_over(alerts: list[dict[str, Any]], dead: str) -> None:
+    """One alert, whose words name the host and the command."""
+    async with asyncio.timeout(10):
+        while not alerts:
+            await asyncio.sleep(0.1)
+    assert {(alert["labels"]["alertname"], alert["labels"]["host"]) for alert in alerts} == {
+        ("RelevoHostDead", dead)
+    }
+    said = alerts[0]["annotations"]
+    assert said["summary"] == f"Host {dead} is dead"
+    assert f"`relevo host show {dead}`" in said["description"]
 
 
 async def sees_all(it: Show, session: aiohttp.ClientSession, url: str) -> None:
