@@ -6,11 +6,13 @@ from typing import Literal
 
 from controller.web.look import BAD, Look
 from controller.web.words import VERDICTS, Speech
-from fleet.model import Arming, Hold, HostId, Incident
+from fleet.model import Arming, Hold, HostId, Incident, LocationId
 
 # `act`: a person is wanted. `bad`: something is broken. `watch`: relevo looks. `info`: good to know.
 Tone = Literal["act", "bad", "watch", "info", "well"]
-TOLD = 8  # hosts named one by one; beyond that they are counted
+EACH = (
+    2  # lost hosts of a location that are told one by one; more are a question about the location
+)
 NAMED = 3
 
 
@@ -140,15 +142,12 @@ def _doubts(look: Look, say: Speech) -> Iterable[Point]:
 def _hosts(look: Look, say: Speech) -> Iterable[Point]:
     open_now = {incident.subject: incident for incident in reversed(look.open_incidents)}
     bad = [id for id in sorted(look.fleet.hosts) if look.verdict(id) in BAD]
-    for id in bad[:TOLD]:
-        yield _bad_host(look, say, id, open_now.get(id))
-    if len(bad) > TOLD:
-        more = len(bad) - TOLD
-        yield Point(
-            tone="bad",
-            what=say.n("{n} more host is lost.", "{n} more hosts are lost.", more),
-            path="",
-        )
+    for location in sorted({look.fleet.hosts[id].location for id in bad}):
+        here = [id for id in bad if look.fleet.hosts[id].location == location]
+        if len(here) <= EACH:
+            yield from (_bad_host(look, say, id, open_now.get(id)) for id in here)
+        else:
+            yield _bad_location(look, say, location, here)
     for id in sorted(look.drains.keys() & look.fleet.hosts.keys()):
         if id not in bad:
             yield _drained(look, say, id)
@@ -156,6 +155,28 @@ def _hosts(look: Look, say: Speech) -> Iterable[Point]:
         ids = [id for id in sorted(look.fleet.hosts) if look.verdict(id) == kind]
         if ids and (kind != "unknown" or look.judges):
             yield _unsure(look, say, kind, ids)
+
+
+def _bad_location(look: Look, say: Speech, id: LocationId, lost: Sequence[HostId]) -> Point:
+    """Many hosts of one location: one thing to look at, not many."""
+    location = look.fleet.locations.get(id)
+    what = say.t(
+        "{lost} of {hosts} hosts in {location} are lost.",
+        lost=say.number(len(lost)),
+        hosts=say.number(len(look.hosts_in(id))),
+        location=location.name if location and location.name else id,
+    )
+    served = sum(look.here[host] for host in lost)
+    does = say.n("{n} site is still served there.", "{n} sites are still served there.", served)
+    held = sum(len(hold.sites) for hold in look.waiting if hold.subject in lost)
+    if held:
+        told = say.n("{n} site is held.", "{n} sites are held.", held)
+        wants = say.t("Is it the network there? Then decide among the holds.")
+        return Point(tone="act", what=what, does=f"{does} {told}", wants=wants, path="/holds")
+    if any(incident.observed and incident.subject in lost for incident in look.open_incidents):
+        wants = say.t("Move their sites by hand, or arm relevo to do it.")
+        return Point(tone="act", what=what, does=does, wants=wants, path="/incidents")
+    return Point(tone="bad", what=what, does=does, path="/incidents")
 
 
 def _bad_host(look: Look, say: Speech, id: HostId, incident: Incident | None) -> Point:

@@ -172,17 +172,23 @@ def test_what_was_only_observed_wants_a_hand() -> None:
     assert "Move its sites by hand, or arm relevo to do it." in told
 
 
-def test_many_lost_hosts_are_counted() -> None:
-    """A hundred dead hosts are no hundred paragraphs."""
+def test_many_lost_hosts_of_a_location_are_one_thing() -> None:
+    """A hundred dead hosts in one place are no hundred paragraphs, but one question; two are told by name."""
     hosts = {
         HostId(f"h{n}"): msgspec.structs.replace(FLEET.hosts[WEB1], id=HostId(f"h{n}"), tag=f"t{n}")
         for n in range(100)
     }
     fleet = msgspec.structs.replace(FLEET, hosts=hosts, sites={})
-    look = well(fleet, dict.fromkeys(hosts, Kind.DEAD))
-    said = summarise(look, Speech("en", WALL))
-    assert "92 more hosts are lost." in english(look)[1]
-    assert len(said.points) < 12
+    headline, told = english(well(fleet, dict.fromkeys(hosts, Kind.DEAD)))
+    assert headline == "relevo is on it; you need do nothing"
+    assert told == "100 of 100 hosts in Ciudad de México are lost. 0 sites are still served there."
+    held = {f"move-{id}": hold(id, HUERTO) for id in hosts}
+    headline, told = english(replace(well(fleet, dict.fromkeys(hosts, Kind.DEAD)), holds=held))
+    assert headline == "1 thing needs you"
+    assert "100 sites are held. Is it the network there? Then decide among the holds." in told
+    _, told = english(well(fleet, {HostId("h1"): Kind.DEAD, HostId("h2"): Kind.LEAVING}))
+    assert "h1 (t1): dead." in told
+    assert "h2 (t2): leaving." in told
 
 
 @pytest.mark.parametrize(
