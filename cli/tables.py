@@ -222,7 +222,7 @@ def site(of: Site) -> Table:
         ("standbys", ", ".join(of.standbys) or "none"),
         ("mode", f"{of.mode}, {'armed' if of.armed else 'observed only'}, by {of.route}"),
         ("held", why(of.hold)),
-        ("incidents", "\n".join(of.incidents)),
+        ("incidents", ", ".join(of.incidents)),
     )
 
 
