@@ -36,7 +36,8 @@ def talks(
         "--ca",
         envvar="RELEVO_CA",
         type=click.Path(dir_okay=False),
-        help="the CA that signed the controllers' certificates (RELEVO_CA; else ~/.config/relevo/ca.pem; else the system's)",
+        help="the CA that signed the controllers' certificates "
+        "(RELEVO_CA; else ~/.config/relevo/ca.pem; else the system's)",
     )
     @click.option("--json", "as_json", is_flag=True, help="print JSON, as the API gives it")
     @functools.wraps(command)

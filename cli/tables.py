@@ -75,6 +75,11 @@ def facts(*pairs: tuple[str, RenderableType]) -> Table:
     return made
 
 
+def lines(texts: Iterable[str]) -> Text:
+    """Each on a line of its own."""
+    return Text("\n").join(plain(text) for text in texts)
+
+
 def when(at: float) -> str:
     """A Unix time, in UTC to the second: hosts and people are in several time zones."""
     return iso(at)[:19].replace("T", " ") + "Z"
@@ -222,7 +227,7 @@ def site(of: Site) -> Table:
         ("standbys", ", ".join(of.standbys) or "none"),
         ("mode", f"{of.mode}, {'armed' if of.armed else 'observed only'}, by {of.route}"),
         ("held", why(of.hold)),
-        ("incidents", ", ".join(of.incidents)),
+        ("incidents", lines(of.incidents)),
     )
 
 
@@ -248,7 +253,7 @@ def incident(of: Incident) -> list[RenderableType]:
             ("subject", f"{of.subject}: {of.verdict}"),
             ("began", when(of.began_at)),
             ("state", of.state),
-            ("evidence", "\n".join(f"{name}: {value}" for name, value in of.evidence.items())),
+            ("evidence", lines(f"{name}: {value}" for name, value in of.evidence.items())),
         ),
         "",
         table(

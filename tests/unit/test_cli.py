@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from cli import durations
+from cli import durations, tables
 from cli.failures import MEANING, Exit
 from cli.main import OWN, main
 from tests.unit.commands import TOKEN, relevo
@@ -627,3 +629,12 @@ def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> N
     assert duration.convert(text, None, None) == seconds
     with pytest.raises(click.BadParameter):
         duration.convert(text[:-1], None, None)
+
+
+def test_lines_of_their_own_stay_lines_of_their_own() -> None:
+    """A sign that can't be printed is shown as one; the ends of our own lines are none."""
+    console = Console(width=60, file=StringIO())
+    console.print(tables.facts(("evidence", tables.lines(["edge1: down", "edge2: u\x1bp"]))))
+    assert isinstance(console.file, StringIO)
+    told = console.file.getvalue().splitlines()
+    assert [line.strip() for line in told] == ["evidence  edge1: down", "edge2: u\ufffdp"]
