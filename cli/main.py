@@ -19,6 +19,7 @@ OWN = {
     "host": ("cli.orders:host", "Show, drain, activate one host; let it in or out."),
     "site": ("cli.orders:site", "Show or move one site."),
     "token": ("cli.access:token", "Tokens of people and programs."),
+    "notify": ("cli.notify:notify", "Who is called, and whether it works."),
     "audit": ("cli.access:audit", "Who did what, when and why."),
     "store": ("cli.store:store", "The controllers' store: recover, move, restore."),
     "failover": ("cli.failover:failover", "Arm, observe, pause or resume."),

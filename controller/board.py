@@ -29,6 +29,7 @@ class Board:
         self.rewound: Why | None = None
         self.times: Times | None = None
         self.store_error = ""  # why the last commit was not taken; empty: it was
+        self.snapshot_error = ""  # why the last copy of the store failed; empty: it did not
         self.dns_holds: dict[str, Hold] = {}
 
     def update(

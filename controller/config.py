@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from controller.notify.settings import Command, Mail, Webhook
 from controller.snapshots import Snapshots
 from controller.stores import Embedded, Etcd
 from failover.policy import Policy
@@ -60,6 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: Embedded | Etcd = Embedded()
     snapshots: Snapshots = Snapshots()
     listen: Listen = Listen()
+    notify: tuple[Mail | Webhook | Command, ...] = ()
     dns_keys: dict[Name, TsigKey] = {}
     policy: Policy = Policy()
     tick_s: Annotated[float, Meta(ge=0.02, le=1)] = 0.1
@@ -79,6 +81,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"urls says nothing of {', '.join(unknown)}: give where agents and people reach each of controllers, "
                 f'as {unknown[0]} = "https://{unknown[0]}.example:7410"'
             )
+        names = [receiver.name for receiver in self.notify]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"notify: two receivers have the name {twice[0]!r}; rename one")
         if self.lease_ttl_s <= 3 * self.tick_s:
             raise ValueError(
                 f"lease_ttl_s = {self.lease_ttl_s} must be above three rounds of tick_s = {self.tick_s:g} s: "

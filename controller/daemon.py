@@ -13,6 +13,7 @@ from controller.config import Config
 from controller.dns import Zones
 from controller.dnswire import read_keys
 from controller.install import add, renew
+from controller.notify.post import notifier
 from controller.parts import Controller
 from controller.snapshots import Keeper
 from controller.store import StoreError
@@ -57,6 +58,7 @@ async def _main(config: Config) -> None:
         )
     agents, admins = read_digests(config.agents), read_digests(config.admins)
     tsig = read_keys(config.dns_keys)
+    receivers = [(receiver, notifier(receiver)) for receiver in config.notify]
     try:
         config.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -80,8 +82,11 @@ async def _main(config: Config) -> None:
             visitor=visitor,
             probing=Probes(session, most=MOST_PROBES),
             name_servers=lambda cluster: Zones(cluster, tsig, exporter=exporter),
+            receivers=receivers,
         )
-        keeper = Keeper(config.snapshots, config.state, controller.mirror, store, exporter)
+        keeper = Keeper(
+            config.snapshots, config.state, controller.mirror, store, exporter, controller.board
+        )
         listens = asyncio.Event()
 
         async def ready() -> None:

@@ -35,6 +35,7 @@ from fleet.model import (
     ZoneIntent,
     ZoneName,
 )
+from fleet.notified import Notified
 from runtime import log
 from runtime.pulse import Pulse
 
@@ -52,6 +53,7 @@ _observation = msgspec.json.Decoder(Observation).decode
 _auditentry = msgspec.json.Decoder(AuditEntry).decode
 _apitoken = msgspec.json.Decoder(ApiToken).decode
 _hostcredential = msgspec.json.Decoder(HostCredential).decode
+_notified = msgspec.json.Decoder(Notified).decode
 _jointoken = msgspec.json.Decoder(JoinToken).decode
 T = TypeVar("T")
 
@@ -87,6 +89,7 @@ class Mirror:
         self.api_tokens: Mapping[str, ApiToken] = {}
         self.credentials: Mapping[HostId, HostCredential] = {}
         self.joins: Mapping[HostId, JoinToken] = {}
+        self.notified: Mapping[str, Notified] = {}
         self.leader: ControllerId | None = None
         self.observers: Mapping[ControllerId, Observation] = {}
         self.site_of: Mapping[Domain, SiteId] = {}
@@ -273,6 +276,9 @@ class Mirror:
         joins = self._all(keys.ACCESS_JOINS, _jointoken)
         self.joins = {HostId(id): token for id, token in joins.items()}
 
+    def _load_notified(self) -> None:
+        self.notified = self._all(keys.NOTIFIED, _notified)
+
     def _load_leader(self) -> None:
         item = self._items.get(keys.LEADER)
         self.leader = ControllerId(item.value.decode()) if item else None
@@ -300,6 +306,7 @@ _LOADERS = {
     b"tombstones": Mirror._load_tombstones,
     b"audit": Mirror._load_audit,
     b"access": Mirror._load_access,
+    b"notified": Mirror._load_notified,
     b"leader": Mirror._load_leader,
     b"observers": Mirror._load_observers,
 }

@@ -1,7 +1,7 @@
 """One controller's parts over a store, wired: the daemon lives on them, and so does the simulation."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Never
 
@@ -20,6 +20,9 @@ from controller.link import Link
 from controller.mirror import Mirror
 from controller.nameservers import NameServers
 from controller.news import News
+from controller.notify.letter import Notifier
+from controller.notify.post import Post
+from controller.notify.settings import Receiver
 from controller.observe import Observer
 from controller.ports import Probing, Visitor
 from controller.prove import Prover
@@ -56,6 +59,7 @@ class Controller:
         name_servers: Callable[[str], NameServers],
         visitor: Visitor,
         probing: Probing,
+        receivers: Sequence[tuple[Receiver, Notifier]] = (),
     ) -> None:
         self.config, self.store = config, store
         self.exporter = exporter
@@ -106,6 +110,7 @@ class Controller:
         audited = Audited(self.mirror, self.leader)
         self.recoverer = Recoverer(self.mirror, self.link, self.sight, audited)
         self.granting = Granting(self.mirror, audited, self.admission)
+        self.post = Post(self, receivers)
 
     @property
     def decides(self) -> bool:
@@ -124,6 +129,7 @@ class Controller:
             group.create_task(self.give_orders(), name="orders")
             group.create_task(self.link.keep_time(), name="time")
             group.create_task(self.probe(), name="probes")
+            group.create_task(self.post.run(), name="notify")
 
     async def probe(self) -> Never:
         """Eternal: where a co-op has no edges, look at the services ourselves (rule R4)."""

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from controller import copies
+from controller.board import Board
 from controller.copies import BadCopy, Copy
 from controller.mirror import Mirror
 from controller.store import EmbeddedStore, Store, StoreError
@@ -40,11 +41,17 @@ class Keeper:
     """Takes copies for as long as its controller lives, leading or not: each controller has its own."""
 
     def __init__(
-        self, settings: Snapshots, state: Path, mirror: Mirror, store: Store, exporter: Exporter
+        self,
+        settings: Snapshots,
+        state: Path,
+        mirror: Mirror,
+        store: Store,
+        exporter: Exporter,
+        board: Board | None = None,
     ) -> None:
         self._settings, self._mirror, self._store = settings, mirror, store
         self._directory = settings.directory or state / "snapshots"
-        self._exporter = exporter
+        self._exporter, self._board = exporter, board
 
     async def keep(self) -> Never:
         """Eternal. What fails is said, counted, and tried again in a minute."""
@@ -56,10 +63,16 @@ class Keeper:
                 await asyncio.sleep(wait_s)
             try:
                 await self._take()
+                self._say("")
             except (StoreError, BadCopy, OSError) as error:
                 self._exporter.count("relevo_snapshot_failures_total")
+                self._say(str(error))
                 _log.error("no snapshot", error=str(error), directory=str(self._directory))
                 await asyncio.sleep(min(TRY_AGAIN_S, self._settings.every_s))
+
+    def _say(self, error: str) -> None:
+        if self._board is not None:
+            self._board.snapshot_error = error
 
     def _age_left_s(self) -> float:
         """Until the newest copy is old enough for another."""

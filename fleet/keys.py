@@ -27,6 +27,7 @@ AUDIT = PREFIX + b"audit/"  # + id: AuditEntry
 ACCESS_TOKENS = PREFIX + b"access/tokens/"  # + name: ApiToken
 ACCESS_HOSTS = PREFIX + b"access/hosts/"  # + host: HostCredential
 ACCESS_JOINS = PREFIX + b"access/joins/"  # + host: JoinToken
+NOTIFIED = PREFIX + b"notified/"  # + name of a receiver of notices: Notified
 LEADER = PREFIX + b"leader"  # leased: the id of the controller that leads
 OBSERVERS = PREFIX + b"observers/"  # + controller, leased: Observation
 PROOF = PREFIX + b"proof"  # the secret that makes an edge name the host that answered
@@ -82,6 +83,10 @@ def access_host(host: HostId) -> bytes:
 
 def access_join(host: HostId) -> bytes:
     return ACCESS_JOINS + host.encode()
+
+
+def notified(receiver: str) -> bytes:
+    return NOTIFIED + receiver.encode()
 
 
 def leaf(key: bytes) -> str:

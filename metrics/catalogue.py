@@ -234,5 +234,11 @@ CONTROLLER = (
         "When a certificate ends (Unix time): `server`, the one shown to agents and people; `ca`.",
         ("certificate",),
     ),
+    Metric(
+        "relevo_notices_total",
+        "counter",
+        "Letters to people: sent, tries that failed, and letters given up; by receiver.",
+        ("notifier", "outcome"),
+    ),
     Metric("relevo_api_streams", "gauge", "Open event streams."),
 )

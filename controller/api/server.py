@@ -19,6 +19,7 @@ from controller.api.fleet import FleetFile
 from controller.api.forward import passing_on
 from controller.api.items import Items
 from controller.api.mine import Mine
+from controller.api.notifiers import Notifiers
 from controller.api.pace import FAILING, Limits, Pace
 from controller.api.problems import problems
 from controller.api.reads import Reads
@@ -55,7 +56,18 @@ class Api:
         """The application; `inner` middlewares see only what was admitted."""
         controller = self.controller
         lines = [route("GET", "/v1/link/{host}", self.link, role="host", gives=(WIRE,))]
-        for part in (Reads, Writes, Access, Mine, Items, FleetFile, FleetLog, StoreRoutes, Stream):
+        for part in (
+            Reads,
+            Writes,
+            Access,
+            Mine,
+            Items,
+            FleetFile,
+            FleetLog,
+            StoreRoutes,
+            Notifiers,
+            Stream,
+        ):
             lines += part(controller).routes()
         table = Table(lines)
 
