@@ -12,14 +12,14 @@ from cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
+FENCED = re.compile(r"^ *```[^\n]*\n(.*?)^ *```", re.M | re.S)
 SPAN = re.compile(r"`([^`]+)`")
 
 
 def command_lines(text: str) -> Iterator[str]:
     """In fenced blocks and in spans, as a reader would type them; a span may be folded over two lines."""
     for block in FENCED.findall(text):
-        yield from (line for line in block.splitlines() if re.match(r"relevo\s", line))
+        yield from (line.strip() for line in block.splitlines() if re.match(r" *relevo\s", line))
     for span in SPAN.findall(FENCED.sub("", text)):
         line = " ".join(span.split())
         if line.startswith("relevo ") and line != "relevo …":
@@ -53,7 +53,7 @@ def understand(line: str) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the files that the documents name exist."""
     monkeypatch.chdir(tmp_path)
-    for name in ("FILE", "coop.yaml"):
+    for name in ("FILE", "coop.yaml", "fleet.yaml"):
         (tmp_path / name).touch()
 
 
