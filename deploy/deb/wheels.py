@@ -51,6 +51,7 @@ def lock() -> None:
 
 def install(version: str, into: Path) -> None:
     """The wheels of the lock and relevo itself as `version`, importable from `into`. Raises CantBuild."""
+    raise_unless_locked(LOCK.read_text(), _project()["dependencies"])
     _pip("--no-deps", "--require-hashes", "--target", str(into), "--requirement", str(LOCK))
     shutil.rmtree(into / "bin", ignore_errors=True)  # commands of others: nobody's on a server
     with (
@@ -62,6 +63,19 @@ def install(version: str, into: Path) -> None:
         # From here on dpkg knows what belongs to what; the rest tells of the machine that built it.
         for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
             (about / name).unlink(missing_ok=True)
+
+
+def raise_unless_locked(lock: str, dependencies: list[str]) -> None:
+    """What the lock lacks would be missed on the servers. Raises CantBuild."""
+    locked = {_plain(line.partition("==")[0]) for line in lock.splitlines() if "==" in line}
+    needed = {_plain(re.split(r"[^A-Za-z0-9._-]", one, maxsplit=1)[0]) for one in dependencies}
+    if lacking := sorted(needed - locked):
+        raise CantBuild(f"the lock lacks {', '.join(lacking)}: python -m deploy.deb lock")
+
+
+def _plain(name: str) -> str:
+    """A distribution's name as others spell it too. Source: PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def licences(folder: Path) -> list[str]:

@@ -129,11 +129,11 @@ async def _install(vm: Machine, where: str, package: bytes) -> None:
 async def _controller(north: Machine) -> None:
     told = await follow(north, CONTROLLER)
     assert "c1" in told
-    edit, diff, apply = FLEETS
-    assert edit == "editor /etc/relevo/fleet.yaml"
-    await north.push("/etc/relevo/fleet.yaml", FLEET.encode())
-    assert (await north.run(diff)).code == 7  # it would change something
-    await follow(north, [apply])
+    there, edit, diff, apply = FLEETS
+    assert edit == "editor fleet.yaml"
+    await north.do(f"{there} && tee fleet.yaml", stdin=FLEET.encode())
+    assert (await north.run(f"{there} && {diff}")).code == 7  # it would change something
+    await north.do(f"{there} && {apply}")
 
 
 async def _join(north: Machine, vm: Machine) -> None:
