@@ -31,6 +31,7 @@ from tests.integration.controllers import (
 )
 from tests.integration.test_api import agent, beat, heard
 from tests.integration.test_dashboard_http import follower
+from tests.unit.wires import Wire
 
 pytestmark = pytest.mark.integration
 
@@ -168,9 +169,11 @@ async def test_a_member_sees_its_own_sites_and_incidents_by_public_tags(served: 
     assert (own["id"], own["host"], own["at_home"]) == ("huerto", "sauce", False)
     assert "people" in str(own["why"])
     _, incidents = await served.ask("GET", "/v1/my/incidents", token=token)
-    incident, other = cast("list[dict[str, object]]", incidents["incidents"])
-    assert incident["id"] != other["id"] and incident["verdict"] == "dead"
-    assert incident["moved"] == [{"site": "huerto", "source": "clara", "target": "sauce"}]
+    told_each = cast("list[dict[str, object]]", incidents["incidents"])
+    assert {incident["verdict"] for incident in told_each} == {"dead", "move"}
+    for incident in told_each:
+        assert incident["moved"] == [{"site": "huerto", "source": "clara", "target": "sauce"}]
+    assert len({incident["id"] for incident in told_each}) == 2
     status, sites = await served.ask("GET", "/v1/my/sites?member=campo")
     assert [s["id"] for s in cast("list[dict[str, object]]", sites["sites"])] == ["blog"]
     assert (await served.ask("GET", "/v1/my/sites"))[0] == 400
@@ -358,6 +361,16 @@ async def test_all_hosts_are_asked_to_change_and_each_does_for_itself(served: Se
         while not isinstance(ack := await heard(socket), Ack):
             pass
         assert not ack.change_credential
+
+
+async def test_what_was_revoked_while_a_link_was_opened_ends_it(served: Served) -> None:
+    """Between the look at the credential and the link lies a handshake: it is looked at again."""
+    host, wire = HostId("mx1-web-01"), Wire()
+    link = served.controller.link
+    async with asyncio.timeout(5):
+        await link.serve(host, wire, digest("of before"))
+    assert wire.closed and host not in link.connected
+    assert counted(served, "relevo_link_refused_total", "no-longer-valid") == 1
 
 
 # --- the audit
