@@ -3,13 +3,15 @@
 import asyncio
 import copy
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
 from agent.ports import Connection, DriverError
 from controller.config import Config
+from controller.notify.letter import Notifier
+from controller.notify.settings import Receiver
 from controller.parts import Controller
 from controller.ports import Answer, ConnectionLost
 from controller.store import EmbeddedStore
@@ -35,6 +37,7 @@ from tests.simulation.processes import Process
 from tests.simulation.rules import Rules
 from tests.simulation.stores import Client, Weather
 
+Receivers = Sequence[tuple[Receiver, Notifier]]
 TOKEN = hashlib.sha256(b"token").hexdigest()
 FOREIGN = {Domain("webmail.coop.example"): RecordSet(a=("198.51.100.7",))}
 
@@ -94,6 +97,7 @@ class Seat:
             name_servers=lambda cluster: NameServers(cluster, world.primary, world.random),
             visitor=Visitor(world, self.id),
             probing=Checker(lambda host: world.reaches(self.id, host)),
+            receivers=world.receivers(self.id),
         )
         process.start(world.group, self._run(self.controller))
 
@@ -176,6 +180,8 @@ class World:
             for id, host in self.fleet.hosts.items()
         }
         self.seats = {id: Seat(self, id) for id in ids}
+        # Whom a controller calls; for those that start from then on.
+        self.receivers: Callable[[ControllerId], Receivers] = lambda id: ()
         self.store: EmbeddedStore
         self.backup: Keyspace | None = None
         self.broken: set[Domain] = set()  # sites that answer with an error, wherever they are
