@@ -346,4 +346,4 @@ def join(url: str, token: str, config: Path, state: Path, anyway: bool) -> None:
         click.echo(f"relevo agent join: {error}", err=True)
         raise SystemExit(1) from error
     click.echo(f"This host is {host} now; its configuration is {places.config}.")
-    click.echo("Start the agent:  systemctl enable --now relevo-agent")
+    click.echo("Start the agent:  systemctl enable relevo-agent && systemctl restart relevo-agent")
