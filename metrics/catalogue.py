@@ -12,11 +12,14 @@ ROUND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
+    """`whole`: a gauge of one value for each host, written anew as a whole and never one by one."""
+
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    whole: bool = False
 
 
 AGENT = (
@@ -109,15 +112,23 @@ REPORTED = (
         "gauge",
         "1 for each host of the fleet, with what is declared of it.",
         ("host", "location", "roles"),
+        whole=True,
     ),
     Metric(
         "relevo_reported_agent_info",
         "gauge",
         "1 for the version that a host's agent said it has.",
         ("host", "version"),
+        whole=True,
     ),
     *(
-        Metric(f"relevo_reported_{name}", "gauge", f"Said by a host's agent: {said}", ("host",))
+        Metric(
+            f"relevo_reported_{name}",
+            "gauge",
+            f"Said by a host's agent: {said}",
+            ("host",),
+            whole=True,
+        )
         for name, said in (
             ("beat_age_seconds", "how long ago that was."),
             ("uptime_seconds", "how long the machine is up."),
@@ -188,7 +199,11 @@ CONTROLLER = (
     Metric("relevo_link_orders_sent_total", "counter", "Orders sent."),
     Metric("relevo_hosts", "gauge", "Hosts by verdict.", ("verdict",)),
     Metric(
-        "relevo_host_verdict", "gauge", "1 for the verdict a host has now.", ("host", "verdict")
+        "relevo_host_verdict",
+        "gauge",
+        "1 for the verdict a host has now.",
+        ("host", "verdict"),
+        whole=True,
     ),
     Metric("relevo_sites", "gauge", "Sites by where they are served.", ("place",)),
     Metric("relevo_incidents_total", "counter", "Incidents begun, by verdict.", ("verdict",)),

@@ -24,9 +24,8 @@ def measure(controller: "Controller") -> None:
     counts = view.verdict_counts()
     for kind in Kind:
         exporter.set("relevo_hosts", counts.get(kind.value, 0), verdict=kind.value)
-    exporter.forget("relevo_host_verdict")
-    for host in mirror.fleet.hosts:
-        exporter.set("relevo_host_verdict", 1, host=host, verdict=view.verdict_of(host)[0])
+    verdicts = {(host, view.verdict_of(host)[0]): 1.0 for host in mirror.fleet.hosts}
+    exporter.replace("relevo_host_verdict", verdicts)
     away = view.away()
     exporter.set("relevo_sites", len(mirror.fleet.sites) - away, place="home")
     exporter.set("relevo_sites", away, place="away")

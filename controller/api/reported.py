@@ -20,22 +20,27 @@ VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}([a-z+.-][a-z0-9.+-]{0,20})?
 
 
 def report(controller: "Controller") -> None:
-    """Write the last words of every declared host anew; hosts that were never heard have none."""
-    exporter, hosts = controller.exporter, controller.mirror.fleet.hosts
+    """Write the last words of every declared host anew; hosts that were never heard have none.
+
+    What goes into labels needs no quoting: ids are names, and a version is looked at.
+    """
+    hosts, heard = controller.mirror.fleet.hosts, controller.link.heard
     now = asyncio.get_running_loop().time()
-    for metric in REPORTED:
-        exporter.forget(metric.name)
+    found: dict[str, dict[tuple[str, ...], float]] = {metric.name: {} for metric in REPORTED}
     for id, host in hosts.items():
-        exporter.set("relevo_host_info", 1, host=id, location=host.location, roles=_roles(host))
-        heard = controller.link.heard.get(id)
-        if heard is None:
+        found["relevo_host_info"][id, host.location, _roles(host)] = 1
+        if (last := heard.get(id)) is None:
             continue
-        exporter.set("relevo_reported_beat_age_seconds", max(0.0, now - heard.at), host=id)
-        said = VERSION.fullmatch(heard.beat.version)
-        version = heard.beat.version if said else "unreadable"
-        exporter.set("relevo_reported_agent_info", 1, host=id, version=version)
-        for name, value in _values(heard.beat):
-            exporter.set(name, value, host=id)
+        found["relevo_reported_beat_age_seconds"][id,] = max(0.0, now - last.at)
+        found["relevo_reported_agent_info"][id, _version(last.beat)] = 1
+        for name, value in _values(last.beat):
+            found[name][id,] = value
+    for name, values in found.items():
+        controller.exporter.replace(name, values)
+
+
+def _version(beat: Beat) -> str:
+    return beat.version if VERSION.fullmatch(beat.version) else "unreadable"
 
 
 def _roles(host: Host) -> str:

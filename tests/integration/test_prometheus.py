@@ -22,6 +22,9 @@ def filled(catalogue: tuple[Metric, ...]) -> bytes:
     exporter = Exporter(catalogue)
     for metric in catalogue:
         labels = dict.fromkeys(metric.labels, "some")
+        if metric.whole:
+            exporter.replace(metric.name, {tuple(labels.values()): 1})
+            continue
         match metric.kind:
             case "counter":
                 exporter.count(metric.name, 1, **labels)
