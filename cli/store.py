@@ -37,20 +37,22 @@ def store() -> None:
 @click.option(
     "--reason", default="recovery after a restore", show_default=True, help="why; it is kept"
 )
+@click.option("--anyway", is_flag=True, help="though hosts say nothing: they are gone for good")
 @talks
-def recover(to: Controllers, as_json: bool, yes: bool, reason: str) -> None:
+def recover(to: Controllers, as_json: bool, yes: bool, reason: str, anyway: bool) -> None:
     """After a restore from an older copy: give the store back what it has forgotten.
 
     Where each site is served is read from what agents and edges hold. Traffic stays as it is.
     """
     path = "/v1/store/recovery"
-    body = to.order("POST", path, {"reason": reason}) if yes else to.get(path)
+    body = to.order("POST", path, {"reason": reason, "anyway": anyway}) if yes else to.get(path)
     raw(body) if as_json else show("\n".join(_lines(read(body, answers.Recovery), done=yes)))
 
 
 def _lines(found: answers.Recovery, *, done: bool) -> list[str]:
     said = [
-        f"{len(found.heard)} hosts say what they hold{_some(' (', found.silent, ' say nothing)')}.",
+        f"{len(found.heard)} hosts say what they hold.",
+        _some("Wait for these, which say nothing, or say --anyway: ", found.silent, "."),
         f"{len(found.moved)} sites are elsewhere than the store says:" if found.moved else "",
         *_short(f"  {site} is at {host}" for site, host in sorted(found.moved.items())),
     ]

@@ -361,8 +361,8 @@ class Link:
         self._exporter.set("relevo_controller_doubts_itself", self.doubt.doubts_itself)
         self._exporter.set("relevo_link_agents", len(self._sessions))
 
-    async def recall(self, within_s: float) -> dict[HostId, Recalled]:
-        """Ask every connected agent which orders it holds; those that answered in time."""
+    async def recall(self, wanted: frozenset[HostId], within_s: float) -> dict[HostId, Recalled]:
+        """Ask every agent which orders it holds, also those of `wanted` that connect yet; who answered in time."""
         recalled: dict[HostId, Recalled] = {}
         self._recalled = recalled
         end = asyncio.get_running_loop().time() + within_s
@@ -374,7 +374,7 @@ class Link:
                     if (session := self._sessions.get(host)) is not None:
                         with suppress(ConnectionLost):
                             await _send(session.connection, _encode(Recall()))
-                if not silent:
+                if not silent and wanted <= recalled.keys():
                     break
                 await self._answers.within(count, min(left_s, ASK_AGAIN_S))
         finally:

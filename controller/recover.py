@@ -16,7 +16,7 @@ from fleet.messages import Recalled
 from fleet.model import Arming, HostId, StoreId, Why
 from runtime.clock import iso, wall
 
-ANSWERS_S = 5.0  # for agents to say what they hold: they answer at once, a slow link takes longer
+ANSWERS_S = 6.0  # for agents to say what they hold: they answer at once, and come back within 5 s
 AT_ONCE = 50  # placement documents in one transaction
 
 
@@ -40,7 +40,7 @@ class Recoverer:
         mirror = self._mirror
         if self._sight.rewound is None:
             raise Refused(Why("not-rewound"))
-        said = await self._link.recall(ANSWERS_S)
+        said = await self._link.recall(frozenset(mirror.fleet.hosts), ANSWERS_S)
         ours = {host: word for host, word in said.items() if word.cluster == mirror.id.cluster}
         if not ours:
             raise Refused(Why("nobody-recalls", {"strangers": len(said)}))
@@ -56,13 +56,18 @@ class Recoverer:
             strangers=tuple(sorted(said.keys() - ours.keys())),
         )
 
-    async def recover(self, person: Person) -> Recalling:
+    async def recover(self, person: Person, *, anyway: bool = False) -> Recalling:
         """Write the placements, then the next generation, which makes them true. Can be repeated at any point.
 
-        Sites that are in doubt stay where they are, and are observed until a person arms them again. Raises Refused.
+        Sites that are in doubt stay where they are, and are observed until a person arms them again. Raises Refused,
+        also where a declared host says nothing: it may be the only one that knows. `anyway`: it is gone for good.
         """
         found = await self.look()
         recovery, mirror = found.recovery, self._mirror
+        if recovery.silent and not anyway:
+            silent = ", ".join(recovery.silent[:10])
+            count = len(recovery.silent)
+            raise Refused(Why("recovery-unheard", {"silent": silent, "count": count}))
         now = wall()
         documents = settle.moved(
             mirror.placements,

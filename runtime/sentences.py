@@ -119,6 +119,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "No agent answered with orders of this cluster ({strangers} with another one's): "
         "wait until agents are connected, or look whether this is the right store."
     ),
+    "recovery-unheard": (
+        "{count} hosts say nothing, and may know what nobody else does: {silent}. "
+        "Wait until they are connected; for one that is gone for good, say that you recover anyway."
+    ),
     "recovered-from-agents": "Recovered from what agents and edges held after the store was rewound.",
     "changed-meanwhile": (
         "Somebody else changed the same thing in the same moment. Look, and repeat it if it is "

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class RecoveryOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`anyway`: also where hosts say nothing; what only they know is lost."""
+
     reason: Reason
+    anyway: bool = False
 
 
 class ToldWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +73,11 @@ class StoreRoutes:
         Placements are read from what agents and edges hold, and the next generation begins. What is in doubt stays
         where it is and is observed until somebody arms it.
         """
-        return _told(await self._recoverer.recover(Person(call.who, call.body.reason)))
+        return _told(
+            await self._recoverer.recover(
+                Person(call.who, call.body.reason), anyway=call.body.anyway
+            )
+        )
 
 
 def _told(found: Recalling) -> ToldRecovery:

@@ -73,6 +73,7 @@ class StatusItem(msgspec.Struct, frozen=True, kw_only=True):
     controller: str
     leader: bool
     paused: dict[str, object] | None = None
+    rewound: Reason | None = None
     led_by: str | None = None
 
 

@@ -78,7 +78,8 @@ class Relevo:
             "LC_ALL": "C.UTF-8",
         }
 
-    async def run(self, line: str) -> None:
+    async def run(self, line: str) -> str:
+        """What it says. Raises AssertionError where it fails."""
         program, *words = shlex.split(line)
         assert program == "relevo", line
         process = await asyncio.create_subprocess_exec(
@@ -92,6 +93,7 @@ class Relevo:
             said, _ = await process.communicate()
         say(f"$ {line}\n{said.decode()}")
         assert process.returncode == 0, f"{line}: status {process.returncode}"
+        return said.decode()
 
 
 async def _dies(it: Show) -> None:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from controller.commands import Commands
+from controller.sight import Refused
 from controller.store import LeaseLost, Put
 from failover.judge import Kind
 from failover.policy import Policy
@@ -156,7 +157,7 @@ def test_r2_a_rewound_store_gives_no_orders_and_moves_nothing(in_world: Play, lo
 def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
     in_world: Play, lost: int
 ) -> None:
-    """Sites stay where visitors find them; the next generation's orders are followed; hosts that die are moved again."""
+    """Sites stay where visitors find them, the next generation is followed, and hosts that die are moved again."""
 
     async def story(made: World) -> None:
         made.back_up()
@@ -167,6 +168,11 @@ def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
         await made.rewind()
         await asyncio.sleep(10.0)
         assert made.leader and made.leader.board.rewound, made.report("not noticed")
+        made.power_off(HostId("web4"))
+        with pytest.raises(Refused, match="recovery-unheard"):
+            await made.leader.recoverer.recover(ANA)
+        made.boot(HostId("web4"))
+        await asyncio.sleep(6.0)
         found = await made.leader.recoverer.recover(ANA)
         assert found.recovery.conflicts == ()
         await made.until(

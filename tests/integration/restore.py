@@ -1,0 +1,104 @@
+"""A program: a lone controller's store is lost and restored from a snapshot that is older than a move (rule R2)."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import uvloop
+
+from bench.stage import rest, until
+from deploy.demo.lab import Kind, Machine
+from deploy.demo.once import strike_and_follow
+from deploy.demo.processes import Program
+from deploy.demo.programs import Outfit
+from deploy.demo.show import Show, show
+from deploy.demo.stage import Fault
+from tests.integration.walk import Relevo, say
+
+MOVED, TARGET = "bakery", "web2"
+OFTEN = "\n[snapshots]\nevery_s = 2.0\n"
+
+
+class Snapshotting(Outfit):
+    """A controller that copies its store every other second."""
+
+    def programs(self, machine: Machine) -> tuple[Program, ...]:
+        programs = super().programs(machine)
+        if machine.kind is Kind.CONTROLLER:
+            config = self.folder(machine) / "controller.toml"
+            config.write_text(config.read_text() + OFTEN)
+        return programs
+
+
+async def main() -> None:
+    async with show(say, namespaces=True, tailor=Snapshotting) as it:
+        await rest(it)
+        relevo, folder = Relevo(it), it.outfit.folder(it.stage.lab.the(Kind.CONTROLLER))
+        old = await _snapshot(folder)
+        await relevo.run(f"relevo site move {MOVED} {TARGET} --reason later")
+        await _served(it, TARGET)
+        routed = await _places(it)
+
+        power = it.stage.powers[it.stage.lab.the(Kind.CONTROLLER).name]
+        power.kill()
+        for file in (folder / "state").glob("store.db*"):
+            file.unlink()
+        await relevo.run(f"relevo store check {old}")
+        await relevo.run(f"relevo store restore {old} --config {folder / 'controller.toml'}")
+        power.start()
+
+        async def rewound() -> bool:
+            return (await it.client.status()).rewound is not None
+
+        await until(rewound)
+        say("seen: rewound")
+        told = await relevo.run("relevo store recover")
+        assert f"{MOVED} is at {TARGET}" in told
+        assert await rewound(), "looking recovers nothing"
+        await relevo.run("relevo store recover --yes --reason 'the disk failed'")
+
+        async def well() -> bool:
+            return not await rewound()
+
+        await until(well)
+        await rest(it)
+        assert await _places(it) == routed, "traffic is where it was, and the store knows it"
+        await _served(it, TARGET)
+        say("seen: recovered")
+
+        await strike_and_follow(it, Fault.KILL, say)
+        say("seen: a failover afterwards")
+
+
+async def _snapshot(folder: Path) -> Path:
+    """A copy of a snapshot that knows the fleet, which later ones can't push out."""
+    kept = folder / "kept.snapshot"
+    snapshots = folder / "state" / "snapshots"
+    known = set(snapshots.glob("*.snapshot"))
+
+    async def fresh() -> bool:
+        found = set(snapshots.glob("*.snapshot")) - known
+        if found:
+            shutil.copy(max(found), kept)
+        return bool(found)
+
+    await until(fresh)
+    return kept
+
+
+async def _served(it: Show, host: str) -> None:
+    """Every edge answers for the moved site from `host`."""
+    site = next(site for site in it.stage.fleet.sites.values() if site.id == MOVED)
+    doors = [edge.doors[0] for edge in it.stage.lab.of(Kind.EDGE)]
+    now = asyncio.get_running_loop().time()
+    await it.stage.public.served([site], doors, not_by=site.home, until=now + 20)
+    assert {one.id: one.host for one in await it.client.sites()}[MOVED] == host
+
+
+async def _places(it: Show) -> dict[str, str]:
+    return {site.id: site.host for site in await it.client.sites()}
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
