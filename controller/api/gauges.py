@@ -24,7 +24,9 @@ def measure(controller: "Controller") -> None:
     counts = view.verdict_counts()
     for kind in Kind:
         exporter.set("relevo_hosts", counts.get(kind.value, 0), verdict=kind.value)
-    verdicts = {(host, view.verdict_of(host)[0]): 1.0 for host in mirror.fleet.hosts}
+    verdicts: dict[tuple[str, ...], float] = {
+        (host, view.verdict_of(host)[0]): 1 for host in mirror.fleet.hosts
+    }
     exporter.replace("relevo_host_verdict", verdicts)
     away = view.away()
     exporter.set("relevo_sites", len(mirror.fleet.sites) - away, place="home")
