@@ -8,6 +8,7 @@ import io
 import os
 import pwd
 import secrets
+import socket
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ import click
 
 from controller.authority import LOOPBACK, SERVER_VALID, Authority, names_of
 from controller.config import Config
-from controller.starting import FLEET_YAML, admins_toml, another, controller_toml, url_of
+from controller.starting import (
+    FLEET_YAML,
+    admins_toml,
+    another,
+    controller_toml,
+    listen_on,
+    url_of,
+)
 from fleet.access import digest
 from fleet.model import DOMAIN, NAMED
 from runtime.clock import wall
@@ -136,6 +144,9 @@ def init(id: str, address: str, directory: Path, state: Path, port: int, admin: 
     issued = authority.issue(id, (address, *LOOPBACK))
     token = secrets.token_urlsafe(32)
     own = places.directory
+    config = controller_toml(
+        id, address, port, own, state.absolute(), listen=_listens(listen_on(address))
+    )
     write_new(
         File(places.ca_key, authority.key, 0o600),
         File(places.issued(id), issued.certificate),
@@ -144,7 +155,7 @@ def init(id: str, address: str, directory: Path, state: Path, port: int, admin: 
         File(own / "controller.key", issued.key, 0o600, ours=True),
         File(own / "admins.toml", admins_toml(name, digest(token)).encode(), 0o600, ours=True),
         File(own / "fleet.yaml", FLEET_YAML.encode()),
-        File(places.config, controller_toml(id, address, port, own, state.absolute()).encode()),
+        File(places.config, config.encode()),
     )
     click.echo(f"The controller {id} is ready to start. Its files are in {own}.\n")
     _for_this_user(token, url_of(address, port), authority.pem)
@@ -161,6 +172,17 @@ def init(id: str, address: str, directory: Path, state: Path, port: int, admin: 
         f"  relevo fleet apply {own}/fleet.yaml --reason first\n"
         "  relevo host token HOST     prints the command by which HOST joins"
     )
+
+
+def _listens(address: str) -> str:
+    """`address`, or everything where it is not this machine's: behind NAT others reach it by another one's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError:
+            return "::" if ":" in address else "0.0.0.0"  # noqa: S104 - with TLS and tokens
+    return address
 
 
 def _for_this_user(token: str, url: str, pem: bytes) -> None:

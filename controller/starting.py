@@ -23,7 +23,11 @@ def listen_on(address: str) -> str:
         return "0.0.0.0"  # noqa: S104 - with TLS and tokens; a name may lead to any of its addresses
 
 
-def controller_toml(id: str, address: str, port: int, directory: Path, state: Path) -> str:
+def controller_toml(
+    id: str, address: str, port: int, directory: Path, state: Path, *, listen: str = ""
+) -> str:
+    """`listen`: on which address, where that is not the one that others reach it at."""
+
     def path(name: str) -> str:
         return json.dumps(str(directory / name))
 
@@ -38,7 +42,7 @@ state = {json.dumps(str(state))}
 {id} = {json.dumps(url_of(address, port))}
 
 [listen]                        # API, agents' links and metrics
-address = {json.dumps(listen_on(address))}
+address = {json.dumps(listen or listen_on(address))}
 port = {port}
 certificate = {path("controller.crt")}
 key = {path("controller.key")}

@@ -21,7 +21,7 @@ from agent.credential import Change, Credentials, make, write_secret
 from agent.join import CantJoin, Places, joined
 from agent.ports import DriverError
 from agent.websocket import Dialler, Trust
-from controller.authority import Authority
+from controller.authority import Authority, names_of
 from controller.config import Config
 from fleet.access import Joining, JoinOffer, NewCredential, digest
 from fleet.model import ControllerId, HostId
@@ -290,6 +290,16 @@ async def test_a_controllers_certificate_is_renewed_under_its_agents(tmp_path: P
                 f'{ends}{{certificate="server"}}' in told and f'{ends}{{certificate="ca"}}' in told
             )
             assert controller.returncode is None
+
+
+async def test_a_controller_behind_nat_listens_on_what_it_has(tmp_path: Path) -> None:
+    """At an address that is not this machine's nobody can listen: the certificate has it, the socket does not."""
+    coop = Coop(tmp_path)
+    await coop.done("init", "c1", "203.0.113.7", "--directory", coop.etc, "--admin", "ana")
+    config = load(coop.etc / "controller.toml", Config)
+    assert config.listen.address == "0.0.0.0"
+    assert config.urls == {"c1": "https://203.0.113.7:7410"}
+    assert "203.0.113.7" in names_of((coop.etc / "controller.crt").read_bytes())
 
 
 async def test_another_controller_gets_its_own_files(tmp_path: Path) -> None:
