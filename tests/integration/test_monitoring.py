@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 
 from deploy.demo.lab import Kind, Lab, Machine
@@ -60,7 +61,10 @@ def installed(home: Path, outfit: Outfit, lab: Lab, *, alertmanager: int) -> Non
     }.items():
         assert shipped in text
         text = text.replace(shipped, here)
-    config.write_text(text)
+    said = yaml.safe_load(text)
+    for job in said["scrape_configs"]:
+        job["http_sd_configs"] *= 2  # as where two controllers tell the same
+    config.write_text(yaml.safe_dump(said))
 
 
 def check(tools: Tools, home: Path) -> None:
@@ -162,6 +166,7 @@ async def sees_all(it: Show, session: aiohttp.ClientSession, url: str) -> None:
         # What is counted must have been seen before it grows.
         await until(session, url, "sum(relevo_moves_total) == 0")
     ups: list[dict[str, Any]] = [s["metric"] for s in await ask(session, url, "up")]
+    assert len(ups) == len(lab.hosts) + len(lab.apis)
     agents = {up["host"]: up["location"] for up in ups if up["job"] == "relevo-agent"}
     assert agents == {machine.name: machine.location for machine in lab.hosts}
     assert {up["controller"] for up in ups if up["job"] == "relevo-controller"} == set(lab.apis)
