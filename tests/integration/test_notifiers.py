@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import ssl
 import sys
 from collections.abc import AsyncGenerator
@@ -15,14 +16,20 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from cli.failures import Exit
+from controller.config import Config
 from controller.notify.hook import Hook
 from controller.notify.letter import Letter, Notice, NotSent
 from controller.notify.mail import Mailer
+from controller.notify.post import Post, notifier
 from controller.notify.settings import Command, Mail, Webhook
 from controller.notify.webhook import Poster
 from deploy.demo.certificates import Authority
-from runtime.config import BadConfig
+from fleet.model import Hold, Why
+from runtime.config import BadConfig, load
+from tests.integration.controllers import ADMINS, controller_served
 from tests.integration.mailserver import PASSWORD, USER, Inbox, mail_server, silent_server
+from tests.unit.commands import Said, relevo
 
 pytestmark = pytest.mark.integration
 
@@ -312,3 +319,89 @@ def test_a_webhook_never_travels_in_the_clear_beyond_this_machine(tmp_path: Path
     file = Path(secret(tmp_path, "http://chat.coop.example/x"))
     with pytest.raises(BadConfig, match="in the clear"):
         Poster(Webhook(name="chat", url_file=file))
+
+
+# --- the whole
+
+
+async def test_an_admin_sees_that_it_works(tmp_path: Path) -> None:
+    """`relevo notify` over the real API: nobody yet; then who is called, a test taken and one refused."""
+    inbox = Inbox()
+    async with mail_server(inbox) as port, controller_served(tmp_path) as served:
+
+        async def run(*said: str) -> Said:
+            where = {"RELEVO_URL": served.url, "RELEVO_CA": str(served.ca)}
+            return await relevo("notify", *said, RELEVO_TOKEN=ADMINS["ana"], **where)
+
+        assert "calls nobody" in (await run("list")).out
+        assert "calls nobody" in (await run("test")).out
+        good = mail(port)
+        bad = Command(name="modem", command=("/bin/false",), least="act")
+        served.controller.post = Post(
+            served.controller, [(good, notifier(good)), (bad, notifier(bad))]
+        )
+        assert "admins (mail): holds" in (await run("list")).out
+        said = await run("test", "admins")
+        assert (said.code, said.err) == (0, "")
+        assert "admins: taken after" in said.out
+        assert "[relevo] A test" in [letter["Subject"] for letter in inbox.letters]
+        assert "that ana asked for" in inbox.letters[0].get_content()
+        both = await run("test")
+        assert both.code == Exit.FAILED
+        assert "not sent to: modem" in both.err
+        assert "NOT SENT: /bin/false ended with status 1" in " ".join(
+            (await run("list")).out.split()
+        )
+        assert (await run("test", "nobody")).code == Exit.NOT_FOUND
+        counted = served.controller.exporter.render().decode()
+        assert 'relevo_notices_total{notifier="admins",outcome="sent"} 2.0' in counted
+        assert 'relevo_notices_total{notifier="modem",outcome="failed"} 1.0' in counted
+
+
+async def test_a_hold_in_the_store_becomes_a_mail_in_seconds_and_is_remembered(
+    tmp_path: Path,
+) -> None:
+    """With a server that says 451 once; the record in the store keeps the next leader from repeating it."""
+    inbox = Inbox()
+    inbox.answers = ["451 try later"]
+    async with mail_server(inbox) as port, controller_served(tmp_path) as served:
+        controller, settings = served.controller, mail(port, languages=["es", "en"])
+        await served.apply()
+        note = Why("dns-not-ours", {"name": "choir.example", "addresses": "198.51.100.7"})
+        held = Hold(id="dns-choir", kind="dns", subject="choir.example", why=note, since=1.0)
+        controller.converger.holds = lambda: {held.id: held}  # type: ignore[method-assign]
+        controller.post = Post(controller, [(settings, notifier(settings))])
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(controller.post.run())
+            async with asyncio.timeout(8):
+                while not inbox.letters or "admins" not in controller.mirror.notified:
+                    await asyncio.sleep(0.02)
+                while "holds/dns-choir" not in controller.mirror.notified["admins"].told:
+                    await asyncio.sleep(0.02)
+            carrying.cancel()
+        assert inbox.tried == 2
+        (letter,) = inbox.letters
+        assert letter["Subject"] == "[relevo] choir.example: su DNS espera a una persona"
+        assert "relevo holds" in letter.get_content()
+        again = Post(controller, [(settings, notifier(settings))])
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(again.run())
+            await asyncio.sleep(2.0)
+            carrying.cancel()
+        assert len(inbox.letters) == 1
+
+
+def test_the_tables_of_the_manual_are_read_as_they_stand(tmp_path: Path) -> None:
+    """Every table of docs/notifications.md, in one controller.toml."""
+    text = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
+    tables = "\n".join(re.findall(r"```toml\n(.*?)```", text, re.S))
+    file = tmp_path / "controller.toml"
+    file.write_text(f'id = "c1"\n{tables}')
+    config = load(file, Config)
+    assert [type(receiver) for receiver in config.notify] == [Mail, Webhook, Command]
+    file.write_text(f'id = "c1"\n{tables}\n{tables}')
+    with pytest.raises(BadConfig, match="two receivers have the name"):
+        load(file, Config)
+    file.write_text('id = "c1"\n[[notify]]\nname = "x"\nkind = "pigeon"\n')
+    with pytest.raises(BadConfig, match="pigeon"):
+        load(file, Config)

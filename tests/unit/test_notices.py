@@ -27,6 +27,7 @@ from fleet.model import (
 )
 from fleet.notified import MATTERS_KEPT, Notified
 from runtime.words import LOCALE, placeholders
+from tests.unit.test_docs import understand
 
 WALL = 1_800_000_000.0
 WEB1, WEB2 = HostId("web1"), HostId("web2")
@@ -281,6 +282,30 @@ def test_a_letter_holds_text_evidence_the_command_and_the_page() -> None:
     ):
         assert part in letter.text, letter.text
     assert letter.text.count("edge edge1: down") == 1
+
+
+def test_every_command_to_answer_with_is_one_that_relevo_understands() -> None:
+    """For every reason that holds a site, and for every other matter."""
+    reader = Reader()
+    codes = (
+        "gated-not-fenced",
+        "manual",
+        "paused",
+        "observing",
+        "brake",
+        "store-rewound",
+        "standby-full",
+    )
+    for n, code in enumerate(codes):
+        host = HostId(f"web{n}")
+        reader.look(n * 700.0, scene(incident(host, observed=True), holds=(hold(host, code),)))
+    lost = Verdict(kind=Kind.AGENT_LOST, since=0.0, why=Why("silent", {"silence_s": 20.0}))
+    rewound = Why("store-rewound", {"host": "web1", "epoch": "1.9", "ours": "1.4"})
+    reader.look(9000, scene(spent=3, allowed=3, rewound=rewound, verdicts={WEB1: lost}))
+    said = {c for draft in reader.got for notice in told(draft).notices for c in notice.commands}
+    assert len(said) > 20
+    for line in said:
+        understand(line)
 
 
 def test_a_receiver_who_reads_spanish_is_told_in_spanish() -> None:
