@@ -69,6 +69,11 @@ def test_each_phase_of_a_failover_is_measured(in_world: Play) -> None:
         made.power_off(WEB1)
         await made.until(lambda: len(made.rules.moves) == 3, 4.0, "three moves")
         await all_served(made, 10.0)
+        await made.until(
+            lambda: any(incident.complete for incident in made.rules.incidents.values()),
+            10.0,
+            "the incident is complete",
+        )
         leading = next(seat.controller for seat in made.seats.values() if seat.leads)
         assert leading is not None
         lines = leading.exporter.render().decode().splitlines()
