@@ -15,6 +15,7 @@ from fleet.model import StoreId
 AT_ONCE = 100  # operations in one transaction; etcd takes 128, the compares among them
 AT_ONCE_BYTES = 1 << 20
 UNPACKED_BYTES = 1 << 30  # a copy of 10,000 sites has 10 MB
+PIECE_BYTES = 1 << 20
 
 
 class BadCopy(Exception):
@@ -55,8 +56,12 @@ def read(path: Path) -> Copy:
     """Raises BadCopy."""
     try:
         with gzip.open(path) as file:
-            content = file.read(UNPACKED_BYTES)
-        return msgspec.msgpack.decode(content, type=Copy)
+            # Not in one piece: reading takes the room that it is allowed, whatever there is to read.
+            pieces, left = list[bytes](), UNPACKED_BYTES
+            while left > 0 and (piece := file.read(min(left, PIECE_BYTES))):
+                pieces.append(piece)
+                left -= len(piece)
+        return msgspec.msgpack.decode(b"".join(pieces), type=Copy)
     except (OSError, EOFError, ValueError, zlib.error) as error:  # msgspec's is a ValueError
         raise BadCopy(f"{path}: not a whole copy of a store: {error}") from error
 
