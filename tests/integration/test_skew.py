@@ -67,6 +67,7 @@ class Skewed(Coop):
             "LC_ALL": "C.UTF-8",
             "COLUMNS": "80",
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
         }
         if arguments[:2] == (self.kind, "--config"):
             own["PYTHONPATH"] = str(self.sources)
@@ -74,7 +75,7 @@ class Skewed(Coop):
         return await asyncio.create_subprocess_exec(
             *RELEVO,
             *map(str, arguments),
-            cwd=self.folder,
+            cwd="/",
             env=own,
             stdin=DEVNULL,
             stdout=PIPE,
@@ -86,6 +87,7 @@ class Skewed(Coop):
         told = f"import {self.kind}.link as link; print(link.__file__)"
         done = subprocess.run(
             (sys.executable, "-c", told),
+            cwd="/",
             env=environment,
             check=True,
             capture_output=True,

@@ -1,30 +1,32 @@
 """The package on a real Debian, by the words of docs/install.md and docs/uninstall.md: in, up, on, and out again."""
 
 import asyncio
+import os
 import re
-import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
-import uvloop
 
 from cli.answers import Hosts, Incidents, Sites
-from deploy.deb.__main__ import build
-from tests.vm.coop import FLEET, NORTH, SOUTH, address, visit
-from tests.vm.image import CACHE, Image
-from tests.vm.lan import Lan
-from tests.vm.machine import Machine, Saved, machine
+from tests.vm.coop import SOUTH, coop, visit
+from tests.vm.installed import (
+    INSTALL,
+    NEW,
+    OLD,
+    PLACES,
+    SETTLE_S,
+    UNITS,
+    Pair,
+    blocks,
+    follow,
+    join,
+)
+from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.vm
 
-DOCS = Path(__file__).parents[2] / "docs"
-OLD, NEW = "0.1.0", "0.1.1"  # the same tree twice
-UNITS = ("relevo-agent", "relevo-controller")
-PACKAGE_S, SETTLE_S = 300.0, 90.0
-PLACES = "/etc /usr /var/lib /opt /srv /root /home /boot"
 # What changes wherever a package comes and goes, and what docs/uninstall.md says that stays.
 ANYWHERE = r"^/var/lib/(dpkg|apt|systemd|private|nginx)(/|$)|^/etc/ld.so.cache$|/__pycache__"
 STAYS = (
@@ -48,115 +50,17 @@ while True:
     time.sleep(0.2)
 """
 
-Pair = tuple[Saved, Saved]
-
-
-def blocks(document: str, heading: str) -> list[list[str]]:
-    """The blocks of commands below `heading`, each as its lines."""
-    section = (DOCS / document).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return [found.splitlines() for found in re.findall(r"^```\n(.*?)^```", section, re.M | re.S)]
-
-
-def tables(heading: str) -> str:
-    """The piece of agent.toml below `heading`."""
-    section = (DOCS / "install.md").read_text().partition(f"\n## {heading}\n")[2]
-    found = re.search(r"^```toml\n(.*?)^```", section, re.M | re.S)
-    assert found is not None
-    return found[1]
-
-
-INSTALL, CONTROLLER, FLEETS = (
-    blocks("install.md", heading)[which]
-    for heading, which in (("The package", 1), ("The first controller", 0), ("The fleet", 0))
-)
-TOKEN, JOIN, AGAIN = blocks("install.md", "The first host")
-LINKED, EDGE_AGAIN = blocks("install.md", "An edge")
 REVOKE, REMOVE, PURGE = blocks("uninstall.md", "One host")
-
-
-async def follow(vm: Machine, lines: list[str]) -> str:
-    told = [await vm.do(f"cd /root && {line}", timeout_s=PACKAGE_S) for line in lines]
-    return "\n".join(told)
-
-
-@pytest.fixture(scope="session")
-def packages(image: Image) -> Iterator[dict[str, bytes]]:
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        yield {version: build(version, Path(folder)).read_bytes() for version in (OLD, NEW)}
-
-
-@pytest.fixture(scope="session")
-def packaged(image: Image, folder: Path, packages: dict[str, bytes]) -> Pair:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_begin(image, folder / "packaged", packages[OLD]))
-
-
-async def _begin(image: Image, folder: Path, package: bytes) -> Pair:
-    lan = Lan()
-    async with machine(image, "north", lan=lan) as north, machine(image, "south", lan=lan) as south:
-        async with asyncio.TaskGroup() as group:
-            for vm, where in ((north, NORTH), (south, SOUTH)):
-                group.create_task(_install(vm, where, package))
-        await _controller(north)
-        for vm in (north, south):
-            await _join(north, vm)
-        await south.do(f"cat >> /etc/relevo/agent.toml <<'END'\n{tables('An edge')}END")
-        await follow(south, [*LINKED, *EDGE_AGAIN])
-        await up(north)
-        await south.until(visit("garden.example.org"), timeout_s=SETTLE_S)
-        for vm in (north, south):
-            await vm.pause()
-        return await _saved(north, folder), await _saved(south, folder)
-
-
-async def _saved(vm: Machine, folder: Path) -> Saved:
-    own = folder / vm.name
-    own.mkdir(parents=True)
-    return await vm.save(own)
-
-
-async def _install(vm: Machine, where: str, package: bytes) -> None:
-    await address(vm, where)
-    await vm.do(f"find {PLACES} -xdev | sort > /root/before")
-    await vm.push(f"/root/relevo_{OLD}_amd64.deb", package)
-    await follow(vm, INSTALL)
-    for unit in UNITS:
-        assert (await vm.run(f"systemctl is-enabled {unit}")).output.strip() == "disabled"
-        assert (await vm.run(f"systemctl is-active {unit}")).output.strip() == "inactive"
-    assert f"relevo {OLD}" in await vm.do("relevo --version")
-
-
-async def _controller(north: Machine) -> None:
-    told = await follow(north, CONTROLLER)
-    assert "c1" in told
-    there, edit, diff, apply = FLEETS
-    assert edit == "editor fleet.yaml"
-    await north.do(f"{there} && tee fleet.yaml", stdin=FLEET.encode())
-    assert (await north.run(f"{there} && {diff}")).code == 7  # it would change something
-    await north.do(f"{there} && {apply}")
-
-
-async def _join(north: Machine, vm: Machine) -> None:
-    """The token is made where the controller is; what it prints is typed on the host."""
-    told = await follow(north, [line.replace("mx1-web-01", vm.name) for line in TOKEN])
-    command = re.search(r"relevo agent join \S+ --token \S+", told)
-    example, enable = JOIN
-    assert command is not None and example.split()[:4] == command[0].split()[:4]
-    await follow(vm, [command[0], enable])
-    service = tables("The first host").replace("127.0.0.1:80/", "127.0.0.1:8080/")
-    await vm.do(f"cat >> /etc/relevo/agent.toml <<'END'\n{service}END")
-    await follow(vm, AGAIN)
-
-
-async def hosts(north: Machine) -> dict[str, str]:
-    told = msgspec.json.decode(await north.do("relevo hosts --json"), type=Hosts)
-    return {host.id: host.verdict for host in told.hosts}
 
 
 async def up(north: Machine) -> None:
     now = asyncio.get_running_loop().time
     deadline = now() + SETTLE_S
-    while (found := await hosts(north)) != {"north": "up", "south": "up"}:
+    while True:
+        told = msgspec.json.decode(await north.do("relevo hosts --json"), type=Hosts)
+        found = {host.id: host.verdict for host in told.hosts}
+        if found == {"north": "up", "south": "up"}:
+            return
         assert now() < deadline, found
         await asyncio.sleep(0.5)
 
@@ -168,17 +72,22 @@ async def placements(north: Machine) -> dict[str, object]:
 
 @asynccontextmanager
 async def co_op(saved: Pair) -> AsyncGenerator[tuple[Machine, Machine], None]:
-    lan = Lan()
-    async with (
-        machine(saved[0], "north", lan=lan) as north,
-        machine(saved[1], "south", lan=lan) as south,
-    ):
-        await up(north)
-        yield north, south
+    async with coop(saved) as made:
+        yield made.north, made.south
 
 
 async def pids(vm: Machine) -> list[str]:
     return (await vm.do(f"systemctl show -p MainPID --value {' '.join(UNITS)}")).split()
+
+
+def test_the_same_tree_makes_the_same_package(packages: dict[str, bytes]) -> None:
+    """Byte for byte, in another folder, by somebody whose files are nobody else's to read."""
+    before = os.umask(0o077)
+    try:
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            assert build(OLD, Path(folder)).read_bytes() == packages[OLD]
+    finally:
+        os.umask(before)
 
 
 async def test_an_upgrade_restarts_what_runs_and_moves_nothing(
@@ -250,7 +159,7 @@ async def test_a_purged_controller_that_is_installed_again_remembers(packaged: P
         assert (await north.run("systemctl is-active relevo-controller")).code != 0
         assert (await north.run("ls /var/lib/relevo/agent /etc/relevo/agent.toml")).code != 0
         await follow(north, [*INSTALL, "systemctl enable --now relevo-controller"])
-        await _join(north, north)
+        await join(north, north)
         await up(north)
         assert await placements(north) == placed
         last = blocks("uninstall.md", "A controller")[0]
