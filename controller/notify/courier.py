@@ -5,6 +5,7 @@ told how things are then. At least once: who stops between sending and rememberi
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -141,11 +142,11 @@ class Courier:
         _log.info("notice", name=name, id=draft.id, subject=letter.subject, of=len(draft.dues))
         return True
 
-    async def hand_over(self, letter: Letter) -> None:
-        """Send, count, and remember how it went. Raises NotSent."""
+    async def hand_over(self, letter: Letter, *, most_s: float = math.inf) -> None:
+        """Send, count, and remember how it went. Raises NotSent, after `most_s` too."""
         name = self.receiver.name
         try:
-            async with asyncio.timeout(self.receiver.timeout_s + GRACE_S):
+            async with asyncio.timeout(min(most_s, self.receiver.timeout_s + GRACE_S)):
                 await self._notifier.send(letter)
         except (NotSent, TimeoutError) as error:
             self._exporter.count("relevo_notices_total", notifier=name, outcome="failed")

@@ -24,6 +24,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     """`id` is the same when a letter is sent again; `follows`: ids of the letters that began its threads.
 
     `at` is ISO 8601, UTC. `text` is all of it for people to read, in each language of the receiver.
+    `more`: of a digest, how many matters are not among its `notices`.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     text: str
     notices: tuple[Notice, ...] = ()
+    more: int = 0
 
 
 class NotSent(Exception):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from controller.notify.due import Draft, Due
 from controller.notify.letter import Letter, Notice
-from controller.notify.matters import OVER, Matter
+from controller.notify.matters import OVER, Matter, Severity
 from fleet.model import HeldSite, Hold, Incident, Why
 from runtime.clock import iso
 from runtime.words import LANGUAGES, LOCALE, explain
@@ -17,6 +17,7 @@ from runtime.words import LANGUAGES, LOCALE, explain
 DOMAIN = "notices"
 SITES = 8  # named or answered one by one; the others are counted
 LINES = 25  # of a timeline, the newest
+REASONS = 12  # of one hold
 IN_DIGEST = 40  # matters of a digest that have a line of their own
 WIDE = 160  # characters of a subject
 REASON = '--reason "…"'
@@ -76,11 +77,16 @@ class Voice:
 
 
 def letter(draft: Draft, voices: Sequence[Voice], wall: float, *, cluster: str) -> Letter:
-    """`draft` in words, one language after the other; the first is also that of the subject."""
-    notices = tuple(notice(due, voices[0]) for due in draft.dues)
+    """`draft` in words, one language after the other; the first is also that of the subject.
+
+    Of a digest the most urgent are worded, the others counted: a storm must not cost the failover loop its time.
+    """
+    told = draft.dues[:IN_DIGEST] if draft.digest else draft.dues
+    more = len(draft.dues) - len(told)
+    spoken = [tuple(notice(due, voice) for due in told) for voice in voices]
     texts = [
-        _text([notice(due, voice) for due in draft.dues], voice, digest=draft.digest)
-        for voice in voices
+        _short(notices, more, voice) if draft.digest else _whole(notices, voice)
+        for notices, voice in zip(spoken, voices, strict=True)
     ]
     return Letter(
         id=draft.id,
@@ -90,9 +96,10 @@ def letter(draft: Draft, voices: Sequence[Voice], wall: float, *, cluster: str) 
         cluster=cluster,
         controller=voices[0].controller,
         follows=draft.follows,
-        subject=_subject(draft, notices, voices[0]),
+        subject=_subject(draft, spoken[0], voices[0]),
         text=("\n" + "-" * 60 + "\n\n").join(texts),
-        notices=notices,
+        notices=spoken[0],
+        more=more,
     )
 
 
@@ -120,8 +127,8 @@ def _subject(draft: Draft, notices: Sequence[Notice], voice: Voice) -> str:
     if not draft.digest:
         said = notices[0].headline
     else:
-        wanting = sum(notice.severity == "act" for notice in notices)
-        said = voice.n("{n} thing at once", "{n} things at once", len(notices))
+        wanting = sum(due.matter.severity is Severity.ACT for due in draft.dues)
+        said = voice.n("{n} thing at once", "{n} things at once", len(draft.dues))
         if wanting:
             said += ", " + voice.n("{n} wants a person", "{n} want a person", wanting)
     return plain(f"[relevo] {said}")
@@ -266,11 +273,14 @@ def _held(hold: Hold, voice: Voice) -> Iterable[str]:
     """Each reason with its sites."""
     if not hold.sites:
         yield plain(voice.why(hold.why), 400)
-    by_reason: dict[str, list[HeldSite]] = {}
+    by_reason: dict[tuple[object, ...], list[HeldSite]] = {}
     for item in hold.sites:
-        by_reason.setdefault(voice.why(item.why), []).append(item)
-    for reason, items in by_reason.items():
-        yield plain(f"{reason} {_named([item.site for item in items], voice)}", 600)
+        by_reason.setdefault((item.why.code, *sorted(item.why.values.items())), []).append(item)
+    for items in list(by_reason.values())[:REASONS]:
+        sites = _named([item.site for item in items], voice)
+        yield plain(f"{voice.why(items[0].why)} {sites}", 600)
+    if (rest := len(by_reason) - REASONS) > 0:
+        yield voice.t("… and {n} more", n=rest)
 
 
 def _moved(incident: Incident, voice: Voice) -> str:
@@ -362,10 +372,6 @@ def _path(matter: Matter) -> str:
 # --- the whole
 
 
-def _text(notices: Sequence[Notice], voice: Voice, *, digest: bool) -> str:
-    return _short(notices, voice) if digest else _whole(notices, voice)
-
-
 def _whole(notices: Sequence[Notice], voice: Voice) -> str:
     """Each matter in full; what two of them share is said once."""
     lines: list[str] = []
@@ -381,10 +387,10 @@ def _whole(notices: Sequence[Notice], voice: Voice) -> str:
     return "\n".join(lines)
 
 
-def _short(notices: Sequence[Notice], voice: Voice) -> str:
+def _short(notices: Sequence[Notice], more: int, voice: Voice) -> str:
     """A line for each, what wants a person first."""
-    lines = [f"  {notice.headline}" for notice in notices[:IN_DIGEST]]
-    if (more := len(notices) - IN_DIGEST) > 0:
+    lines = [f"  {notice.headline}" for notice in notices]
+    if more:
         lines.append("  " + voice.t("… and {n} more", n=more))
     lines += [
         "",

@@ -69,7 +69,7 @@ async def called(made: World, **phones: Phone) -> None:
 
     def receivers(id: ControllerId) -> Receivers:
         return [
-            (Command(name=name, command=("/bin/true",)), Line(phone, id, made))
+            (Command(name=name, command=("/bin/true",), give_up_s=100.0), Line(phone, id, made))
             for name, phone in phones.items()
         ]
 
@@ -166,6 +166,31 @@ def test_one_receiver_that_hangs_delays_neither_the_other_nor_the_failover(in_wo
         ana.hangs = beto.refuses = False
         await made.until(lambda: bool(ana.about(WEB1) and beto.about(WEB1)), 90.0, "told later")
         assert max((ana.stages(WEB1) + beto.stages(WEB1)).values()) <= 2
+
+    in_world(story)
+
+
+def test_what_nobody_takes_is_given_up_in_the_end_and_counted(in_world: Play) -> None:
+    """Tried for as long as was said; then it counts as told, and what comes later is told again."""
+
+    async def story(made: World) -> None:
+        ana = Phone(refuses=True)
+        await called(made, ana=ana)
+        made.power_off(WEB1)
+        await asyncio.sleep(30.0)
+        assert made.leader is not None
+        counted = made.leader.exporter.render().decode()
+        assert 'relevo_notices_total{notifier="ana",outcome="dropped"} 0.0' in counted
+        await asyncio.sleep(140.0)
+        counted = made.leader.exporter.render().decode()
+        assert 'relevo_notices_total{notifier="ana",outcome="dropped"} 0.0' not in counted
+        assert 'relevo_notices_total{notifier="ana",outcome="failed"} 0.0' not in counted
+        assert made.leader.post.couriers[0].waiting == 0
+        ana.refuses = False
+        await asyncio.sleep(60.0)
+        assert ana.about(WEB1) == []
+        made.boot(WEB1)
+        await made.until(lambda: bool(ana.about(WEB1)), 120.0, "that it is over")
 
     in_world(story)
 

@@ -193,6 +193,7 @@ def test_three_hundred_hosts_at_once_are_one_digest() -> None:
     assert "… and 560 more" in letter.text
     assert "relevo holds" in letter.text
     assert len(letter.text) < 5000
+    assert (len(letter.notices), letter.more) == (40, 560)
     assert reader.look(1, scene(*lost, holds=holds)) == []
     assert len(msgspec.json.encode(reader.record)) < 150_000
 
