@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.vm import coop
+from deploy.deb.__main__ import build
 from tests.vm.image import CACHE, Image, debian
-from tests.vm.machine import Saved
+from tests.vm.installed import NEW, OLD, Pair, begin
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +29,14 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def program(image: Image, folder: Path) -> Saved:
-    """A machine with the program installed as the document says, and nothing configured."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coop.install(image, folder))
+def packages(image: Image) -> Iterator[dict[str, bytes]]:
+    """The package of this tree, as two releases: the one that is installed, and its successor."""
+    with tempfile.TemporaryDirectory(dir=CACHE) as made:
+        yield {version: build(version, Path(made)).read_bytes() for version in (OLD, NEW)}
 
 
 @pytest.fixture(scope="session")
-def begun(program: Saved, folder: Path) -> tuple[Saved, Saved]:
-    """Two machines of a co-op where all is well: what the document says has been done, literally."""
+def packaged(image: Image, folder: Path, packages: dict[str, bytes]) -> Pair:
+    """Two machines of a co-op where all is well: what docs/install.md says has been done, literally."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(coop.begin(program, folder))
+        return runner.run(begin(image, folder, packages[OLD]))

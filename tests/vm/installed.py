@@ -1,89 +1,109 @@
-"""relevo on virtual machines, installed and configured by the words of docs/operate.md."""
+"""A co-op installed on virtual machines by the words of docs/install.md, typed as they stand there."""
 
-import io
+import asyncio
 import re
-import subprocess
-import sys
-import tarfile
-import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 
-from tests.vm.image import CACHE, NotMade
-from tests.vm.machine import Machine
+from tests.vm.coop import FLEET, NORTH, SOUTH, Coop, address, visit
+from tests.vm.image import Image
+from tests.vm.lan import Lan
+from tests.vm.machine import CommandFailed, Machine, Saved, machine
 
-ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "operate.md"
-CLONE = "/root/relevo"
-WHEELS = "/root/wheels"
-# A machine without a network finds here what pip would have downloaded.
-PIP_CONF = f"[global]\nno-index = true\nfind-links = {WHEELS}\ndisable-pip-version-check = true\n"
-NOT_CLONED = re.compile(
-    r"\.|tests$|bench$|build$|dist$"
-)  # what make left, and what installs nothing
-LEFT_OUT = re.compile(r"__pycache__|\.mo$|\.egg-info")
-INSTALL_S = 300.0
-DOWNLOAD_S = 300.0
+DOCS = Path(__file__).parents[2] / "docs"
+OLD, NEW = "0.1.0", "0.1.1"  # the same tree twice
+UNITS = ("relevo-agent", "relevo-controller")
+PACKAGE_S, SETTLE_S = 300.0, 90.0
+PLACES = "/etc /usr /var/lib /opt /srv /root /home /boot"
+JOURNAL_LINES = 60
 
-# Which of the blocks under a heading.
-EVERYWHERE, CONTROLLER, EDGE, AGENT = (("Install", number) for number in range(4))
-HELD = ("Restarting HAProxy", 0)
+Pair = tuple[Saved, Saved]
 
 
-def commands(heading: str, number: int) -> list[str]:
-    """The lines of a block of commands under `heading`."""
-    section = DOCUMENT.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return str(re.findall(r"^```\n(.*?)^```", section, re.M | re.S)[number]).splitlines()
+def blocks(document: str, heading: str, language: str = "") -> list[list[str]]:
+    """The blocks of commands below `heading`, or those in another language, each as its lines."""
+    section = (DOCS / document).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S)
+    return [found.splitlines() for said, found in fenced if said == language]
 
 
-def sample(name: str) -> str:
-    """The configuration file that the document shows for /etc/relevo/`name`."""
-    section = DOCUMENT.read_text().partition(f": /etc/relevo/{name}\n")[2]
-    found = re.search(r"^```toml\n(.*?)^```", section, re.M | re.S)
-    assert found is not None
-    return found.group(1)
+def tables(heading: str) -> str:
+    """The piece of agent.toml below `heading`."""
+    return "\n".join(blocks("install.md", heading, "toml")[0]) + "\n"
 
 
-async def follow(vm: Machine, part: tuple[str, int]) -> None:
-    """Type the document's lines, in the clone. Raises CommandFailed at the first that fails."""
-    for line in commands(*part):
-        await vm.do(f"cd {CLONE} && {line}", timeout_s=INSTALL_S)
+INSTALL, CONTROLLER, FLEETS = (
+    blocks("install.md", heading)[which]
+    for heading, which in (("The package", 1), ("The first controller", 0), ("The fleet", 0))
+)
+TOKEN, JOIN, AGAIN = blocks("install.md", "The first host")
+LINKED, EDGE_AGAIN = blocks("install.md", "An edge")
 
 
-async def clone(vm: Machine) -> None:
-    """The checkout, as a clone would hold it, and the packages that pip will ask for."""
-    await _unpack(vm, CLONE, (path for path in ROOT.iterdir() if not NOT_CLONED.match(path.name)))
-    await _unpack(vm, WHEELS, _wheels().iterdir())
-    await vm.push("/etc/pip.conf", PIP_CONF.encode())
+async def follow(vm: Machine, lines: list[str]) -> str:
+    """Type the lines; gives what they said. Raises CommandFailed at the first that fails, with the journal's end."""
+    told = []
+    for line in lines:
+        try:
+            told.append(await vm.do(f"cd /root && {line}", timeout_s=PACKAGE_S))
+        except CommandFailed as error:
+            error.add_note((await vm.run(f"journalctl -b -q -n {JOURNAL_LINES} -o cat")).output)
+            raise
+    return "\n".join(told)
 
 
-async def _unpack(vm: Machine, folder: str, paths: Iterable[Path]) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path in paths:
-            archive.add(path, path.name, filter=_wanted)
-    await vm.do(f"mkdir -p {folder} && tar x -C {folder}", stdin=packed.getvalue())
+async def begin(image: Image, folder: Path, package: bytes) -> Pair:
+    """Both machines, saved while all is well: hosts are up and a site answers through the edge."""
+    lan = Lan()
+    async with machine(image, "north", lan=lan) as north, machine(image, "south", lan=lan) as south:
+        async with asyncio.TaskGroup() as group:
+            for vm, where in ((north, NORTH), (south, SOUTH)):
+                group.create_task(_install(vm, where, package))
+        await _controller(north)
+        for vm in (north, south):
+            await join(north, vm)
+        await south.do(f"cat >> /etc/relevo/agent.toml <<'END'\n{tables('An edge')}END")
+        await follow(south, [*LINKED, *EDGE_AGAIN])
+        await Coop(north, south, lan).up()
+        await south.until(visit("garden.example.org"), timeout_s=SETTLE_S)
+        for vm in (north, south):  # in one instant, as far as that goes: their connections live on
+            await vm.pause()
+        return await _saved(north, folder), await _saved(south, folder)
 
 
-def _wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    member.uid = member.gid = 0
-    return None if LEFT_OUT.search(member.name) else member
+async def _saved(vm: Machine, folder: Path) -> Saved:
+    own = folder / vm.name
+    own.mkdir(parents=True)
+    return await vm.save(own)
 
 
-def _wheels() -> Path:
-    """What pip installs for us on Debian 12, whatever Python runs these tests; asked again only for what is new."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        project = tomllib.load(file)
-    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-    folder = CACHE / "wheels"
-    glibc = range(17, 37)  # 2.17 to Debian 12's 2.36
-    command = (
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-        *("--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"),
-        *(f"--platform=manylinux_2_{minor}_x86_64" for minor in reversed(glibc)),
-        *("--platform=manylinux2014_x86_64", "--dest", str(folder), *wanted),
-    )
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=DOWNLOAD_S)
-    if done.returncode != 0:
-        raise NotMade(f"can't download what relevo needs:\n{done.stderr[-2000:]}")
-    return folder
+async def _install(vm: Machine, where: str, package: bytes) -> None:
+    await address(vm, where)
+    await vm.do(f"find {PLACES} -xdev | sort > /root/before")
+    await vm.push(f"/root/relevo_{OLD}_amd64.deb", package)
+    await follow(vm, INSTALL)
+    for unit in UNITS:
+        assert (await vm.run(f"systemctl is-enabled {unit}")).output.strip() == "disabled"
+        assert (await vm.run(f"systemctl is-active {unit}")).output.strip() == "inactive"
+    assert f"relevo {OLD}" in await vm.do("relevo --version")
+
+
+async def _controller(north: Machine) -> None:
+    told = await follow(north, CONTROLLER)
+    assert "c1" in told
+    there, edit, diff, apply = FLEETS
+    assert edit == "editor fleet.yaml"
+    await north.do(f"{there} && tee fleet.yaml", stdin=FLEET.encode())
+    assert (await north.run(f"{there} && {diff}")).code == 7  # it would change something
+    await north.do(f"{there} && {apply}")
+
+
+async def join(north: Machine, vm: Machine) -> None:
+    """The token is made where the controller is; what it prints is typed on the host."""
+    told = await follow(north, [line.replace("mx1-web-01", vm.name) for line in TOKEN])
+    command = re.search(r"relevo agent join \S+ --token \S+", told)
+    example, enable = JOIN
+    assert command is not None and example.split()[:4] == command[0].split()[:4]
+    await follow(vm, [command[0], enable])
+    service = tables("The first host").replace("127.0.0.1:80/", "127.0.0.1:8080/")
+    await vm.do(f"cat >> /etc/relevo/agent.toml <<'END'\n{service}END")
+    await follow(vm, AGAIN)

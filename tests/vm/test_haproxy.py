@@ -5,12 +5,11 @@ import asyncio
 import pytest
 
 from tests.vm.coop import SOUTH, coop, visit
-from tests.vm.installed import HELD, follow
-from tests.vm.machine import Machine, Saved
+from tests.vm.installed import Pair, blocks, follow
+from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.vm
 
-Pair = tuple[Saved, Saved]
 # A visitor after the other, each on a connection of its own, until told to stop; prints how many were served, and not.
 VISITORS = f"""\
 import http.client, os, sys
@@ -48,12 +47,12 @@ async def visited(north: Machine, south: Machine, *orders: str) -> tuple[int, in
     return int(served), int(refused), "; ".join(told[:-1])
 
 
-async def test_with_held_sockets_no_restart_of_haproxy_refuses_a_visitor(begun: Pair) -> None:
+async def test_with_held_sockets_no_restart_of_haproxy_refuses_a_visitor(packaged: Pair) -> None:
     """systemd holds the public sockets: reload, and stop and start, are noticed by nobody who comes meanwhile."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         held = """sed -i 's/^bind = .*/bind = ["fd@3", "fd@4"]/' /etc/relevo/agent.toml"""
         await made.south.do(held)
-        await follow(made.south, HELD)
+        await follow(made.south, blocks("operate.md", "Restarting HAProxy")[0])
         await made.north.until(visit("garden.example.org"))
         await made.south.do("grep 'bind fd@3' /etc/haproxy/relevo/haproxy.cfg")
         served, refused, why = await visited(

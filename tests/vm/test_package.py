@@ -3,14 +3,18 @@
 import asyncio
 import os
 import re
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from cli.answers import Hosts, Incidents, Sites
+from deploy.deb.__main__ import build
 from tests.vm.coop import SOUTH, coop, visit
+from tests.vm.image import CACHE
 from tests.vm.installed import (
     INSTALL,
     NEW,

@@ -2,16 +2,18 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
 from agent.config import Config
-from tests.vm.coop import RELEVO, coop, visit
-from tests.vm.machine import Machine, Saved
+from fleet.model import HostId
+from tests.vm.coop import coop, visit
+from tests.vm.installed import Pair
+from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.vm
 
-Pair = tuple[Saved, Saved]
 RESTARTED_S = 10.0  # longer than any shutdown takes to be known
 
 
@@ -20,10 +22,10 @@ async def inhibitors(vm: Machine) -> str:
     return await vm.do("systemd-inhibit --list --no-pager --no-legend | grep relevo")
 
 
-async def test_a_reboot_is_known_before_the_machine_goes_and_all_comes_back(begun: Pair) -> None:
+async def test_a_reboot_is_known_before_the_machine_goes_and_all_comes_back(packaged: Pair) -> None:
     """The controller judges `leaving` while the machine waits for the agent's inhibitor; enabled units return."""
     loop = asyncio.get_running_loop()
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         assert re.search(r"relevo\s+0\s+root\s.*shutdown.*delay", await inhibitors(made.south))
         boots = made.south.boots
         async with asyncio.TaskGroup() as group:
@@ -39,10 +41,12 @@ async def test_a_reboot_is_known_before_the_machine_goes_and_all_comes_back(begu
         assert "shutdown" in await inhibitors(made.south)
 
 
-async def test_the_sites_of_a_machine_that_is_switched_off_move_before_it_goes(begun: Pair) -> None:
+async def test_the_sites_of_a_machine_that_is_switched_off_move_before_it_goes(
+    packaged: Pair,
+) -> None:
     """Its power button: logind asks the agent to let go, which it does once its sites are served elsewhere."""
-    async with coop(begun) as made:
-        await made.north.do(f"{RELEVO} failover arm --all --reason 'a test'")
+    async with coop(packaged) as made:
+        await made.north.do("relevo failover arm --all --reason 'a test'")
         await made.south.press_power_button()
         await made.south.off_at()
         assert "leaving" in await made.verdicts("south")
@@ -50,9 +54,9 @@ async def test_the_sites_of_a_machine_that_is_switched_off_move_before_it_goes(b
         assert garden.host == "north"
 
 
-async def test_what_is_no_shutdown_is_not_taken_for_one(begun: Pair) -> None:
+async def test_what_is_no_shutdown_is_not_taken_for_one(packaged: Pair) -> None:
     """A shutdown planned and called off, and a restart of the agent alone, are not `leaving`."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         before = len(await made.verdicts("south"))
         await made.south.do("shutdown -r +1; shutdown -c")
         await made.south.do("systemctl restart relevo-agent")
@@ -64,12 +68,12 @@ async def test_what_is_no_shutdown_is_not_taken_for_one(begun: Pair) -> None:
         assert "shutdown" in await inhibitors(made.south)
 
 
-async def test_logind_waits_longer_than_the_agent_asks_for(begun: Pair) -> None:
+async def test_logind_waits_longer_than_the_agent_asks_for(packaged: Pair) -> None:
     """InhibitDelayMaxSec, of which the document speaks, is above shutdown_wait_s where nobody changed either."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         told = await made.south.do(
             "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 "
             "org.freedesktop.login1.Manager InhibitDelayMaxUSec"
         )
-        waits = next(field for field in Config.__struct_defaults__ if isinstance(field, float))
-        assert told == "t 5000000" and waits
+        agents = Config(host=HostId("h"), controllers={"c": "https://c"}, token=Path("t"))
+        assert told == "t 5000000" and agents.shutdown_wait_s < 5

@@ -1,16 +1,16 @@
-"""The units under a real systemd, installed by the words of docs/operate.md."""
+"""The units under a real systemd, installed by the words of docs/install.md."""
 
 import re
 from dataclasses import dataclass
 
 import pytest
 
-from tests.vm.coop import RELEVO, coop, visit
-from tests.vm.machine import Machine, Saved
+from tests.vm.coop import coop, visit
+from tests.vm.installed import Pair
+from tests.vm.machine import Machine
 
 pytestmark = pytest.mark.vm
 
-Pair = tuple[Saved, Saved]
 UNITS = ("relevo-controller", "relevo-agent")
 # What a daemon says when its unit forbids it something.
 FORBIDDEN = "Permission denied|Operation not permitted|Read-only file system|Traceback|refuses"
@@ -36,27 +36,27 @@ async def state(vm: Machine, unit: str) -> State:
     return State(active, int(pid), int(restarts), result)
 
 
-async def test_what_the_document_says_installs_a_co_op(begun: Pair) -> None:
+async def test_what_the_document_says_installs_a_co_op(packaged: Pair) -> None:
     """Every command of "Install" succeeded: the daemons are active, hosts are up, a site answers through the edge."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         for vm, units in ((made.north, UNITS), (made.south, UNITS[1:])):
             for unit in units:
                 found = await state(vm, unit)
                 assert (found.active, found.restarts, found.result) == ("active", 0, "success")
-        told = await made.north.do(f"{RELEVO} hosts")
+        told = await made.north.do("relevo hosts")
         assert len(re.findall(r"\b(north|south)\b.*\bup\b", told)) == 2, told
         await made.north.do(visit("garden.example.org"))
         # READY said late: a start that returned means that it listens.
         await made.north.do("systemctl restart relevo-controller")
-        await made.north.do(f"{RELEVO} status")
+        await made.north.do("relevo status")
         await made.south.do("systemctl restart relevo-agent")
         metrics = "import urllib.request as u; u.urlopen('http://127.0.0.1:7411/metrics')"
         await made.south.do(f'python3 -c "{metrics}"')
 
 
-async def test_the_confinement_is_in_force_and_in_nobodys_way(begun: Pair) -> None:
+async def test_the_confinement_is_in_force_and_in_nobodys_way(packaged: Pair) -> None:
     """systemd's own score inside is good, nothing was refused, and a dead web server is restarted out of the unit."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         for vm, units in ((made.north, UNITS), (made.south, UNITS[1:])):
             for unit in units:
                 told = await vm.do(f"systemd-analyze security --no-pager {unit} | tail -1")
@@ -71,9 +71,9 @@ async def test_the_confinement_is_in_force_and_in_nobodys_way(begun: Pair) -> No
                 assert said.output == "", said.output
 
 
-async def test_a_frozen_daemon_is_restarted_by_the_watchdog(begun: Pair) -> None:
+async def test_a_frozen_daemon_is_restarted_by_the_watchdog(packaged: Pair) -> None:
     """A stopped process pets nobody: systemd kills it and starts another, and the host is up again."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         old = {unit: await state(made.north, unit) for unit in UNITS}
         await made.north.do(f"kill -STOP {' '.join(str(was.pid) for was in old.values())}")
         for unit in UNITS:
@@ -85,9 +85,9 @@ async def test_a_frozen_daemon_is_restarted_by_the_watchdog(begun: Pair) -> None
         await made.until_verdict("north", "up")
 
 
-async def test_stopping_is_quick_and_clean(begun: Pair) -> None:
+async def test_stopping_is_quick_and_clean(packaged: Pair) -> None:
     """`systemctl stop` ends a daemon in its own time, without force and without a complaint."""
-    async with coop(begun) as made:
+    async with coop(packaged) as made:
         for unit in reversed(UNITS):
             took = await made.north.do(f"TIMEFORMAT=%R; time systemctl stop {unit}")
             assert float(took) < STOP_S
