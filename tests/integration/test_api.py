@@ -178,12 +178,11 @@ async def test_a_host_that_is_not_declared_yet_is_heard(served: Served) -> None:
         b"\xff\xfe",
         b"[]",
         b'{"type": "beat"}',
-        b'{"type": "orders"}',
         b'{"type": "beat", "host": "mx1-web-09"}',
         beat("mx1-web-01").replace(b'"sequence":1', b'"sequence":1' + b"0" * 400),
         b"x" * (BEAT_LIMIT_BYTES + 1),
     ],
-    ids=["json", "utf-8", "list", "fields", "type", "half", "overflow", "size"],
+    ids=["json", "utf-8", "list", "fields", "half", "overflow", "size"],
 )
 async def test_a_garbled_frame_ends_its_link_and_no_other(coop: Served, frame: bytes) -> None:
     """What is no beat, or too large, is counted and ends that link; others go on, and the agent may come again."""
