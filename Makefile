@@ -42,7 +42,7 @@ test: $(READY) ## every test, real servers included: under 10 minutes
 	$(BIN)/pytest -m 'not vm'
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): under 8 minutes
-	$(BIN)/pytest -m vm -o faulthandler_timeout=600 tests/vm # the first makes the image and installs
+	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm # the first makes the image and installs
 
 bench: $(READY) ## print every number that relevo promises (BENCH="failover --runs 30": one of them)
 	$(BIN)/python -m bench $(BENCH)
