@@ -60,7 +60,8 @@ def build(version: str, into: Path) -> Path:
     made = into / f"relevo_{debian}_amd64.deb"
     with tempfile.TemporaryDirectory(prefix="relevo-deb-") as folder:
         root = Path(folder, "root")
-        root.mkdir(mode=0o755)
+        root.mkdir()
+        root.chmod(0o755)  # whatever the umask of whoever builds
         fill(root, version, built_s)
         _describe(root, debian)
         command = ("dpkg-deb", "--root-owner-group", "-Zxz", "-z3", "--build", str(root), str(made))
@@ -81,7 +82,8 @@ def _describe(root: Path, version: str) -> None:
     sums = [f"{_md5(path)}  {path.relative_to(root)}\n" for path in files]
     size_kib = sum(-(-path.stat().st_size // 1024) for path in files)
     folder = root / "DEBIAN"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     (folder / "control").write_text(control(version, size_kib))
     (folder / "conffiles").write_text(
         "".join(f"/etc/relevo/edge/{name}\n" for name in EDGE.values())
