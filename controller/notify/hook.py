@@ -75,7 +75,7 @@ async def _told(process: Process, body: bytes) -> bytes:
 
 async def _write(process: Process, body: bytes) -> None:
     assert process.stdin is not None
-    with suppress(ConnectionError):  # it need not read
+    with suppress(ConnectionError, RuntimeError):  # it need not read; uvloop's word for a closed pipe
         process.stdin.write(body)
         await process.stdin.drain()
     process.stdin.close()
