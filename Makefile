@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo deb format check test-fast test test-vm bench clean
+.PHONY: help install demo deb format check test-fast test test-long test-vm bench clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ check: $(READY) ## format, lint, types, import contracts
 test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulation: under 2 minutes
 	$(BIN)/pytest -m 'not integration and not vm'
 
-test: $(READY) ## every test, real servers included: under 10 minutes
-	$(BIN)/pytest -m 'not vm'
+test: $(READY) ## every test, real servers included, but the long ones: under 10 minutes
+	$(BIN)/pytest -m 'not long and not vm'
+
+test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 8 minutes
+	$(BIN)/pytest -m long
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): under 8 minutes
 	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm # the first makes the image and installs

@@ -12,7 +12,7 @@ from tests.integration.controllers import ADMINS
 from tests.integration.knots import free_port
 from tests.relays import Relay
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 PAGES = (
     "/",

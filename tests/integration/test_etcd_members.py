@@ -10,7 +10,7 @@ from controller.store.etcd import EtcdStore
 from tests.etcds import NEW, OLD, Cluster, Member, cluster, metrics
 from tests.integration.witness import witness
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 LEADER = b"leader"
 PARTITION_S = 30.0

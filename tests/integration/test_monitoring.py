@@ -24,7 +24,7 @@ from tests.integration.edges import free_port
 from tests.integration.prometheus import ask, prometheus, until
 from tests.unit.test_grafana import BOARDS, read
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
 AGENTS_TOKEN = "what every agent.toml names"
 # Grafana replaces these by what the person at the screen has chosen.

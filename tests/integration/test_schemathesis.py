@@ -10,7 +10,7 @@ import pytest
 from controller.api.pace import Pace
 from tests.integration.controllers import ADMINS, FLEET, Served, controller_served
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SECONDS = 30  # for all operations; the seed makes a finding come again

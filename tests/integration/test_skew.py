@@ -16,7 +16,7 @@ import pytest
 from agent.link import ACK_S
 from tests.integration.test_joining import RELEVO, Coop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 GIT_S = 30.0

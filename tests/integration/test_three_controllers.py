@@ -9,6 +9,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 SEEN = (
