@@ -75,7 +75,8 @@ async def _told(process: Process, body: bytes) -> bytes:
 
 async def _write(process: Process, body: bytes) -> None:
     assert process.stdin is not None
-    with suppress(ConnectionError, RuntimeError):  # it need not read; uvloop's word for a closed pipe
+    # It need not read, and a closed pipe is a RuntimeError of uvloop's.
+    with suppress(ConnectionError, RuntimeError):
         process.stdin.write(body)
         await process.stdin.drain()
     process.stdin.close()
