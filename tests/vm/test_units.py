@@ -55,7 +55,7 @@ async def test_what_the_document_says_installs_a_co_op(packaged: Pair) -> None:
 
 
 async def test_the_confinement_is_in_force_and_in_nobodys_way(packaged: Pair) -> None:
-    """systemd's own score inside is good, nothing was refused, and a dead web server is restarted out of the unit."""
+    """The score is good; out of its unit an agent restarts a web server and reloads HAProxy; nothing was refused."""
     async with coop(packaged) as made:
         for vm, units in ((made.north, UNITS), (made.south, UNITS[1:])):
             for unit in units:
@@ -65,6 +65,10 @@ async def test_the_confinement_is_in_force_and_in_nobodys_way(packaged: Pair) ->
         await made.south.do("systemctl kill -s KILL nginx; systemctl stop nginx")
         await made.south.until("systemctl is-active nginx", timeout_s=30)
         await made.south.until(visit("garden.example.org"))
+        # A host whose check is another one: the agent has HAProxy judge a new configuration, and reload.
+        checked = "sed -i 's|tag: clara,|tag: clara, check: /well,|' /etc/relevo/fleet.yaml"
+        await made.north.do(f"{checked} && relevo fleet apply /etc/relevo/fleet.yaml --reason test")
+        await made.south.until("grep -q /well /etc/haproxy/relevo/haproxy.cfg", timeout_s=30)
         for vm, units in ((made.north, UNITS), (made.south, UNITS[1:])):
             for unit in units:
                 said = await vm.run(f"journalctl -b -q -o cat -u {unit} -g '{FORBIDDEN}'")
