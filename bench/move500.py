@@ -65,8 +65,9 @@ async def _run(runs: int) -> None:
         await asyncio.sleep(FOLLOW_S)
         for _ in range(runs):
             await _once(it, grown, series)
-        it.stage.powers["controller"].kill()  # it holds its store locked
-        store = it.stage.powers["controller"].directory / "state" / "store.db"
+        controller = it.stage.powers[it.stage.lab.the(Kind.CONTROLLER).name]
+        controller.kill()  # it holds its store locked
+        store = controller.directory / "state" / "store.db"
         puts = await asyncio.to_thread(_placements_put, store, series.incidents)
     _tell(series, puts)
 

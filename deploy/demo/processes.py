@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -195,12 +196,21 @@ def folder() -> Iterator[Path]:
 
 def remove(path: Path) -> None:
     """End every process whose working directory is in `path`, and remove it."""
-    own = [process for process in psutil.process_iter() if _lives_in(process, path)]
-    for process in own:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(own, timeout=STOP_S)
+    _end_all_in(path)
     shutil.rmtree(path, ignore_errors=True)
+    # What was between fork and chdir at the first look has either arrived by now or finds no folder.
+    _end_all_in(path)
+
+
+def _end_all_in(path: Path) -> None:
+    end = time.monotonic() + STOP_S
+    while own := [process for process in psutil.process_iter() if _lives_in(process, path)]:
+        for process in own:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(own, timeout=STOP_S)
+        if time.monotonic() > end:
+            return
 
 
 def _lives_in(process: psutil.Process, path: Path) -> bool:
