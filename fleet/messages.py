@@ -6,7 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleet.model import NAME, Count, Domain, Epoch, Health, HostId, Role, SiteId
+from fleet.caps import Attachment, Evidence, Penalty, Ruling, Tenant
+from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId
 
 PROTOCOL = 1
 ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and to controllers; no site is asked
@@ -148,6 +149,38 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     refused: Lines = ()
 
 
+class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one site used since its host's last word of it; None: it can't be attributed, which is not zero."""
+
+    attachment: Attachment
+    cpu_cores: Annotated[float, Meta(ge=0, le=LOAD_MAX)] | None = None
+    throttled_ratio: Ratio | None = None
+    memory_bytes: Count | None = None
+    anon_bytes: Count | None = None
+    swap_bytes: Count | None = None
+    read_bytes_per_s: Rate | None = None
+    write_bytes_per_s: Rate | None = None
+    tasks: Count | None = None
+    requests_per_s: Rate | None = None
+    oom_kills: Count = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
+    """How a host's sites are: each 10 s, and at once when a penalty changes.
+
+    `driver` holds the caps; "": nothing can be enforced here, and `unable` says why. `drift` counts what was found
+    changed by somebody else and repaired, since the agent's start.
+    """
+
+    host: Named
+    sites: Annotated[dict[SiteId, SiteUse], Meta(max_length=SITES_MAX)] = {}
+    penalties: Annotated[tuple[Penalty, ...], Meta(max_length=SITES_MAX)] = ()
+    evidence: Annotated[tuple[Evidence, ...], Meta(max_length=20)] = ()
+    driver: Annotated[str, Meta(max_length=20)] = ""
+    unable: Line = ""
+    drift: Count = 0
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
     """The beat with this sequence was heard. `change_credential`: make yourself another one, until this is not said."""
 
@@ -178,6 +211,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
 
     `commit` names the newest commit that they are made from: a store that was rewound does not know it (rule R2).
     `addressed`: DNS names this host's own address for some site, or may have: visitors come while caches last.
+    `plans` are all of the fleet's, so that use can be told against each; `tenants` and `rulings` are of the sites here.
     """
 
     epoch: Epoch
@@ -190,6 +224,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     addressed: bool = False
     probes: dict[HostId, Target] = {}
     routes: Routes | None = None
+    plans: dict[PlanId, Caps] = {}
+    tenants: dict[SiteId, Tenant] = {}
+    rulings: dict[SiteId, Ruling] = {}
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
@@ -211,5 +248,5 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
     ) = None
 
 
-FromAgent = Beat | Applied | Recalled
+FromAgent = Beat | Applied | Recalled | Usage
 FromController = Ack | Orders | Recall

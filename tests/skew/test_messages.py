@@ -121,7 +121,7 @@ def test_a_changed_field_is_noticed() -> None:
     old = record.schema()
     plain: dict[str, Any] = copy.deepcopy(old)
     plain["$defs"]["Beat"]["properties"]["mood"] = {"type": "string"}
-    plain["$defs"]["Penalty"] = {"type": "object"}
+    plain["$defs"]["Novelty"] = {"type": "object"}
     assert objections(old, plain) == []
 
     def changed(where: str, what: str, value: object) -> list[str]:

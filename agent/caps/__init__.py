@@ -1,0 +1,1 @@
+"""Plan, override and penalty become what the kernel holds, and stay it. Who is penalized is decided elsewhere."""

@@ -1,0 +1,150 @@
+"""How a host holds a site inside its plan: attachment, what is in force, penalties and their evidence."""
+
+from enum import Enum, IntEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fleet.model import Caps, HostId, Name, Note, PlanId, SiteId, Why
+
+
+class Attachment(Enum):
+    """How much of a site the kernel lets its host see and hold, best first."""
+
+    SLICE = "slice"  # its processes are in one cgroup: every cap holds
+    POOL = "pool"  # workers of a shared php-fpm master: seen by uid and FPM's status, held at the edges
+    LOG = "log"  # mod_php and alike: requests and durations by virtual host, an estimate
+    NONE = "none"  # nothing of it can be told from its neighbours
+
+
+class Resource(Enum):
+    CPU = "cpu"
+    MEMORY = "memory"
+    IO = "io"
+    TASKS = "tasks"
+    WEB = "web"
+    EGRESS = "egress"
+
+
+class Level(IntEnum):
+    """The ladder of penalties; each step up is for a shorter time and by stronger proof."""
+
+    BASELINE = 0  # the plan's caps
+    WATCH = 1  # looked at more often, nothing is held
+    SOFT = 2  # last in the queue when there is a queue
+    CAP = 3  # a hard share of its plan
+    ISOLATE = 4  # nothing goes out but DNS, mail by the local server and the database
+    STOP = 5  # frozen for evidence, ended, kept stopped
+
+
+class Nature(Enum):
+    """What kind of trouble it is: each has its own way up the ladder."""
+
+    HEAVY = "heavy"  # costs more than its plan, by its own code
+    CRAWLED = "crawled"  # many requests, few clients
+    VIRAL = "viral"  # many requests, many clients
+    HACKED = "hacked"  # does what no web site does
+
+
+class Penalty(msgspec.Struct, frozen=True, kw_only=True):
+    """A time-limited restriction of one site (rules R11, R14).
+
+    Times are Unix s. `share` of the plan is what a CAP leaves: 0.5, then 0.25. `enforced`: False in shadow, where it is
+    decided, told and recorded, and nothing is held. `owner`: "relevo", or the person who ordered it.
+    """
+
+    site: SiteId
+    level: Level
+    resource: Resource
+    nature: Nature = Nature.HEAVY
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    since: float
+    until: float
+    owner: Annotated[str, Meta(max_length=100)] = "relevo"
+    why: Why
+    enforced: bool = False
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process as evidence: its command without arguments that could name a visitor (rule R16)."""
+
+    pid: int
+    user: Annotated[str, Meta(max_length=64)]
+    command: Annotated[str, Meta(max_length=200)]
+    cpu_cores: float = 0.0
+    memory_bytes: int = 0
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a penalty was decided from: the victims' stall and the site's use, oldest first, `every_s` apart.
+
+    `urls` are paths without their query, with how often each was asked (rule R16). Kept for 14 days.
+    """
+
+    site: SiteId
+    at: float
+    every_s: float
+    stall: Annotated[tuple[float, ...], Meta(max_length=120)] = ()
+    use: Annotated[tuple[float, ...], Meta(max_length=120)] = ()
+    score: float = 0.0
+    processes: Annotated[tuple[Process, ...], Meta(max_length=10)] = ()
+    urls: Annotated[dict[Annotated[str, Meta(max_length=200)], int], Meta(max_length=10)] = {}
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    """A word about one site that its host follows until `note.until`.
+
+    quarantine: a person holds it at `level`; release: a person lifts what relevo decided, and keeps it lifted;
+    suspect: it was penalized elsewhere, and is watched here until this host has its own proof (rule R15).
+    """
+
+    word: Literal["quarantine", "release", "suspect"]
+    level: Level = Level.ISOLATE
+    nature: Nature = Nature.HEAVY
+    note: Note
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """Caps of one site that differ from its plan's, by field of Caps, until `note.until` (rule R11)."""
+
+    caps: dict[str, int | float]
+    note: Note
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """From when (Unix s) caps hold; None: shadow, in which everything is measured and nothing enforced."""
+
+    since: float | None = None
+
+
+class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where caps hold: the most specific word wins (site, plan, host, all). Begins in shadow."""
+
+    all: Turn = Turn()
+    hosts: dict[HostId, Turn] = {}
+    plans: dict[PlanId, Turn] = {}
+    sites: dict[SiteId, Turn] = {}
+
+    def turn(self, site: SiteId, plan: PlanId, host: HostId) -> Turn:
+        """The word that counts for `site` of `plan` on `host`."""
+        return self.sites.get(site) or self.plans.get(plan) or self.hosts.get(host) or self.all
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host must know of a site that it holds. Empty `users`: nothing of it can be told by uid."""
+
+    plan: PlanId
+    users: tuple[Name, ...] = ()
+    domains: tuple[str, ...] = ()
+    databases: tuple[Name, ...] = ()
+    slice: str | None = None
+    override: Override | None = None
+    enforced_from: float | None = None
+
+
+def effective(plan: Caps, override: Override | None, now: float) -> Caps:
+    """The caps of a site at `now` (Unix s): its plan's, and what an override that has not ended puts in their place."""
+    if override is None or not override.note.since <= now < override.note.until:
+        return plan
+    return msgspec.structs.replace(plan, **override.caps)
