@@ -112,6 +112,33 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     note: Note
 
 
+class IoLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one physical device. Source: kernel, cgroup-v2 io.max."""
+
+    read_bytes_per_s: int
+    write_bytes_per_s: int
+    read_ops_per_s: int
+    write_ops_per_s: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one slice holds, or should. None: no limit. `io` by resolved physical device, "major:minor".
+
+    `egress_closed`: nothing goes out but DNS, mail by the local server and the database.
+    """
+
+    cpu_weight: int
+    cpu_quota_us: int | None  # of CPU time per second
+    memory_high_bytes: int | None
+    memory_max_bytes: int | None
+    memory_low_bytes: int
+    swap_max_bytes: int | None
+    tasks_max: int | None
+    io: dict[str, IoLimit] = {}
+    egress_closed: bool = False
+    frozen: bool = False
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """From when (Unix s) caps hold; None: shadow, in which everything is measured and nothing enforced."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fleet.caps import Attachment, Evidence, Penalty, Ruling, Tenant
+from fleet.caps import Attachment, Evidence, Limits, Penalty, Ruling, Tenant
 from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId
 
 PROTOCOL = 1
@@ -150,7 +150,11 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
 
 
 class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one site used since its host's last word of it; None: it can't be attributed, which is not zero."""
+    """What one site used since its host's last word of it; None: it can't be attributed, which is not zero.
+
+    `wanted`, `held`: what the kernel should hold and holds, told each minute and when it changes; None: as last told.
+    `slice`: what is held; "" where nothing of it can be.
+    """
 
     attachment: Attachment
     cpu_cores: Annotated[float, Meta(ge=0, le=LOAD_MAX)] | None = None
@@ -163,6 +167,9 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: Count | None = None
     requests_per_s: Rate | None = None
     oom_kills: Count = 0
+    slice: Annotated[str, Meta(max_length=255)] = ""
+    wanted: Limits | None = None
+    held: Limits | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from agent.caps.limits import Limits
+from fleet.caps import Limits
 
 
 class Driver(Protocol):
