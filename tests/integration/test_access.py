@@ -29,7 +29,7 @@ from tests.integration.controllers import (
     controller_served,
     served_over,
 )
-from tests.integration.test_api import agent, beat, heard
+from tests.integration.test_api import Socket, agent, beat, heard
 from tests.integration.test_dashboard_http import follower
 from tests.unit.wires import Wire
 
@@ -79,6 +79,13 @@ async def joined(served: Served, host: str) -> str:
     )
     assert (status, told["host"]) == (200, host)
     return secret
+
+
+async def acknowledged(socket: Socket) -> Ack:
+    """The next acknowledgement; orders may come before it."""
+    while not isinstance(message := await heard(socket), Ack):
+        pass
+    return message
 
 
 def counted(served: Served, metric: str, reason: str) -> float:
@@ -285,7 +292,7 @@ async def test_a_revoked_host_is_cut_off_at_once_and_stays_out(served: Served) -
         own = await joined(served, host) if host not in AGENTS else AGENTS[host]
         async with agent(served, host, own) as socket:
             await socket.send_bytes(beat(host))
-            assert isinstance(await heard(socket), Ack)
+            await acknowledged(socket)
             while (
                 served.controller.link.settled is False
                 or HostId(host) not in served.controller.link.connected
@@ -307,7 +314,7 @@ async def test_a_revoked_host_is_cut_off_at_once_and_stays_out(served: Served) -
         assert (status, told["type"]) == (409, "/problems/no-credential")
         async with agent(served, host, await joined(served, host)) as socket:
             await socket.send_bytes(beat(host))
-            assert isinstance(await heard(socket), Ack)
+            await acknowledged(socket)
     assert counted(served, "relevo_link_refused_total", "no-longer-valid") == 2
 
 
@@ -346,9 +353,7 @@ async def test_all_hosts_are_asked_to_change_and_each_does_for_itself(served: Se
     async with agent(served, "us1-web-01", own) as socket:
         await served.until(lambda: len(served.controller.link.changing) == 5)
         await socket.send_bytes(beat("us1-web-01"))
-        while not isinstance(ack := await heard(socket), Ack):
-            pass
-        assert ack.change_credential
+        assert (await acknowledged(socket)).change_credential
         path, said = "/v1/hosts/us1-web-01/credential", {"digest": digest("new")}
         assert (await served.ask("PUT", path, token=own, said=said))[0] == 200
         async with asyncio.timeout(2):  # logged in by the old one
@@ -358,9 +363,7 @@ async def test_all_hosts_are_asked_to_change_and_each_does_for_itself(served: Se
     assert (await served.ask("PUT", path, token="new", said=said))[0] == 200  # a lost answer
     async with agent(served, "us1-web-01", "new") as socket:
         await socket.send_bytes(beat("us1-web-01"))
-        while not isinstance(ack := await heard(socket), Ack):
-            pass
-        assert not ack.change_credential
+        assert not (await acknowledged(socket)).change_credential
 
 
 async def test_what_was_revoked_while_a_link_was_opened_ends_it(served: Served) -> None:
@@ -484,8 +487,7 @@ async def test_all_controllers_let_the_same_in_and_shut_the_same_out(tmp_path: P
         async with agent(leader, host, own) as first_link, agent(second, host, own) as second_link:
             for socket in (first_link, second_link):
                 await socket.send_bytes(beat(host))
-                while not isinstance(await heard(socket), Ack):
-                    pass
+                await acknowledged(socket)
             path, said = f"/v1/hosts/{host}/credential", {"reason": "stolen"}
             assert (await second.ask("DELETE", path, said=said))[0] == 200
             for socket in (first_link, second_link):
