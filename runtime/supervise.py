@@ -1,6 +1,7 @@
 """The life of a daemon: named services in one task group; if one ends, the daemon ends and systemd restarts it."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,9 @@ from runtime.config import BadConfig
 
 _log = log.logger("runtime")
 STUCK_S = 5.0  # no round of a daemon takes this long
+# A full collection walks all that a daemon remembers: 70 ms on a controller with 1,000 sites, twice a second by
+# Python's own thresholds while 300 agents beat. Cycles die young; with these one comes about once in a minute.
+GARBAGE = (10_000, 20, 50)
 
 
 class TaskEnded(Exception):
@@ -111,6 +115,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
     A configuration that turns out to be unusable is one readable line, and status 2.
     """
+    gc.set_threshold(*GARBAGE)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
