@@ -44,6 +44,7 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     write_bytes_per_s: float | None = None
     read_ops_per_s: float | None = None
     write_ops_per_s: float | None = None
+    device_bytes_per_s: dict[str, float] = {}  # "major:minor"; only where there are several
     io_stall: float | None = None  # full
     tasks: int | None = None
     tasks_refused: int = 0  # pids.events max
@@ -55,6 +56,8 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # how many different ones asked in the last minute; who is not kept (rule R16)
     )
     queue: int | None = None  # requests that wait for a worker
+    busy: float | None = None  # requests in progress on average, by php-fpm's or the log's word
+    workers_short: int = 0  # times that php-fpm had no worker left to start
     errors_per_s: float | None = None
     new_destinations_per_s: float | None = None  # addresses that its users opened connections to
     direct_mail_per_s: float | None = None  # connections to port 25 past the local mail server

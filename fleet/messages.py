@@ -7,12 +7,15 @@ import msgspec
 from msgspec import Meta
 
 from fleet.caps import Attachment, Evidence, Limits, Penalty, Ruling, Tenant
-from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId
+from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId, Why
 
 PROTOCOL = 1
 ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and to controllers; no site is asked
 # An agent's largest frame is an edge's beat: 300 hosts' checks are 30 kB. Orders with 20,000 domains are 1.2 MB.
 BEAT_LIMIT_BYTES = 1 << 20
+FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256 disks
+USAGE_BYTES = 256 << 10  # twenty penalties with all their evidence
+SITE_USE_BYTES = 2 << 10  # one site with its limits on four disks, wanted and held
 ORDERS_LIMIT_BYTES = 16 << 20
 
 # What an agent says is bounded field by field: it may be a compromised server's (rule R15).
@@ -24,6 +27,7 @@ KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
 SECONDS_MAX = 1e10  # three hundred years
 RATE_MAX = 1e15  # bytes/s: a thousand times what a machine moves
 LOAD_MAX = 1e9
+LIMIT_MAX = 10_000_000  # of one site: ten times it still fits the 32 bits that HAProxy counts in
 BOOT_ID = r"^[A-Za-z0-9-]{1,64}$(?!\n)"
 
 Ratio = Annotated[float, Meta(ge=0, le=1)]
@@ -149,11 +153,26 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
     refused: Lines = ()
 
 
+class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a host's own history says of one site, over the `days` (at most 40) that it has seen it.
+
+    `at_cap_min`: minutes in which its use was at a cap of each plan of the fleet: what that plan would have meant.
+    `shadow_min`: of the last week, the minutes in which its own caps or a penalty would have held it and did not.
+    """
+
+    days: Annotated[float, Meta(ge=0, le=1000)]
+    at_cap_min: Annotated[dict[PlanId, float], Meta(max_length=100)] = {}
+    shadow_min: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    cpu_p95_cores: Annotated[float, Meta(ge=0, le=LOAD_MAX)] | None = None
+    memory_p95_bytes: Count | None = None
+
+
 class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one site used since its host's last word of it; None: it can't be attributed, which is not zero.
 
     `wanted`, `held`: what the kernel should hold and holds, told each minute and when it changes; None: as last told.
-    `slice`: what is held; "" where nothing of it can be.
+    `slice`: what is held; "" where nothing of it can be. `because`: why `wanted` is so, by its field, told with it.
+    `past` is told each hour; None: as last told.
     """
 
     attachment: Attachment
@@ -170,11 +189,17 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slice: Annotated[str, Meta(max_length=255)] = ""
     wanted: Limits | None = None
     held: Limits | None = None
+    because: dict[str, Why] = {}
+    past: Past | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     """How a host's sites are: each 10 s, and at once when a penalty changes.
 
+    A host of many sites tells a part of them at a time, so that no beat waits behind a large frame: a site that is not
+    in `sites` is as last told. All the rest is whole in every message.
+    A site that is not in it is as last told, so that many sites may come in several frames (`usage_limit_bytes`);
+    `penalties` and `help` are always whole. `help`: what is suffered here that no site was found to be the cause of.
     `driver` holds the caps; "": nothing can be enforced here, and `unable` says why. `drift` counts what was found
     changed by somebody else and repaired, since the agent's start.
     """
@@ -186,6 +211,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     driver: Annotated[str, Meta(max_length=20)] = ""
     unable: Line = ""
     drift: Count = 0
+    help: Annotated[tuple[Why, ...], Meta(max_length=10)] = ()
+
+
+def usage_limit_bytes(sites: int) -> int:
+    """The largest frame that a controller takes from a host that is no edge and has `sites`: more comes in pieces."""
+    told = USAGE_BYTES + SITE_USE_BYTES * sites if sites else 0
+    return min(FRAME_LIMIT_BYTES + told, BEAT_LIMIT_BYTES)
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ack"):
@@ -203,14 +235,46 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     check: str = "/"
 
 
+class LimitState(Enum):
+    """What an edge does with one site's requests."""
+
+    OPEN = "open"  # its plan's limits
+    SLOWED = "slowed"  # less than its plan, under a penalty
+    CLOSED = "closed"  # nothing reaches its host: a page says to come back later
+
+
+class EdgeLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What each edge lets through to one site from `since` until `until` (Unix s; None: no end).
+
+    Above `in_flight` requests at a time, `queue` more wait for at most `queue_wait_s`. At most `requests_burst` begin
+    in one second. `client_requests_per_min`: of one IPv4 address or one IPv6 /64.
+    """
+
+    since: float = 0.0
+    until: float | None = None
+    state: LimitState = LimitState.OPEN
+    in_flight: Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+    queue: Annotated[int, Meta(ge=0, le=LIMIT_MAX)]
+    queue_wait_s: Annotated[float, Meta(ge=0, le=LIMIT_MAX)]
+    requests_per_s: Annotated[float, Meta(gt=0, le=LIMIT_MAX)]
+    requests_burst: Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+    client_requests_per_min: Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+
+
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
-    """Where each domain goes. `removed` lists what was told to be removed: what is in neither stays (rule R7)."""
+    """Where each domain goes. `removed` lists what was told to be removed: what is in neither stays (rule R7).
+
+    `limits`: what the edges hold of a site, step after step in time, so that each step ends by itself (rule R11) also
+    where no controller is reached. `sites`: whose a domain is, of limited sites only.
+    """
 
     hosts: dict[HostId, Target] = {}
     domains: dict[Domain, HostId] = {}
     removed_domains: tuple[Domain, ...] = ()
     removed_hosts: tuple[HostId, ...] = ()
     proof: str = ""  # a request that carries it is told which host answered
+    limits: dict[SiteId, tuple[EdgeLimit, ...]] = {}
+    sites: dict[Domain, SiteId] = {}
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
