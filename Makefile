@@ -36,13 +36,13 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulation: under 2 minutes
-	$(BIN)/pytest -m 'not integration and not vm'
+	$(BIN)/pytest -m 'not integration and not vm' $(PYTEST)
 
 test: $(READY) ## every test, real servers included, but the long ones: under 10 minutes
-	$(BIN)/pytest -m 'not long and not vm'
+	$(BIN)/pytest -m 'not long and not vm' $(PYTEST)
 
 test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 8 minutes
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m long $(PYTEST)
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): under 8 minutes
 	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm # the first makes the image and installs
