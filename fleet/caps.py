@@ -124,7 +124,8 @@ class IoLimit(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one slice holds, or should. None: no limit. `io` by resolved physical device, "major:minor".
 
-    `egress_closed`: nothing goes out but DNS, mail by the local server and the database.
+    `io_weight`: None where this kernel has no use for it. `egress_closed`: nothing goes out but DNS, mail by the local
+    server and the database.
     """
 
     cpu_weight: int
@@ -135,6 +136,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     swap_max_bytes: int | None
     tasks_max: int | None
     io: dict[str, IoLimit] = {}
+    io_weight: int | None = None
     egress_closed: bool = False
     frozen: bool = False
 
