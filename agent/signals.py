@@ -19,6 +19,7 @@ class HostSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_stall: float | None = None  # some
     memory_stall: float | None = None  # full
     io_stall: float | None = None  # full
+    io_bytes_per_s: float | None = None  # of all its disks, read and written, by whomever
     forks_per_s: float | None = None
     database_threads: int | None = None
 
