@@ -8,11 +8,12 @@ from pathlib import Path
 import aiohttp
 import click
 
+from controller.adding import add
 from controller.api.server import Api, serve_api
 from controller.config import Config
 from controller.dns import Zones
 from controller.dnswire import read_keys
-from controller.install import add, renew
+from controller.install import renew
 from controller.notify.post import notifier
 from controller.parts import Controller
 from controller.snapshots import Keeper

@@ -1,4 +1,4 @@
-"""`relevo init`, `relevo controller add` and `renew`: certificates, configurations, and what to do next.
+"""`relevo init` and `relevo controller renew`: certificates, a configuration, and what to do next.
 
 Nothing that exists is overwritten, except a certificate that is renewed.
 """
@@ -24,7 +24,6 @@ from controller.config import Config
 from controller.starting import (
     FLEET_YAML,
     admins_toml,
-    another,
     controller_toml,
     listen_on,
     url_of,
@@ -61,6 +60,10 @@ class Places:
     def issued(self, id: str) -> Path:
         """The certificate that was made last for a controller: its names are needed to renew it."""
         return self.directory / "ca" / "issued" / f"{id}.crt"
+
+    def reached(self, id: str) -> Path:
+        """Where a controller that was added here is reached: one line, its URL."""
+        return self.directory / "ca" / "issued" / f"{id}.url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,13 @@ directory = click.option(
 port = click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 
 
-def _id(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+def id_of(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and not NAMED.match(value):
         raise click.BadParameter(f"{value!r} is no id; take letters, digits and . _ -, such as c1")
     return value
 
 
-def _address(_: click.Context, __: click.Parameter, value: str) -> str:
+def address_of(_: click.Context, __: click.Parameter, value: str) -> str:
     text = value.strip().lower().rstrip(".")
     try:
         return str(ip_address(text.strip("[]")))
@@ -121,8 +124,8 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 @click.command()
-@click.argument("id", callback=_id)
-@click.argument("address", callback=_address)
+@click.argument("id", callback=id_of)
+@click.argument("address", callback=address_of)
 @directory
 @click.option(
     "--state",
@@ -203,73 +206,11 @@ def _for_this_user(token: str, url: str, pem: bytes) -> None:
     click.echo(f"Your admin's token is in {home}/token, with the address and the CA beside it.\n")
 
 
-# --- more controllers
-
-
-@click.command()
-@click.argument("id", callback=_id)
-@click.argument("address", callback=_address)
-@directory
-@port
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="where to write it; when left out, relevo-ID.tar",
-)
-@tells
-def add(id: str, address: str, directory: Path, port: int, bundle: Path | None) -> None:
-    """Make the files of another controller, ID, which is reached at ADDRESS; run it where `relevo init` was run."""
-    places, path = Places(directory.absolute()), (bundle or Path(f"relevo-{id}.tar")).absolute()
-    authority = Authority.read(places.ca, places.ca_key)
-    config = load(places.config, Config)
-    if id in config.all_controllers:
-        raise BadConfig(
-            f"{id} is a controller already; to renew its certificate: relevo controller renew {id}"
-        )
-    text, lines = another(places.config.read_text(), id, address, port)
-    issued = authority.issue(id, (address, *LOOPBACK))
-    admins = config.admins.read_bytes() if config.admins.exists() else b""
-    packed = pack(
-        {
-            "controller.toml": (text.encode(), 0o644),
-            "controller.crt": (issued.certificate, 0o644),
-            "controller.key": (issued.key, 0o600),
-            "ca.pem": (authority.pem, 0o644),
-            "admins.toml": (admins, 0o600),
-        }
-    )
-    write_new(File(path, packed, 0o600), File(places.issued(id), issued.certificate))
-    click.echo(
-        f"{path} holds the files of {id}; its key is in it, so remove it when it is there:\n"
-        f"  scp {path} root@{address}:\n"
-        f"  ssh root@{address} 'mkdir -p {directory} && tar --keep-old-files -C {directory} -xf {path.name}"
-        f" && rm {path.name} && chown {USER}: {directory}/controller.key {directory}/admins.toml'\n"
-        f"  rm {path}\n\n"
-        f"On every controller {places.config} must then say, before its other sections:\n"
-        f"{lines['controllers']}\n"
-        f"and as its list of addresses:\n{lines['urls']}\n"
-        "Several controllers need a store that they share. Restart them one after the other; then each host's\n"
-        "agent.toml needs the new line under [controllers], and a restart of its agent."
-    )
-
-
-def pack(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    """An archive of `files`: name -> (content, mode), all of them root's."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, (content, mode) in files.items():
-            about = tarfile.TarInfo(name)
-            about.size, about.mode, about.mtime = len(content), mode, int(wall())
-            about.uname = about.gname = "root"
-            archive.addfile(about, io.BytesIO(content))
-    return packed.getvalue()
-
-
 # --- renewal
 
 
 @click.command()
-@click.argument("id", required=False, callback=_id)
+@click.argument("id", required=False, callback=id_of)
 @directory
 @tells
 def renew(id: str | None, directory: Path) -> None:
@@ -330,6 +271,18 @@ def write_new(*files: File) -> None:
             os.fchmod(out.fileno(), file.mode)
             if file.ours and owner is not None:
                 os.fchown(out.fileno(), owner.pw_uid, owner.pw_gid)
+
+
+def pack(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """An archive of `files`: name -> (content, mode), all of them root's."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, (content, mode) in files.items():
+            about = tarfile.TarInfo(name)
+            about.size, about.mode, about.mtime = len(content), mode, int(wall())
+            about.uname = about.gname = "root"
+            archive.addfile(about, io.BytesIO(content))
+    return packed.getvalue()
 
 
 def replace(path: Path, content: bytes) -> None:

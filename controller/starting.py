@@ -1,13 +1,8 @@
 """The files that a new controller starts with, as text with comments for those who will edit them."""
 
 import json
-import re
-import tomllib
-from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-
-from runtime.config import BadConfig
 
 
 def url_of(address: str, port: int) -> str:
@@ -100,54 +95,3 @@ version: 1
 #sites:
 #  huerto: {member: huerto, plan: solidarity, domains: [huerto.example.org], home: mx1-web-01, standbys: [us1-web-01], route: direct}
 """  # noqa: E501 - one line for each item
-
-
-# --- another controller
-
-
-def another(text: str, id: str, address: str, port: int) -> tuple[str, Mapping[str, str]]:
-    """The configuration of another controller, `id`, made from this one's; and the lines that all controllers need.
-
-    What else is in it stays as it is, comments too. Raises BadConfig where that can't be done surely.
-    """
-    before = tomllib.loads(text)
-    ids = list(dict.fromkeys([*before.get("controllers", [before["id"]]), id]))
-    urls = {**before.get("urls", {}), id: url_of(address, port)}
-    lines = {
-        "controllers": f"controllers = {json.dumps(ids)}",
-        "urls": f"[urls]\n{''.join(f'{name} = {json.dumps(url)}' + chr(10) for name, url in urls.items())}",
-    }
-    top, *sections = re.split(r"(?m)^(?=\[)", text)
-    top = _with(top, "id", json.dumps(id))
-    top = _with(top, "controllers", json.dumps(ids))
-    kept = []
-    for section in sections:
-        if section.startswith("[urls]"):
-            continue
-        if section.startswith("[listen]"):
-            section = _with(section, "address", json.dumps(listen_on(address)))  # noqa: PLW2901
-            section = _with(section, "port", str(port))  # noqa: PLW2901
-        kept.append(section)
-    after = "".join([top, f"{lines['urls']}\n", *kept])
-    listen = {**before.get("listen", {}), "address": listen_on(address), "port": port}
-    wanted = {**before, "id": id, "controllers": ids, "urls": urls, "listen": listen}
-    if _read(after) != wanted:
-        raise BadConfig(
-            "this controller.toml is not one that can be rewritten; copy and edit it by hand"
-        )
-    return after, lines
-
-
-def _read(text: str) -> dict[str, object]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return {}
-
-
-def _with(section: str, name: str, value: str) -> str:
-    """`section` with `name = value` in the place of its line, or at its end."""
-    line = re.compile(rf"(?m)^{name}\s*=[^\n]*$")
-    if line.search(section):
-        return line.sub(lambda _: f"{name} = {value}", section, count=1)
-    return f"{section.rstrip()}\n{name} = {value}\n\n"

@@ -21,6 +21,11 @@ class Authority:
         self._authority = authority.Authority.make("relevo demo")
         self.path.write_bytes(self._authority.pem)
 
+    @property
+    def key(self) -> bytes:
+        """In PEM, for who plays the controller that has it."""
+        return self._authority.key
+
     def issue(
         self, name: str, addresses: tuple[str, ...] = (), *, client: bool = False
     ) -> Certificate:

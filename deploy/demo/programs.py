@@ -148,7 +148,7 @@ class Outfit:
             ),
             Program(
                 name=AGENT,
-                command=_relevo("agent", config),
+                command=relevo("agent", config),
                 env={**self._tools.env(), "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={bus}"},
                 needs=folder / LOGIND_READY,
                 restart=True,
@@ -194,7 +194,7 @@ class Outfit:
         )
         return Program(
             name=CONTROLLER,
-            command=_relevo("controller", config),
+            command=relevo("controller", config),
             restart=True,
         )
 
@@ -274,7 +274,8 @@ class Outfit:
         )
 
 
-def _relevo(daemon: str, config: Path) -> tuple[str, ...]:
+def relevo(daemon: str, config: Path) -> tuple[str, ...]:
+    """The command that runs a daemon of this checkout."""
     return (sys.executable, "-m", "cli.main", daemon, "--config", str(config))
 
 

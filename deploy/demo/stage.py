@@ -12,7 +12,7 @@ from deploy.demo.effect import Public
 from deploy.demo.lab import Kind, Lab, Machine
 from deploy.demo.logind import Logind, stand_in
 from deploy.demo.network import Network, NotPossible
-from deploy.demo.processes import Power
+from deploy.demo.processes import Power, Program
 from deploy.demo.programs import BUS_SOCKET, LOGIND_READY, Outfit
 from fleet.model import Fleet, Site
 from runtime.clock import wall
@@ -54,15 +54,18 @@ class Stage:
     def furnish(self, outfit: Outfit) -> None:
         """Write every machine's files; all are off."""
         for machine in self.lab.machines.values():
-            folder = outfit.folder(machine)
-            self.powers[machine.name] = Power(
-                machine,
-                outfit.programs(machine),
-                prefix=self.network.command(machine),
-                directory=folder,
-                group=self._group,
-                attendants=(partial(self._attend, machine, folder),) if machine.is_host else (),
-            )
+            self.place(machine, outfit.programs(machine), outfit.folder(machine))
+
+    def place(self, machine: Machine, programs: tuple[Program, ...], folder: Path) -> None:
+        """A machine, off, with what it runs; in place of the one that had its name."""
+        self.powers[machine.name] = Power(
+            machine,
+            programs,
+            prefix=self.network.command(machine),
+            directory=folder,
+            group=self._group,
+            attendants=(partial(self._attend, machine, folder),) if machine.is_host else (),
+        )
 
     def start(self, *kinds: Kind) -> None:
         for machine in self.lab.of(*kinds):

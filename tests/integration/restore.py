@@ -13,7 +13,7 @@ from deploy.demo.processes import Program
 from deploy.demo.programs import Outfit
 from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault
-from tests.integration.walk import Relevo, say
+from tests.integration.typed import Relevo, commands, say, section
 
 MOVED, TARGET = "bakery", "web2"
 OFTEN = "\n[snapshots]\nevery_s = 2.0\n"
@@ -43,8 +43,13 @@ async def main() -> None:
         power.kill()
         for file in (folder / "state").glob("store.db*"):
             file.unlink()
-        await relevo.run(f"relevo store check {old}")
-        await relevo.run(f"relevo store restore {old} --config {folder / 'controller.toml'}")
+        check, restore = (
+            line.replace(line.split()[-1], str(old))
+            for line in commands(section("Restore the store"), "console")
+            if line.endswith(".snapshot")
+        )
+        await relevo.run(check)
+        await relevo.run(f"{restore} --config {folder / 'controller.toml'}")
         power.start()
 
         async def rewound() -> bool:

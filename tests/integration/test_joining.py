@@ -324,11 +324,70 @@ async def test_another_controller_gets_its_own_files(tmp_path: Path) -> None:
     assert tls.get_ca_certs()
     assert not (unpacked / "ca.key").exists()
     code, _, err = await coop.run("controller", "add", "c2", "c2.example.org", *more)
+    assert code == 1 and "c2 is a controller already" in err and "--replace" in err
+    bundle.rename(tmp_path / "elsewhere.tar")
+    (tmp_path / "taken.tar").touch()
+    taken = ("--directory", coop.etc, "--bundle", tmp_path / "taken.tar")
+    code, _, err = await coop.run("controller", "add", "c4", "c4.example.org", *taken)
     assert code == 1 and "nothing is overwritten" in err
     code, _, err = await coop.run("controller", "renew", "--directory", unpacked)
     assert code == 1 and "where `relevo init` was run" in err
     code, _, err = await coop.run("controller", "renew", "c3", "--directory", coop.etc)
     assert code == 1 and "known: c1, c2" in err
+
+
+async def test_controllers_made_one_after_the_other_are_all_in_the_last_ones_files(
+    tmp_path: Path,
+) -> None:
+    """Though the first one's controller.toml says nothing of them yet; and the lines for all are those of the file."""
+    coop = Coop(tmp_path)
+    await coop.init()
+    for id, address in (("c2", "203.0.113.11"), ("c3", "203.0.113.12")):
+        bundle = ("--directory", coop.etc, "--bundle", tmp_path / f"{id}.tar")
+        said = await coop.done("controller", "add", id, address, *bundle)
+    third = await _unpacked(tmp_path / "c3.tar")
+    assert third.controllers == ("c1", "c2", "c3")
+    assert third.urls == {
+        "c1": coop.url,
+        "c2": "https://203.0.113.11:7410",
+        "c3": "https://203.0.113.12:7410",
+    }
+    assert 'controllers = ["c1", "c2", "c3"]\n' in said
+    assert all(f'{id} = "{url}"\n' in said for id, url in third.urls.items())
+
+
+async def test_a_controller_is_replaced_by_one_at_another_address(tmp_path: Path) -> None:
+    """It keeps its id; its certificate, also when it is renewed, is for the new address; others are told its line."""
+    coop = Coop(tmp_path)
+    await coop.init()
+    more = ("--directory", coop.etc, "--bundle")
+    await coop.done("controller", "add", "c2", "203.0.113.11", *more, tmp_path / "old.tar")
+    (coop.etc / "relevo.tsig").write_text("c2VjcmV0\n")
+    own = coop.etc / "controller.toml"
+    own.write_text(f'{own.read_text()}[dns_keys.relevo]\nsecret = "{coop.etc}/relevo.tsig"\n')
+    new = ("controller", "add", "c2", "203.0.113.21", "--replace", *more, tmp_path / "new.tar")
+    said = await coop.done(*new)
+    assert (await _unpacked(tmp_path / "new.tar")).urls["c2"] == "https://203.0.113.21:7410"
+    assert 'c2 = "https://203.0.113.21:7410"' in said and "203.0.113.11" not in said
+    named = f"tar -C / -cf - {str(coop.etc / 'relevo.tsig')[1:]} | ssh root@203.0.113.21"
+    assert named in said, "what its configuration names and the archive does not hold"
+    assert "203.0.113.21" in names_of((coop.etc / "ca" / "issued" / "c2.crt").read_bytes())
+    wrong = {"c1": "is this controller", "c9": "there are c1, c2"}
+    for id, why in wrong.items():
+        code, _, err = await coop.run(
+            "controller", "add", id, "192.0.2.1", "--replace", *more, tmp_path / "x.tar"
+        )
+        assert code == 1 and why in err
+        assert not (tmp_path / "x.tar").exists()
+
+
+async def _unpacked(bundle: Path) -> Config:
+    """The configuration in an archive."""
+    folder = bundle.with_suffix("")
+    folder.mkdir()
+    tar = await asyncio.create_subprocess_exec("tar", "-C", folder, "-xf", bundle)
+    assert await tar.wait() == 0
+    return load(folder / "controller.toml", Config)
 
 
 # --- what goes wrong while a host joins

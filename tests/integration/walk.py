@@ -1,16 +1,11 @@
 """A program: the commands of docs/runbooks.md, one after the other as they stand, in a co-op of the demo's shape.
 
-A host loses its power where the runbook says that one died. Blocks marked `console` name files that a reader has.
+A host loses its power where the runbook says that one died, and a controller its machine. Blocks marked `console` name
+addresses, files and ids, which are other ones here: see replaced.py, and restore.py for those of a lost store.
 """
 
 import asyncio
-import os
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import uvloop
@@ -22,41 +17,29 @@ from deploy.demo.lab import Lab
 from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault
 from fleet.model import Fleet, Mode, SiteId
+from tests.integration.replaced import WithTheCA, replaced
+from tests.integration.typed import RUNBOOKS, Relevo, commands, say
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
-DIES = "A host died"
+DIES, LOST = "A host died", "Replace a controller"
 RETURNS = "relevo host activate"
 GATED = SiteId("cinema")
-FENCE = re.compile(r"^ *```(\w*)$")
-
-
-def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - it is read by the test
 
 
 async def main() -> None:
-    async with show(say, namespaces=True, staff=THREE, declare=_one_gated) as it:
+    async with show(say, namespaces=True, staff=THREE, declare=_one_gated, tailor=WithTheCA) as it:
         await rest(it)
         relevo = Relevo(it)
         for section in re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]:
             heading, _, text = section.partition("\n")
             if heading.startswith(DIES):
                 await _dies(it)
-            for line in _commands(text):
+            if heading.startswith(LOST):
+                await replaced(it, relevo, text)
+            for line in commands(text):
                 if line.startswith(RETURNS):
                     await _returns(it)
                 await relevo.run(line)
             say(f"walked: {heading}")
-
-
-def _commands(text: str) -> Iterator[str]:
-    """The lines of every block that has no kind."""
-    kind: str | None = None
-    for line in text.splitlines():
-        if fence := FENCE.match(line):
-            kind = fence[1] if kind is None else None
-        elif kind == "" and line.strip():
-            yield line.strip()
 
 
 def _one_gated(lab: Lab) -> Fleet:
@@ -64,36 +47,6 @@ def _one_gated(lab: Lab) -> Fleet:
     plain = fleet(lab)
     gated = msgspec.structs.replace(plain.sites[GATED], mode=Mode.GATED)
     return msgspec.structs.replace(plain, sites={**plain.sites, GATED: gated})
-
-
-class Relevo:
-    """The command line of somebody who is let in."""
-
-    def __init__(self, it: Show) -> None:
-        self._env = {
-            **os.environ,
-            "RELEVO_URL": ",".join(it.stage.lab.apis.values()),
-            "RELEVO_TOKEN": it.outfit.token,
-            "RELEVO_CA": str(it.outfit.authority.path),
-            "LC_ALL": "C.UTF-8",
-        }
-
-    async def run(self, line: str) -> str:
-        """What it says. Raises AssertionError where it fails."""
-        program, *words = shlex.split(line)
-        assert program == "relevo", line
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.main", *words),
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        async with asyncio.timeout(30):
-            said, _ = await process.communicate()
-        say(f"$ {line}\n{said.decode()}")
-        assert process.returncode == 0, f"{line}: status {process.returncode}"
-        return said.decode()
 
 
 async def _dies(it: Show) -> None:

@@ -1,5 +1,6 @@
 """The files that `relevo init` and `relevo controller add` write can be used as they are."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.another import another
 from controller.authority import LOOPBACK, SERVER_VALID, Authority, names_of
 from controller.config import Config
-from controller.starting import FLEET_YAML, another, controller_toml, listen_on, url_of
+from controller.starting import FLEET_YAML, controller_toml, listen_on, url_of
 from fleet.documents import load
 from runtime.config import BadConfig
 from runtime.config import load as load_config
@@ -53,10 +55,11 @@ def test_another_controllers_configuration_says_the_same_but_for_its_own_place(
 ) -> None:
     """All else, comments too, is as it was; all controllers are in both lists; and so for a third one."""
     first = before + controller_toml("c1", "c1.example.org", 7410, ETC, STATE) + more
-    second, lines = another(first, id, address, port)
+    made = another(first, id, address, port)
+    second, lines = made.text, made.lines
     for text, own, all_ids in (
         (second, id, ["c1", id]),
-        (another(second, "z9", "192.0.2.99", 7410)[0], "z9", ["c1", id, "z9"]),
+        (another(second, "z9", "192.0.2.99", 7410).text, "z9", ["c1", id, "z9"]),
     ):
         read = tomllib.loads(text)
         config = msgspec.convert(
@@ -68,6 +71,50 @@ def test_another_controllers_configuration_says_the_same_but_for_its_own_place(
     assert tomllib.loads(second)["listen"]["address"] == listen_on(address)
     assert "# ours" in second or "# ours" not in first
     assert f'"{id}"' in lines["controllers"] and url_of(address, port) in lines["urls"]
+
+
+def test_two_made_one_after_the_other_know_each_other() -> None:
+    """The first one's file says nothing of the second yet: what was made is told to the third."""
+    first = controller_toml("c1", "c1.example.org", 7410, ETC, STATE)
+    third = another(first, "c3", "192.0.2.3", 7410, known={"c2": "https://192.0.2.2:7410"})
+    urls = {
+        "c1": "https://c1.example.org:7410",
+        "c2": "https://192.0.2.2:7410",
+        "c3": "https://192.0.2.3:7410",
+    }
+    read = tomllib.loads(third.text)
+    assert read["controllers"] == ["c1", "c2", "c3"] and read["urls"] == urls
+    assert tomllib.loads(third.lines["controllers"]) == {"controllers": ["c1", "c2", "c3"]}
+    assert tomllib.loads(third.lines["urls"]) == {"urls": urls}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("192.0.2.3", "192.0.2.9"), ("2001:db8::3", "c3.coop.org")]
+)
+def test_one_in_anothers_place_has_its_id_and_its_own_address_everywhere(
+    old: str, new: str
+) -> None:
+    """In the order that was, in [urls], and for the member of etcd that stood beside it; comments stay."""
+    first = controller_toml("c1", "192.0.2.1", 7410, ETC, STATE)
+    three = another(another(first, "c2", "192.0.2.2", 7410).text, "c3", old, 7410).text
+    members = [f"https://{host}:2379" for host in ("192.0.2.1", "192.0.2.2", _bracketed(old))]
+    text = (
+        f'{three}\n[store]\nkind = "etcd"  # ours\nendpoints = {json.dumps(members)}\nca = "/x"\n'
+    )
+    made = another(text, "c3", new, 7410)
+    read = tomllib.loads(made.text)
+    assert read["controllers"] == ["c1", "c2", "c3"]
+    assert read["urls"]["c3"] == f"https://{new}:7410" and read["listen"]["address"] == listen_on(
+        new
+    )
+    assert read["store"]["endpoints"] == [*members[:2], f"https://{new}:2379"]
+    assert tomllib.loads(made.endpoints) == {"endpoints": read["store"]["endpoints"]}
+    assert "# ours" in made.text
+    assert another(text, "c4", "192.0.2.4", 7410).endpoints == ""
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def test_a_configuration_that_can_not_be_rewritten_surely_is_left() -> None:
