@@ -6,7 +6,7 @@ from typing import Never
 
 from controller import settle
 from controller.sight import Sight
-from controller.store import Lease, Store, StoreError
+from controller.store import Ambiguous, Lease, Store, StoreError, Unavailable
 from fleet import keys
 from fleet.model import ControllerId
 from runtime import log
@@ -42,6 +42,12 @@ class Observer:
         while not lease.lost.is_set():
             count = self._sight.looked.count
             if (seen := self._sight.observation()) != told:
-                await store.put(self._key, settle.encode(seen), lease=lease.id, timeout=PUT_S)
+                try:
+                    await store.put(self._key, settle.encode(seen), lease=lease.id, timeout=PUT_S)
+                except (Ambiguous, Unavailable) as error:
+                    # An election of etcd's, most likely: the lease outlives it, and the word is wanted right after it.
+                    _log.warning("can't tell the other controllers yet", error=str(error))
+                    await asyncio.sleep(AGAIN_S)
+                    continue
                 told = seen
             await self._sight.looked.within(count, self._lease_ttl_s)
