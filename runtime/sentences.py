@@ -182,6 +182,21 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "dns-not-served": "The name server {server} does not serve {zone} ({rcode}).",
     "dns-server-failed": "The name server {server} failed on {zone} ({rcode}).",
     "dns-not-authoritative": "The name server {server} answers for {zone}, but not with authority.",
+    # What the kernel holds, and why.
+    "cap-plan": "As the plan says.",
+    "cap-shared": "As the roomiest plan says: {sites} sites share these caps.",
+    "cap-override": "By an override of {owner}: {reason}",
+    "cap-half-host": "Half of this host's {cores} cores: no site gets more.",
+    "cap-no-swap": "This host has no swap: the maximum alone holds the memory.",
+    "cap-low-shared": (
+        "{percent} % of the plan: what is promised to all sites here together is more than this host can keep."
+    ),
+    "cap-no-controller": "The kernel of this host does not offer {controller} by group.",
+    "cap-soft": "Last when there is a queue, by a penalty.",
+    "cap-share": "{percent} % of the plan, by a penalty.",
+    "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
+    "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
+    "cap-stopped": "Stopped, by a penalty.",
 }
 
 # Values that are words themselves.

@@ -217,7 +217,7 @@ TABLE = (
     Row("io_weight", "penalty", lambda c: c.facts.has_io_weight and c.is_at(Level.SOFT), lambda c: SOFT_WEIGHT, _soft),
     Row("cpu_quota_us", "plan", _always, _quota_us, _plan, ("cpu_percent",)),
     Row("cpu_quota_us", "plan", lambda c: c.caps.cpu_percent * PERCENT_US > _half_host_us(c), _half_host_us,
-        lambda c: Why("cap-half-host", {"cores": c.facts.cores})),
+        lambda c: Why("cap-half-host", {"cores": f"{c.facts.cores:g}"})),
     Row("cpu_quota_us", "penalty", lambda c: c.capped(Resource.CPU), _quota_share_us, _percent(Resource.CPU)),
     Row("memory_max_bytes", "plan", _always, _max_bytes, _plan, ("memory_max_bytes",)),
     # High under what a site needs, with nowhere to put pages, is an hour of reclaim that frees nothing.
