@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 
-from controller import incidents, settle
+from controller import settle
+from controller.entries import entered
 from controller.lead import Leader
 from controller.mirror import Mirror
 from controller.sight import Refused
-from controller.store import Cmp, Delete, Op, Put
-from fleet import keys
+from controller.store import Cmp, Op
 from fleet.model import AuditEntry, Why
 from runtime.clock import wall
 
-AUDIT_KEPT = 1000
 AUDIT_CHARACTERS = 500  # of each text: a thousand entries stay under 2 MB
 
 
@@ -59,9 +58,8 @@ class Audited:
         after: str = "",
     ) -> int:
         """One order, with its entry in the audit: what it changed `before` -> `after`. Gives its revision."""
-        now = wall()
         entry = AuditEntry(
-            at=now,
+            at=wall(),
             who=person.name,
             what=what,
             subject=_short(subject),
@@ -70,11 +68,9 @@ class Audited:
             after=_short(after),
         )
         # Two orders of one millisecond have two revisions, or one of them is refused: no entry is lost.
-        key = keys.AUDIT + incidents.new_id(f"{self._mirror.revision}", now).encode()
-        when = (*when, *self._mirror.unchanged(key))
-        old = sorted(self._mirror.audit)[: max(0, len(self._mirror.audit) + 1 - AUDIT_KEPT)]
-        forgotten = [Delete(keys.AUDIT + id.encode()) for id in old[:10]]
-        return await self.txn([*operations, Put(key, settle.encode(entry)), *forgotten], when)
+        noted = entered(self._mirror.audit, f"{self._mirror.revision}", entry)
+        when = (*when, *self._mirror.unchanged(noted[0].key))
+        return await self.txn([*operations, *noted], when)
 
     async def txn(self, operations: Sequence[Op], when: Sequence[Cmp]) -> int:
         """A transaction that belongs to an order, without an entry of its own."""

@@ -10,6 +10,7 @@ from typing import Never
 import msgspec
 
 from controller.ports import Connection, ConnectionLost, Probing
+from controller.uses import Uses
 from failover.doubt import Doubt, step
 from failover.evidence import (
     Evidence,
@@ -26,6 +27,7 @@ from failover.routes import Intent, Shared, orders, probes, shared
 from fleet.access import digest
 from fleet.messages import (
     BEAT_LIMIT_BYTES,
+    FRAME_LIMIT_BYTES,
     Ack,
     Applied,
     Beat,
@@ -33,6 +35,7 @@ from fleet.messages import (
     Orders,
     Recall,
     Recalled,
+    Usage,
 )
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Observation, Word
 from fleet.skew import AGENTS, unknown_kind
@@ -51,7 +54,6 @@ CLOSE_S = 1.0  # for an older link's farewell
 # What one link may take of this process (rule R15). An honest agent sends two beats a second and an answer to orders.
 FLOOD_FRAMES_PER_S = 20
 FLOOD_BURST = 60  # what waits unread while we stand still: more than its patience (2 s) allows
-FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256 disks
 URGENT_S = 0.2  # how often one host's news may wake the leader; its regular round sees the rest
 
 _decoder: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
@@ -96,7 +98,8 @@ class Link:
     """Every connected agent. `urgent` beats when something was heard that should not wait for the next round.
 
     `tokens`: the digest by which each host logs in; what it says may change at any time. `changing`: hosts whose
-    agents are asked, with every acknowledgement, to make themselves another credential.
+    agents are asked, with every acknowledgement, to make themselves another credential. `uses` keeps what they tell of
+    their sites.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Link:
         id: ControllerId,
         controllers: frozenset[ControllerId],
         policy: Policy,
+        uses: Uses | None = None,
     ) -> None:
         self.heard: dict[HostId, Heard] = {}
         self.urgent = Pulse()
@@ -117,6 +121,7 @@ class Link:
         self.changing: Collection[HostId] = frozenset()
         self._tokens, self._exporter, self._policy = tokens, exporter, policy
         self._id, self._controllers, self._probing = id, controllers, probing
+        self.uses = uses
         self._sessions: dict[HostId, _Session] = {}
         self._began: float | None = None
         self._intent: Intent | None = None
@@ -199,20 +204,35 @@ class Link:
                     await self._on_beat(host, message, session)
                 case Applied():
                     self._on_applied(host, message.epoch)
+                case Usage():
+                    self._on_usage(host, message)
                 case Recalled() if self._recalled is not None:
                     self._recalled[host] = message
                     self._answers.beat()
 
     def _bound(self, host: HostId, session: _Session, size: int) -> None:
         """Raises ConnectionLost for what no honest agent sends, before it is read."""
-        declared = self._fleet.hosts.get(host)
-        limit = BEAT_LIMIT_BYTES if declared and declared.is_edge else FRAME_LIMIT_BYTES
-        if FRAME_LIMIT_BYTES < size <= BEAT_LIMIT_BYTES and size > limit:
+        if FRAME_LIMIT_BYTES < size <= BEAT_LIMIT_BYTES and size > (limit := self._limit(host)):
             self.refused("flood", host)
             raise ConnectionLost(f"flood: a frame of {size} bytes, above {limit}")
         if not session.meter.takes(asyncio.get_running_loop().time()):
             self.refused("flood", host)
             raise ConnectionLost(f"flood: more than {FLOOD_FRAMES_PER_S} frames a second")
+
+    def _limit(self, host: HostId) -> int:
+        """Of a frame in bytes: an edge has many checks to tell, and whoever has sites their use."""
+        declared = self._fleet.hosts.get(host)
+        if declared is not None and declared.is_edge:
+            return BEAT_LIMIT_BYTES
+        return self.uses.limit_bytes(host) if self.uses and declared else FRAME_LIMIT_BYTES
+
+    def _on_usage(self, host: HostId, usage: Usage) -> None:
+        """Wakes nobody: what sites use decides nothing that can't wait for the next round."""
+        if usage.host != host:
+            self.refused("foreign-host", host)
+            raise ConnectionLost(f"speaks for {usage.host}, not for itself")
+        if self.uses is not None:
+            self.uses.take(host, usage)
 
     def _decode(self, frame: bytes, session: _Session) -> FromAgent | None:
         """None for a message that only a newer release knows. Raises ValueError, RecursionError."""
@@ -499,6 +519,9 @@ def _same_intent(old: Intent, new: Intent) -> bool:
         old.fleet is new.fleet
         and old.places is new.places
         and old.tombstones == new.tombstones
+        and old.enforcement is new.enforcement
+        and old.overrides is new.overrides
+        and old.rulings is new.rulings
         and (old.proof, old.cluster) == (new.proof, new.cluster)
     )
 

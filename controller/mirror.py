@@ -10,6 +10,7 @@ from controller.settle import unpack
 from controller.store import KV, Cmp, Compacted, Denied, Event, Store, Unavailable
 from fleet import keys
 from fleet.access import ApiToken, HostCredential, JoinToken
+from fleet.caps import Enforcement, Override, Ruling
 from fleet.chunks import BrokenFleet, FleetPointer, join
 from fleet.history import LoggedChange
 from fleet.model import (
@@ -36,6 +37,7 @@ from fleet.model import (
     ZoneName,
 )
 from fleet.notified import Notified
+from fleet.penalized import Penalized
 from runtime import log
 from runtime.pulse import Pulse
 
@@ -54,6 +56,9 @@ _auditentry = msgspec.json.Decoder(AuditEntry).decode
 _apitoken = msgspec.json.Decoder(ApiToken).decode
 _hostcredential = msgspec.json.Decoder(HostCredential).decode
 _notified = msgspec.json.Decoder(Notified).decode
+_override = msgspec.json.Decoder(Override).decode
+_ruling = msgspec.json.Decoder(Ruling).decode
+_penalized = msgspec.json.Decoder(Penalized).decode
 _jointoken = msgspec.json.Decoder(JoinToken).decode
 T = TypeVar("T")
 
@@ -90,6 +95,10 @@ class Mirror:
         self.credentials: Mapping[HostId, HostCredential] = {}
         self.joins: Mapping[HostId, JoinToken] = {}
         self.notified: Mapping[str, Notified] = {}
+        self.enforcement = Enforcement()
+        self.overrides: Mapping[SiteId, Override] = {}
+        self.rulings: Mapping[SiteId, Ruling] = {}
+        self.penalties: Mapping[SiteId, Penalized] = {}
         self.leader: ControllerId | None = None
         self.observers: Mapping[ControllerId, Observation] = {}
         self.site_of: Mapping[Domain, SiteId] = {}
@@ -279,6 +288,19 @@ class Mirror:
     def _load_notified(self) -> None:
         self.notified = self._all(keys.NOTIFIED, _notified)
 
+    def _load_enforcement(self) -> None:
+        self.enforcement = self._one(keys.ENFORCEMENT, Enforcement) or Enforcement()
+
+    def _load_overrides(self) -> None:
+        self.overrides = {SiteId(id): it for id, it in self._all(keys.OVERRIDES, _override).items()}
+
+    def _load_rulings(self) -> None:
+        self.rulings = {SiteId(id): it for id, it in self._all(keys.RULINGS, _ruling).items()}
+
+    def _load_penalties(self) -> None:
+        found = self._all(keys.PENALTIES, _penalized)
+        self.penalties = {SiteId(id): it for id, it in found.items()}
+
     def _load_leader(self) -> None:
         item = self._items.get(keys.LEADER)
         self.leader = ControllerId(item.value.decode()) if item else None
@@ -307,6 +329,10 @@ _LOADERS = {
     b"audit": Mirror._load_audit,
     b"access": Mirror._load_access,
     b"notified": Mirror._load_notified,
+    b"enforcement": Mirror._load_enforcement,
+    b"overrides": Mirror._load_overrides,
+    b"rulings": Mirror._load_rulings,
+    b"penalties": Mirror._load_penalties,
     b"leader": Mirror._load_leader,
     b"observers": Mirror._load_observers,
 }

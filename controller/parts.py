@@ -29,6 +29,7 @@ from controller.prove import Prover
 from controller.recover import Recoverer
 from controller.sight import Sight
 from controller.store import LeaseLost, Store, StoreError
+from controller.uses import Uses
 from failover.routes import Intent, target
 from fleet import keys
 from fleet.model import HostId, Role
@@ -70,6 +71,7 @@ class Controller:
         self.board = Board(config.id)
         self.watchdog = Watchdog("lead", "orders")
         self.admission = Admission(self.mirror, admins=admins or {}, agents=tokens)
+        self.uses = Uses(self.mirror, self.exporter)
         self.link = Link(
             self.admission.hosts,
             self.exporter,
@@ -77,6 +79,7 @@ class Controller:
             id=config.id,
             controllers=config.all_controllers,
             policy=config.policy,
+            uses=self.uses,
         )
         self.converger = Converger(self.mirror, self.events, name_servers)
         self.prover = Prover(
@@ -230,6 +233,9 @@ class Controller:
                         places=mirror.places,
                         tombstones=tuple(mirror.tombstones.values()),
                         proof=mirror.proof,
+                        enforcement=mirror.enforcement,
+                        overrides=mirror.overrides,
+                        rulings=mirror.rulings,
                     ),
                     mirror.epoch,
                 )

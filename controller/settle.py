@@ -104,7 +104,15 @@ def buried(
 
 
 # What orders are made from: a commit that touches any of these gets a name.
-_ORDERED = (keys.FLEET, keys.PLACEMENTS, keys.TOMBSTONES, keys.PROOF)
+_ORDERED = (
+    keys.FLEET,
+    keys.PLACEMENTS,
+    keys.TOMBSTONES,
+    keys.PROOF,
+    keys.ENFORCEMENT,
+    keys.OVERRIDES,
+    keys.RULINGS,
+)
 
 
 def named(operations: Sequence[Op], name: str) -> tuple[Op, ...]:

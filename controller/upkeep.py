@@ -12,6 +12,7 @@ from controller.incidents import Times
 from controller.link import Heard, Link
 from controller.mirror import Mirror
 from controller.ports import Convergence
+from controller.recorder import Recorder
 from controller.store import Delete, Op, Put
 from failover import dns
 from failover.plan import Situation, returns
@@ -36,6 +37,7 @@ class Upkeep:
     ) -> None:
         self._mirror, self._link = mirror, link
         self._convergence, self._policy = convergence, policy
+        self._recorder = Recorder(mirror, link.uses)
         self._settled_on: tuple[object, ...] = ()
 
     def begin(self) -> None:
@@ -56,6 +58,7 @@ class Upkeep:
             *self._strangers(),
             *self._returned(situation, times),
             *self._expired(times),
+            *self._recorder.missing(times),
         )
 
     def _derived(self, times: Times) -> list[Op]:
@@ -97,13 +100,17 @@ class Upkeep:
         return operations
 
     def _strangers(self) -> list[Op]:
-        """What was noted of hosts that were told to leave the fleet: declared again, they have never reported."""
+        """What was noted of hosts and sites that were told to leave: declared again, nothing is known of them."""
         mirror = self._mirror
         if mirror.fleet_broken or not mirror.fleet_pointer:
             return []
         gone = mirror.known.keys() - mirror.fleet.hosts.keys()
         withdrawn = mirror.withdrawn.keys() - mirror.fleet.hosts.keys()
+        sites = mirror.fleet.sites.keys()
         return [
+            *(Delete(keys.override(site)) for site in sorted(mirror.overrides.keys() - sites)),
+            *(Delete(keys.ruling(site)) for site in sorted(mirror.rulings.keys() - sites)),
+            *(Delete(keys.penalty(site)) for site in sorted(mirror.penalties.keys() - sites)),
             *(Delete(keys.known(host)) for host in sorted(gone)),
             *(Delete(keys.withdrawn(edge)) for edge in sorted(withdrawn)),
         ]
@@ -128,6 +135,16 @@ class Upkeep:
             Delete(keys.refusal(host))
             for host, note in mirror.refusals.items()
             if note.until <= times.wall
+        ]
+        operations += [
+            Delete(keys.override(site))
+            for site, override in mirror.overrides.items()
+            if override.note.until <= times.wall
+        ]
+        operations += [
+            Delete(keys.ruling(site))
+            for site, ruling in mirror.rulings.items()
+            if ruling.note.until <= times.wall
         ]
         operations += [
             Delete(keys.incident(id))

@@ -1,10 +1,23 @@
 """The complete desired state of one agent, from the store at one revision: any controller computes the same."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from fleet.caps import Enforcement, Override, Ruling, Tenant
 from fleet.messages import ALIVE, Orders, Routes, Target
-from fleet.model import Epoch, Fleet, Host, HostId, Placement, Role, SiteId, Tombstone
+from fleet.model import (
+    Caps,
+    Epoch,
+    Fleet,
+    Host,
+    HostId,
+    Placement,
+    PlanId,
+    Role,
+    Site,
+    SiteId,
+    Tombstone,
+)
 
 NEIGHBOURS = (
     3  # probes of each host where there are no edges: a majority survives one liar (rule R15)
@@ -21,6 +34,9 @@ class Intent:
     places: Mapping[SiteId, Placement]
     tombstones: tuple[Tombstone, ...] = ()
     proof: str = ""
+    enforcement: Enforcement = field(default_factory=Enforcement)
+    overrides: Mapping[SiteId, Override] = field(default_factory=dict)
+    rulings: Mapping[SiteId, Ruling] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +47,7 @@ class Shared:
     sites: Mapping[HostId, tuple[SiteId, ...]]
     has_edges: bool
     addressed: frozenset[HostId]
+    plans: dict[PlanId, Caps]
 
 
 def shared(intent: Intent) -> Shared:
@@ -48,6 +65,7 @@ def shared(intent: Intent) -> Shared:
             if site.route == "direct"
             for host in (site.home, *site.standbys)
         ),
+        plans={id: plan.caps for id, plan in sorted(intent.fleet.plans.items())},
     )
 
 
@@ -98,6 +116,26 @@ def orders(host: HostId, intent: Intent, common: Shared, epoch: Epoch) -> Orders
         addressed=host in common.addressed or declared.is_edge,
         probes={} if common.has_edges else probes(host, intent.fleet),
         routes=common.routes if declared.is_edge else None,
+        plans=common.plans,
+        tenants={
+            id: tenant(intent.fleet.sites[id], host, intent)
+            for id in here
+            if id in intent.fleet.sites
+        },
+        rulings={id: intent.rulings[id] for id in here if id in intent.rulings},
+    )
+
+
+def tenant(site: Site, host: HostId, intent: Intent) -> Tenant:
+    """What `host`, which serves `site`, must know to hold it inside its plan."""
+    return Tenant(
+        plan=site.plan,
+        users=site.users,
+        domains=site.domains,
+        databases=site.databases,
+        slice=site.slice or None,
+        override=intent.overrides.get(site.id),
+        enforced_from=intent.enforcement.turn(site.id, site.plan, host).since,
     )
 
 

@@ -1,6 +1,6 @@
 """Where each thing lives in the store: every key, once."""
 
-from fleet.model import ControllerId, HostId, IncidentId, ZoneName
+from fleet.model import ControllerId, HostId, IncidentId, SiteId, ZoneName
 
 PREFIX = b"/relevo/v1/"
 
@@ -30,6 +30,10 @@ ACCESS_JOINS = PREFIX + b"access/joins/"  # + host: JoinToken
 NOTIFIED = PREFIX + b"notified/"  # + name of a receiver of notices: Notified
 LEADER = PREFIX + b"leader"  # leased: the id of the controller that leads
 OBSERVERS = PREFIX + b"observers/"  # + controller, leased: Observation
+ENFORCEMENT = PREFIX + b"enforcement"  # Enforcement: where caps hold
+OVERRIDES = PREFIX + b"overrides/"  # + site: Override
+RULINGS = PREFIX + b"rulings/"  # + site: Ruling
+PENALTIES = PREFIX + b"penalties/"  # + site: Penalized
 PROOF = PREFIX + b"proof"  # the secret that makes an edge name the host that answered
 
 
@@ -87,6 +91,18 @@ def access_join(host: HostId) -> bytes:
 
 def notified(receiver: str) -> bytes:
     return NOTIFIED + receiver.encode()
+
+
+def override(site: SiteId) -> bytes:
+    return OVERRIDES + site.encode()
+
+
+def ruling(site: SiteId) -> bytes:
+    return RULINGS + site.encode()
+
+
+def penalty(site: SiteId) -> bytes:
+    return PENALTIES + site.encode()
 
 
 def leaf(key: bytes) -> str:

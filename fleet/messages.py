@@ -197,9 +197,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     """How a host's sites are: each 10 s, and at once when a penalty changes.
 
     A host of many sites tells a part of them at a time, so that no beat waits behind a large frame: a site that is not
-    in `sites` is as last told. All the rest is whole in every message.
-    A site that is not in it is as last told, so that many sites may come in several frames (`usage_limit_bytes`);
-    `penalties` and `help` are always whole. `help`: what is suffered here that no site was found to be the cause of.
+    in `sites` is as last told. All the rest is whole in every message. `help`: what is suffered here that no site was
+    found to be the cause of.
     `driver` holds the caps; "": nothing can be enforced here, and `unable` says why. `drift` counts what was found
     changed by somebody else and repaired, since the agent's start.
     """

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Annotated, Literal, NewType
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 LocationId = NewType("LocationId", str)
 HostId = NewType("HostId", str)
@@ -22,6 +22,9 @@ IncidentId = NewType("IncidentId", str)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$(?!\n)"
 NAMED = re.compile(NAME)
 Name = Annotated[str, Meta(pattern=NAME)]
+# A unit's name, never the root slice. Source: systemd.unit(5), systemd.slice(5).
+SLICE = r"^[A-Za-z0-9][A-Za-z0-9_.:@\\-]{0,248}\.slice$(?!\n)"
+Slice = Annotated[str, Meta(pattern=SLICE)]
 # A label may begin with "_" (service names) but never ends in "-". Source: RFC 1035 §2.3.1, RFC 5891 §4.4.
 DOMAIN = re.compile(
     r"^(?=.{1,253}$)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)+(?!-)(?:[a-z][a-z0-9-]{0,61})(?<!-)$(?!\n)"
@@ -181,7 +184,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One member's website. The first domain is its principal one.
 
     `route`: behind the edges, or direct (its A and AAAA are its host's).
-    `standbys`: where it may go, best first.
+    `standbys`: where it may go, best first. `slice`: where its processes are, if not in those of its users; what was
+    not said is not written, for a release that does not know it reads the same store.
     """
 
     id: SiteId
@@ -194,6 +198,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     route: Literal["edges", "direct"] = "edges"
     users: tuple[Name, ...] = ()
     databases: tuple[Name, ...] = ()
+    slice: Slice | UnsetType = UNSET
     check: SiteCheck = SiteCheck()
     max_data_loss_s: Annotated[float, Meta(ge=0)] = 300.0
 

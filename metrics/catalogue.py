@@ -196,6 +196,21 @@ CONTROLLER = (
         "counter",
         "Messages that this release does not know, of newer agents: ignored.",
     ),
+    Metric(
+        "relevo_usage_foreign_sites_total",
+        "counter",
+        "Sites that hosts told the use of although they are placed elsewhere: not believed.",
+    ),
+    Metric(
+        "relevo_penalties",
+        "gauge",
+        "Sites with a penalty, by its level and by whether it is enforced or in shadow.",
+        ("level", "enforced"),
+    ),
+    Metric(
+        "relevo_rulings", "gauge", "Words on sites that their hosts follow, by kind.", ("word",)
+    ),
+    Metric("relevo_overrides", "gauge", "Sites whose caps differ from their plan's for a while."),
     Metric("relevo_link_orders_sent_total", "counter", "Orders sent."),
     Metric("relevo_hosts", "gauge", "Hosts by verdict.", ("verdict",)),
     Metric(

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from controller.link import FLOOD_BURST, FRAME_LIMIT_BYTES
+from controller.link import FLOOD_BURST
 from controller.ports import ConnectionLost
 from failover.routes import Intent, probes
-from fleet.messages import AgentState, Applied, Check
+from fleet.messages import FRAME_LIMIT_BYTES, AgentState, Applied, Check
 from fleet.model import (
     Epoch,
     Fleet,

@@ -1,0 +1,171 @@
+"""What each host said last of its sites' use and penalties, and when: one controller's memory; decides nothing.
+
+A host speaks of the sites that are placed there; what it says of others is dropped and counted (rule R15).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from controller.mirror import Mirror
+from fleet.caps import Evidence, Level, Penalty
+from fleet.messages import BEAT_LIMIT_BYTES, SiteUse, Usage, usage_limit_bytes
+from fleet.model import HostId, SiteId, Why
+from fleet.penalized import ORDERED_S, STANDING_MAX, TERM_S
+from metrics.exporter import Exporter
+from runtime import log
+from runtime.clock import wall
+
+_log = log.logger("uses")
+# A reason's values stand in the store and in letters: as many and as long as a sentence can hold.
+VALUES_MAX, VALUE_CHARACTERS, CODE_CHARACTERS = 12, 200, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWord:
+    """What `host` said of a site at `at` (loop clock)."""
+
+    host: HostId
+    use: SiteUse
+    at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class HostWord:
+    """The last word of one host, at `at` (loop clock)."""
+
+    at: float
+    driver: str = ""
+    unable: str = ""
+    drift: int = 0
+    help: tuple[Why, ...] = ()
+    sites: dict[SiteId, SiteWord] = field(default_factory=dict)
+    penalties: Mapping[SiteId, tuple[Penalty, ...]] = field(default_factory=dict)
+    evidence: dict[SiteId, Evidence] = field(default_factory=dict)
+
+
+class Uses:
+    """Bounded by the fleet: declared hosts, and the sites placed on each."""
+
+    def __init__(self, mirror: Mirror, exporter: Exporter) -> None:
+        self.hosts: dict[HostId, HostWord] = {}
+        self.count = 0  # grows with every word
+        self._mirror, self._exporter = mirror, exporter
+        self._counted: tuple[object, object] | None = None
+        self._near: Counter[HostId] = Counter()
+        self._strange: set[HostId] = set()
+
+    def limit_bytes(self, host: HostId) -> int:
+        """Of a frame of this host: it has more to say the more sites it has, or had a moment ago."""
+        if not self._mirror.ready:
+            return BEAT_LIMIT_BYTES
+        return usage_limit_bytes(self._sites_near(host))
+
+    def _sites_near(self, host: HostId) -> int:
+        """At home there or served there; counted once for each change, and only where somebody says much."""
+        mirror = self._mirror
+        of = (mirror.fleet, mirror.places)
+        if self._counted is None or self._counted[0] is not of[0] or self._counted[1] is not of[1]:
+            here = Counter(place.host for place in mirror.places.values())
+            self._counted = of
+            self._near = here + Counter(site.home for site in mirror.fleet.sites.values())
+        return self._near[host]
+
+    def take(self, host: HostId, usage: Usage) -> None:
+        """Remember what `host` said about itself and the sites that are placed there."""
+        if host not in self._mirror.fleet.hosts:
+            return
+        now, places = asyncio.get_running_loop().time(), self._mirror.places
+        word = self.hosts.setdefault(host, HostWord(at=now))
+        mine = {id for id in usage.sites if id in places and places[id].host == host}
+        told = {p.site for p in usage.penalties} | {e.site for e in usage.evidence}
+        here = {id for id in told if id in places and places[id].host == host}
+        self._strangers(host, len(usage.sites) - len(mine) + len(told) - len(here))
+        word.at, word.driver = now, usage.driver
+        word.unable, word.drift = usage.unable, usage.drift
+        word.help = tuple(map(tidy, usage.help))
+        for id in mine:
+            before = known.use if (known := word.sites.get(id)) else None
+            word.sites[id] = SiteWord(host=host, use=_grown(before, usage.sites[id]), at=now)
+        word.penalties = self._penalties(usage, here)
+        for evidence in usage.evidence:
+            older = word.evidence.get(evidence.site)
+            if evidence.site in here and (older is None or evidence.at >= older.at):
+                word.evidence[evidence.site] = evidence
+        self._forget(host, word)
+        self.count += 1
+
+    def _penalties(self, usage: Usage, here: set[SiteId]) -> dict[SiteId, tuple[Penalty, ...]]:
+        """By site, the newest of each resource."""
+        at = wall()
+        found: dict[SiteId, dict[str, Penalty]] = {}
+        for penalty in usage.penalties:
+            if penalty.site in here and penalty.level > Level.BASELINE:
+                kept = found.setdefault(penalty.site, {})
+                kept[penalty.resource.value] = self._bounded(penalty, at)
+        return {id: tuple(kept.values())[:STANDING_MAX] for id, kept in found.items()}
+
+    def _bounded(self, penalty: Penalty, at: float) -> Penalty:
+        """Nothing lasts for ever, and nobody's name is borrowed: what a person ordered stands in the store."""
+        ruling = self._mirror.rulings.get(penalty.site)
+        ordered = ruling is not None and ruling.note.owner == penalty.owner
+        return msgspec.structs.replace(
+            penalty,
+            since=min(penalty.since, at),
+            until=min(penalty.until, at + (ORDERED_S if ordered else TERM_S)),
+            owner=penalty.owner if ordered else "relevo",
+            why=tidy(penalty.why),
+        )
+
+    def _strangers(self, host: HostId, count: int) -> None:
+        """Sites that moved a moment ago are told once more by their old host: that is no crime, and not believed."""
+        if count:
+            self._exporter.count("relevo_usage_foreign_sites_total", count)
+        if count and host not in self._strange:
+            _log.warning("a host tells of sites that are not there", host=host, sites=count)
+        (self._strange.add if count else self._strange.discard)(host)
+
+    def _forget(self, host: HostId, word: HostWord) -> None:
+        """What is placed elsewhere, and hosts that are no longer declared."""
+        places = self._mirror.places
+        for kept in (word.sites, word.evidence):
+            for id in [id for id in kept if id not in places or places[id].host != host]:
+                kept.pop(id)
+        for gone in self.hosts.keys() - self._mirror.fleet.hosts.keys():
+            del self.hosts[gone]
+            self._strange.discard(gone)
+
+    def of(self, site: SiteId) -> SiteWord | None:
+        """The last word on `site` by the host that serves it now."""
+        place = self._mirror.places.get(site)
+        word = self.hosts.get(place.host) if place else None
+        return word.sites.get(site) if word else None
+
+
+def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
+    """With what is told seldom as it was told last, where it is not told again."""
+    because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in use.because.items()}
+    if before is None:
+        return msgspec.structs.replace(use, because=because) if because else use
+    return msgspec.structs.replace(
+        use,
+        wanted=use.wanted or before.wanted,
+        held=use.held or before.held,
+        because=because if use.wanted is not None else before.because,
+        past=use.past or before.past,
+    )
+
+
+def tidy(why: Why) -> Why:
+    """A host's reason, no longer than one of ours."""
+    values = list(why.values.items())[:VALUES_MAX]
+    return Why(
+        why.code[:CODE_CHARACTERS],
+        {
+            name[:CODE_CHARACTERS]: value[:VALUE_CHARACTERS] if isinstance(value, str) else value
+            for name, value in values
+        },
+    )
