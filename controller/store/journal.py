@@ -158,17 +158,21 @@ def row(event: Event) -> tuple[int, bytes, bytes | None, int, int, int]:
 
 
 def make(path: Path) -> None:
-    """Create the file for our eyes only, its directory entry durable; leave an existing one untouched.
+    """Create the file for its owner's eyes only, its directory entry durable; leave an existing one untouched.
 
     An open and close of an existing file would drop the locks that this process holds on it (fcntl(2)).
     """
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            if os.geteuid() == 0:  # a restored store is root's work, and the service's to open
+                whose = os.fstat(directory)
+                os.fchown(file, whose.st_uid, whose.st_gid)
             os.fsync(directory)
         finally:
             os.close(directory)
+            os.close(file)
 
 
 def unusable(path: Path, error: Exception) -> StoreError:

@@ -1,7 +1,9 @@
 """Copies of a store: what is moved, restored or kept aside is whole, and nothing is written over."""
 
 import asyncio
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -13,6 +15,8 @@ from controller.copies import BadCopy
 from controller.mirror import Mirror
 from controller.snapshots import Keeper, Snapshots, restored
 from controller.store import EmbeddedStore
+from controller.store.journal import Journal
+from controller.store.protocol import KV, Event
 from fleet import keys
 from fleet.model import StoreId
 from metrics.catalogue import CONTROLLER
@@ -20,6 +24,7 @@ from metrics.exporter import Exporter
 from tests.integration.controllers import served_over
 
 pytestmark = pytest.mark.integration
+SERVICE = 54_321  # a user and a group that nobody has
 
 
 def run(*words: object) -> Result:
@@ -155,6 +160,47 @@ def test_a_snapshot_is_looked_into_and_restored_into_an_empty_store(tmp_path: Pa
     given = run("store", "restore", path, "--config", new)
     assert given.exit_code == 0, given.output
     assert asyncio.run(known(new.parent)).id == asyncio.run(known(state.parent)).id
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for somebody else")
+def test_a_store_that_root_restored_is_opened_by_the_user_of_the_service(tmp_path: Path) -> None:
+    """Whose folder it is, its file is: the log beside it too, and nobody else reads them."""
+    state, path = configured(tmp_path / "state"), tmp_path / "copy.snapshot"
+    asyncio.run(a_coop(state.parent))
+
+    async def copied() -> None:
+        async with EmbeddedStore.open(state.parent / "store.db") as store:
+            path.write_bytes((await copies.take(store, 1_800_000_000.0)).packed)
+
+    asyncio.run(copied())
+    with TemporaryDirectory(prefix="relevo-") as folder:  # others can't look into pytest's own
+        new = configured(Path(folder))
+        os.chown(folder, SERVICE, SERVICE)
+        given = run("store", "restore", path, "--config", new)
+        assert given.exit_code == 0, given.output
+        for file in new.parent.glob("store.db*"):
+            assert (file.stat().st_uid, file.stat().st_mode & 0o077) == (SERVICE, 0), file
+        assert _as_the_service(new.parent / "store.db") == 0
+
+
+def _as_the_service(store: Path) -> int:
+    """Open `store` as the user SERVICE and write to it; the status that this ended with."""
+    child = os.fork()
+    if child == 0:  # in place of exec: another user may not see this interpreter
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(SERVICE)
+            os.setuid(SERVICE)
+            journal = Journal(store)
+            revision = journal.load().revision + 1
+            put = Event("put", KV(b"a", b"b", revision, revision, 1, 0))
+            journal.write([[put]], oldest=0, superseded=())
+            journal.close()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
