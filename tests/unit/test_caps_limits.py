@@ -1,0 +1,307 @@
+"""From plan, override, penalty and host to what the kernel should hold."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.caps.limits import (
+    FREE,
+    LEAST_CPU_US,
+    PERCENT_US,
+    STEP_RATIO,
+    Case,
+    HostFacts,
+    in_steps,
+    limits,
+    roomiest,
+)
+from fleet.caps import IoLimit, Level, Limits, Nature, Override, Penalty, Resource, effective
+from fleet.model import Caps, Note, SiteId, Why
+
+MB, GB = 1 << 20, 1 << 30
+STANDARD = Caps(
+    cpu_weight=100,
+    cpu_percent=150,
+    cpu_base_percent=50,
+    cpu_bank_s=3600,
+    memory_max_bytes=GB,
+    memory_low_bytes=96 * MB,
+    tasks=120,
+    read_bytes_per_s=20 * MB,
+    write_bytes_per_s=10 * MB,
+    read_iops=2000,
+    write_iops=1000,
+    php_workers=15,
+    in_flight=20,
+    queue=100,
+    queue_wait_s=10,
+    requests_per_s=25,
+    requests_burst=150,
+    client_requests_per_min=300,
+    egress_bits_per_s=100_000_000,
+    egress_bytes_per_month=500 * 10**9,
+    disk_bytes=20 * GB,
+    inodes=250_000,
+    database_connections=15,
+    statement_s=30,
+    database_cpu_percent=(200, 150, 90, 65),
+    mails_per_hour=200,
+    background_tasks=40,
+    background_cpu_s_per_day=3600,
+)
+HOST = HostFacts(cores=16, devices=("8:0", "8:16"), has_swap=True)
+DISK = IoLimit(
+    read_bytes_per_s=20 * MB, write_bytes_per_s=10 * MB, read_ops_per_s=2000, write_ops_per_s=1000
+)
+NOTE = Note(owner="ana", reason="campaign", since=0, until=100)
+
+
+def penalty(level: Level, resource: Resource = Resource.CPU, share: float = 1.0) -> Penalty:
+    return Penalty(
+        site=SiteId("shop"),
+        level=level,
+        resource=resource,
+        nature=Nature.HEAVY,
+        share=share,
+        since=0,
+        until=300,
+        why=Why("cap-soft"),
+        enforced=True,
+    )
+
+
+def case(*penalties: Penalty, caps: Caps = STANDARD, facts: HostFacts = HOST) -> Case:
+    return Case(caps=caps, facts=facts, penalties=penalties)
+
+
+def test_a_plan_becomes_the_kernels_own_numbers() -> None:
+    """Standard of the reference's plans, on a host with swap and two disks."""
+    assert limits(case()).limits == Limits(
+        cpu_weight=100,
+        cpu_quota_us=1_500_000,
+        memory_high_bytes=int(0.9 * GB) // 4096 * 4096,
+        memory_max_bytes=GB,
+        memory_low_bytes=96 * MB,
+        swap_max_bytes=GB // 10 // 4096 * 4096,
+        tasks_max=120,
+        io={"8:0": DISK, "8:16": DISK},
+    )
+
+
+def changed(*penalties: Penalty, facts: HostFacts = HOST, caps: Caps = STANDARD) -> dict[str, Any]:
+    """What differs from the plan alone on a plain host."""
+    plain = limits(case(caps=caps)).limits
+    held = limits(case(*penalties, facts=facts, caps=caps)).limits
+    return {
+        name: getattr(held, name)
+        for name in Limits.__struct_fields__
+        if getattr(held, name) != getattr(plain, name)
+    }
+
+
+SWAPLESS = HostFacts(cores=16, devices=HOST.devices, has_swap=False)
+
+
+@pytest.mark.parametrize(
+    ("penalties", "facts", "expected"),
+    [
+        ((penalty(Level.WATCH),), HOST, {}),
+        ((penalty(Level.SOFT),), HOST, {"cpu_weight": 20}),
+        (
+            (penalty(Level.CAP, Resource.CPU, 0.5),),
+            HOST,
+            {"cpu_weight": 20, "cpu_quota_us": 750_000},
+        ),
+        (
+            (penalty(Level.CAP, Resource.CPU, 0.05),),
+            HOST,
+            {"cpu_weight": 20, "cpu_quota_us": LEAST_CPU_US},
+        ),
+        (
+            (penalty(Level.CAP, Resource.TASKS, 0.25),),
+            HOST,
+            {"cpu_weight": 20, "tasks_max": 30},
+        ),
+        (
+            (penalty(Level.CAP, Resource.MEMORY, 0.5),),
+            HOST,
+            {
+                "cpu_weight": 20,
+                "memory_high_bytes": int(0.45 * GB) // 4096 * 4096,
+                "memory_low_bytes": 0,
+            },
+        ),
+        ((penalty(Level.CAP, Resource.MEMORY),), HOST, {"cpu_weight": 20, "memory_high_bytes": None}),
+        (
+            (penalty(Level.CAP, Resource.MEMORY, 0.5),),
+            SWAPLESS,
+            {
+                "cpu_weight": 20,
+                "memory_high_bytes": None,
+                "memory_max_bytes": GB // 2,
+                "memory_low_bytes": 0,
+                "swap_max_bytes": None,
+            },
+        ),
+        ((penalty(Level.CAP, Resource.WEB, 0.5),), HOST, {"cpu_weight": 20}),
+        ((penalty(Level.ISOLATE),), HOST, {"cpu_weight": 20, "egress_closed": True}),
+        (
+            (penalty(Level.STOP),),
+            HOST,
+            {"cpu_weight": 20, "egress_closed": True, "frozen": True},
+        ),
+        (
+            (penalty(Level.CAP, Resource.CPU, 0.5), penalty(Level.CAP, Resource.CPU, 0.25)),
+            HOST,
+            {"cpu_weight": 20, "cpu_quota_us": 370_000},
+        ),
+        (
+            (),
+            HostFacts(cores=2, devices=HOST.devices, has_swap=True),
+            {"cpu_quota_us": 1_000_000},
+        ),
+        (
+            (),
+            HostFacts(cores=16, devices=HOST.devices, has_swap=True, low_ratio=0.5),
+            {"memory_low_bytes": 48 * MB},
+        ),
+        (
+            (penalty(Level.SOFT),),
+            HostFacts(cores=16, devices=HOST.devices, has_swap=True, has_io_weight=True),
+            {"cpu_weight": 20, "io_weight": 20},
+        ),
+        ((), SWAPLESS, {"memory_high_bytes": None, "swap_max_bytes": None}),
+        (
+            (penalty(Level.CAP, Resource.IO, 0.5),),
+            HostFacts(
+                cores=16, has_swap=True, devices=HOST.devices, controllers=frozenset({"cpu"})
+            ),
+            {
+                "cpu_weight": 20,
+                "memory_high_bytes": None,
+                "memory_max_bytes": None,
+                "memory_low_bytes": 0,
+                "swap_max_bytes": None,
+                "tasks_max": None,
+                "io": {},
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_each_penalty_and_each_host_changes_what_it_should_and_nothing_else(
+    penalties: tuple[Penalty, ...], facts: HostFacts, expected: dict[str, Any]
+) -> None:
+    """One row of the table after another: only the fields named differ from the plan's."""
+    assert changed(*penalties, facts=facts) == expected
+
+
+def test_io_is_capped_to_a_share_of_every_disk() -> None:
+    """Half of the plan's, and never under what lets a request end."""
+    half = limits(case(penalty(Level.CAP, Resource.IO, 0.5))).limits.io
+    assert half["8:0"] == half["8:16"]
+    assert half["8:0"].read_bytes_per_s == 10 * MB
+    least = limits(case(penalty(Level.CAP, Resource.IO, 0.01))).limits.io["8:0"]
+    assert (least.write_bytes_per_s, least.write_ops_per_s) == (MB, 50)
+
+
+def test_every_value_has_its_reason() -> None:
+    """The last row that spoke of a field says why; an override speaks where the plan would."""
+    override = Override(caps={"tasks": 300}, note=NOTE)
+    caps = effective(STANDARD, override, 50)
+    told = limits(
+        Case(
+            caps=caps,
+            facts=SWAPLESS,
+            override=override,
+            penalties=(penalty(Level.CAP, Resource.CPU, 0.5),),
+        )
+    )
+    assert told.limits.tasks_max == 300
+    assert {field: why.code for field, why in told.because.items()} == {
+        "cpu_weight": "cap-soft",
+        "cpu_quota_us": "cap-share",
+        "memory_high_bytes": "cap-no-swap",
+        "memory_max_bytes": "cap-plan",
+        "memory_low_bytes": "cap-plan",
+        "tasks_max": "cap-override",
+        "io": "cap-plan",
+    }
+    assert told.because["cpu_quota_us"].values == {"percent": 50}
+    assert told.because["tasks_max"].values == {"owner": "ana", "reason": "campaign"}
+
+
+def test_in_shadow_a_plan_holds_nothing_and_a_person_still_can() -> None:
+    """Without a penalty all is free; with one, only what the penalty is about is held."""
+    assert limits(case(), in_force=False).limits == FREE
+    assert limits(case(), in_force=False).because == {}
+    held = limits(case(penalty(Level.ISOLATE)), in_force=False).limits
+    assert held == msgspec.structs.replace(FREE, cpu_weight=20, egress_closed=True)
+
+
+def test_sites_that_share_a_slice_have_the_roomiest_of_their_plans() -> None:
+    """By field: none gets less than its own plan says."""
+    small = msgspec.structs.replace(STANDARD, tasks=80, cpu_percent=300)
+    both = roomiest([STANDARD, small])
+    assert (both.tasks, both.cpu_percent) == (120, 300)
+    told = limits(Case(caps=both, facts=HOST, sites=2))
+    assert told.because["tasks_max"] == Why("cap-shared", {"sites": 2})
+
+
+levels = st.sampled_from(list(Level))
+shares = st.floats(min_value=0.01, max_value=1)
+penalties = st.builds(penalty, levels, st.sampled_from(list(Resource)), shares)
+hosts = st.builds(
+    HostFacts,
+    cores=st.floats(min_value=1, max_value=256),
+    controllers=st.frozensets(st.sampled_from(["cpu", "memory", "io", "pids"])),
+    devices=st.sets(st.sampled_from(["8:0", "259:0"])).map(tuple),
+    has_swap=st.booleans(),
+    has_io_weight=st.booleans(),
+    low_ratio=st.floats(min_value=0, max_value=1),
+)
+ORDERED = ("cpu_quota_us", "memory_high_bytes", "memory_max_bytes", "swap_max_bytes", "tasks_max")
+
+
+@given(penalties=st.lists(penalties, max_size=4), facts=hosts)
+def test_no_penalty_ever_gives_more_than_the_plan(
+    penalties: list[Penalty], facts: HostFacts
+) -> None:
+    """Save the memory watchdog, which takes the high mark away and leaves the maximum; and all is in whole pages."""
+    plain = limits(case(facts=facts)).limits
+    told = limits(case(*penalties, facts=facts))
+    held = told.limits
+    for field in ORDERED:
+        most, now = getattr(plain, field), getattr(held, field)
+        if told.because.get(field, Why("")).code == "cap-futile":
+            assert now is None
+        else:
+            assert (now is None) == (most is None)
+            assert most is None or 0 <= now <= most
+    assert held.cpu_weight <= plain.cpu_weight
+    assert held.io.keys() == plain.io.keys()
+    assert held.cpu_quota_us is None or held.cpu_quota_us % PERCENT_US == 0
+    assert held.cpu_quota_us is None or held.cpu_quota_us >= min(LEAST_CPU_US, 50 * PERCENT_US)
+    sizes = (held.memory_high_bytes, held.memory_max_bytes, held.memory_low_bytes)
+    assert all(size is None or size % 4096 == 0 for size in sizes)
+    assert told.because.keys() >= {f for f in ORDERED if getattr(held, f) != getattr(FREE, f)}
+
+
+@given(used=st.integers(min_value=0, max_value=8 * GB), swap=st.booleans())
+def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap: bool) -> None:
+    """Each step leaves the maximum over what is used and the high mark at most a tenth under it, and the last is it."""
+    wanted = limits(case(facts=HOST if swap else SWAPLESS)).limits
+    for _ in range(60):
+        now = in_steps(wanted, used)
+        assert now.memory_max_bytes is not None and wanted.memory_max_bytes is not None
+        assert now.memory_max_bytes >= max(used, wanted.memory_max_bytes)
+        if now.memory_high_bytes is not None:
+            assert now.memory_high_bytes >= min(used, used * STEP_RATIO - 4096)
+            used = min(used, now.memory_high_bytes)  # what reclaim makes of it
+        else:
+            used = min(used, used - 4 * MB)
+        if now == wanted:
+            return
+    assert not swap, "with a high mark it comes down"
