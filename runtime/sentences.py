@@ -197,6 +197,53 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    # How a host runs a site, and what would better it.
+    "layout-own-slice": "All of it is in {slice}, its PHP as {unit}: every cap holds.",
+    "layout-slice-beside": (
+        "Its services are in {slice}; logins and cron jobs of {users} are in slices of their "
+        "own beside it, each under the caps for itself."
+    ),
+    "layout-slice-shared": (
+        "It shares {slice} with {others}, and one cap holds them together. A Unix user for each "
+        "would part them."
+    ),
+    "layout-slice-named": "The fleet names {slice} for it; whether all of it runs there can't be told here.",
+    "layout-slice-leaks": (
+        "It is in {slice}, but processes of its users run elsewhere too ({where}), where no cap "
+        "of it holds. For cron: add pam_systemd to /etc/pam.d/cron."
+    ),
+    "layout-pool": (
+        "Its PHP is the pool {pool} of {unit}, which serves other pools too: its processes are "
+        "told by their user, and requests are held at the edges. relevo layout convert {site} "
+        "gives it a unit of its own."
+    ),
+    "layout-pool-silent": (
+        "Its PHP is the pool {pool} of {unit}, which serves other pools too and does not say "
+        "how busy it is. Set pm.status_path in the pool; better, give it a unit of its own: "
+        "relevo layout convert {site}."
+    ),
+    "layout-pool-of-all": (
+        "Its PHP is the pool {pool} of {unit}, and runs as {user}, as others do: only FPM's "
+        "status and the log tell of it. Give the pool a user of its own, then a unit: relevo "
+        "layout convert {site}."
+    ),
+    "layout-pool-shared": (
+        "It shares the PHP pool {pool} with {others}: only its access log tells its requests "
+        "apart. Give it a pool with a user of its own."
+    ),
+    "layout-unit-outside": (
+        "Its PHP has a unit of its own, {unit}, outside {slice}: its use is seen, and not held. "
+        "Put Slice={slice} into the unit."
+    ),
+    "layout-log": (
+        "It runs inside {server}, as its neighbours do: only {log} tells of it, which makes an "
+        "estimate. A php-fpm pool with a user of its own would show more."
+    ),
+    "layout-no-log": (
+        "Nothing of it can be told from its neighbours: it has neither a pool nor an access log "
+        "of its own. Give it a log of its own in {server}."
+    ),
+    "layout-not-served": "No virtual host of this host serves {domain}, and its users run no PHP here.",
 }
 
 # Values that are words themselves.

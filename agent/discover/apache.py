@@ -57,6 +57,7 @@ class _Host:
     sockets: list[str] = field(default_factory=list)
     proxies: list[str] = field(default_factory=list)
     redirect: str | None = None
+    logs: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
 
@@ -117,6 +118,7 @@ class Apache:
             sockets=tuple(dict.fromkeys(host.sockets)),
             proxies=tuple(dict.fromkeys(host.proxies)),
             redirect=host.redirect,
+            logs=tuple(dict.fromkeys(host.logs)),
             doubts=tuple(dict.fromkeys(host.doubts)),
         )
 
@@ -300,6 +302,13 @@ class Apache:
             return
         at.host.sockets += [socket(found) for found in SOCKET.findall(text)]
 
+    def _log(self, d: Directive, said: tuple[str, ...], at: _At) -> None:
+        # Requests of a part of it (env=, expr=) are not all; a pipe, or a log server, is no file.
+        if said and not any(word.startswith(("env=", "expr=")) for word in said[1:]):
+            path = self._absolute(said[0])
+            if said[0][0] not in "|$" and ":" not in said[0] and "${" not in path:
+                at.host.logs.append(path)
+
     def _proxy_pass(self, d: Directive, said: tuple[str, ...], at: _At) -> None:
         text = " ".join(said)
         self._handed(text, at)
@@ -345,6 +354,8 @@ HANDLERS: dict[str, Callable[[Apache, Directive, tuple[str, ...], _At], None]] =
     "sethandler": Apache._handler,
     "addhandler": Apache._handler,
     "fastcgiexternalserver": Apache._handler,
+    "customlog": Apache._log,
+    "transferlog": Apache._log,
     "proxypass": Apache._proxy_pass,
     "proxypassmatch": Apache._proxy_pass,
     "redirect": Apache._redirect,

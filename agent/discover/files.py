@@ -121,6 +121,21 @@ class HostFiles:
     def exists(self, path: str) -> bool:
         return self._stat(path) is not None
 
+    def stamp(self, path: str) -> tuple[int, int, int] | None:
+        """What changes when `path` does: its inode, its size, the ns of its last change; None where there is none."""
+        seen = self._stat(path)
+        return (seen.st_ino, seen.st_size, seen.st_mtime_ns) if seen else None
+
+    def real(self, path: str) -> str:
+        """Where `path` leads, its links followed, as the host itself would say it."""
+        try:
+            if self._root:
+                return self._real(path).removeprefix(self._root)
+            return os.path.realpath(path)
+        except (OSError, ValueError) as error:
+            self._tell(path, error)
+            return path
+
     def owner(self, path: str) -> int | None:
         """The numeric id of the user whom `path` belongs to."""
         seen = self._stat(path)

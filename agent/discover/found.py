@@ -19,6 +19,7 @@ class VirtualHost:
 
     `place`: file:line. `users`: whom its scripts run as by its own word. `sockets`: where its PHP is handed to,
     as `php.socket` writes them. `redirect`: the host that all its requests are sent to. `listens`: as written.
+    `logs`: files of its own that its requests are written to.
     """
 
     server: Literal["apache", "nginx"]
@@ -30,17 +31,19 @@ class VirtualHost:
     sockets: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     redirect: str | None = None
+    logs: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A php-fpm pool; `listen` as `php.socket` writes it."""
+    """A php-fpm pool; `listen` as `php.socket` writes it. `status`: where FPM tells of it, a socket and a path."""
 
     name: str
     place: str
     user: str | None
     listen: str | None
+    status: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ class _Server:
     sockets: list[str] = field(default_factory=list)
     proxies: list[str] = field(default_factory=list)
     redirect: str | None = None
+    logs: list[str] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
 
@@ -91,6 +92,7 @@ class Nginx:
             sockets=tuple(dict.fromkeys(s for said in server.sockets for s in self._sockets(said))),
             proxies=tuple(dict.fromkeys(server.proxies)),
             redirect=server.redirect,
+            logs=tuple(dict.fromkeys(server.logs)),
             doubts=tuple(dict.fromkeys(server.doubts)),
         )
 
@@ -187,6 +189,12 @@ class Nginx:
     def _proxy(self, d: Directive, args: tuple[str, ...], at: _At) -> None:
         at.server.proxies.append(args[0])
 
+    def _log(self, d: Directive, args: tuple[str, ...], at: _At) -> None:
+        # "off", a log server, a name of each request's own, and requests of some kind only are no log of it all.
+        partial = any(word.startswith("if=") for word in args[1:])
+        if at.part == "" and args[0].startswith("/") and "$" not in args[0] and not partial:
+            at.server.logs.append(args[0])
+
     def _return(self, d: Directive, args: tuple[str, ...], at: _At) -> None:
         url = args[1] if args[0] in REDIRECTS and len(args) > 1 else args[0]
         if at.part in {"", "/"}:
@@ -205,6 +213,7 @@ HANDLERS: dict[str, Callable[[Nginx, Directive, tuple[str, ...], _At], None]] = 
     "root": Nginx._root,
     "set": Nginx._set,
     "fastcgi_pass": Nginx._php,
+    "access_log": Nginx._log,
     "proxy_pass": Nginx._proxy,
     "uwsgi_pass": Nginx._proxy,
     "return": Nginx._return,

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from agent.discover.files import Files
 from agent.discover.found import Doubt, Pool
 
-MAINS = "/etc/php/*/fpm/php-fpm.conf"
+MAINS = ("/etc/php/*/fpm/php-fpm.conf", "/etc/relevo/php/*.conf")
+# A pool in a unit of its own is given the socket that systemd holds, by a name that begins so: php-fpm removes a file
+# of that name when it ends, and there must be none.
+GIVEN = "/run/relevo-php/given"
 NESTED_LIMIT = 8
 # In Apache's `proxy:unix:/run/php/x.sock|fcgi://localhost` and `fcgi://127.0.0.1:9000`, and bare.
 SOCKET = re.compile(r"unix:([^|;\s\"']+)(?:\|\S*)?|fcgi://([\w.\[\]:-]+:\d+)|-socket\s+(\S+)")
@@ -27,17 +30,22 @@ def socket(found: tuple[str, ...] | str) -> str:
 class Pools:
     """All pools of all versions, from `mains` on."""
 
-    def __init__(self, files: Files, mains: str = MAINS) -> None:
+    def __init__(self, files: Files, mains: tuple[str, ...] = MAINS) -> None:
         self._files = files
         self._found: list[Pool] = []
         self._read: set[str] = set()
         self.doubts: list[Doubt] = []
-        for main in files.glob(mains):
+        for main in [main for pattern in mains for main in files.glob(pattern)]:
             self._file(main, 0)
 
     @property
     def found(self) -> tuple[Pool, ...]:
         return tuple(self._found)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The files that were read."""
+        return frozenset(self._read)
 
     def _file(self, path: str, nested: int) -> None:
         if path in self._read or nested > NESTED_LIMIT:
@@ -73,9 +81,13 @@ def _pool(name: str, place: str, settings: dict[str, str]) -> Pool:
         return value.replace("$pool", name) if value else None
 
     listen = filled("listen")
+    listen = socket(listen.removeprefix(GIVEN)) if listen else None
+    told_at, path = filled("pm.status_listen"), filled("pm.status_path")
+    asked = socket(told_at) if told_at else listen
     return Pool(
         name=name,
         place=place,
         user=filled("user"),
-        listen=socket(listen) if listen else None,
+        listen=listen,
+        status=(asked, path) if asked and path else None,
     )

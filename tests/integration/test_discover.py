@@ -290,7 +290,7 @@ def test_php_s_pools_are_those_of_php(real: Tools, tmp_path: Path) -> None:
         settings = dict(re.findall(r"NOTICE: \t(user|listen) = (.*)", pool))
         if settings:
             theirs.add((pool.partition("]")[0], settings["user"], settings["listen"]))
-    ours = Pools(HostFiles(), str(main))
+    ours = Pools(HostFiles(), (str(main),))
     assert {(pool.name, pool.user, pool.listen) for pool in ours.found} == theirs
     assert len(theirs) == 3
 

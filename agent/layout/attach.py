@@ -1,0 +1,278 @@
+"""Judges how each site is attached, from what runs on its host. Pure.
+
+The least of what is seen counts: a site of which one part runs in a shared process is not called held.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.discover.accounts import SHARED, is_person
+from agent.discover.found import Pool, VirtualHost
+from agent.layout.attached import Attached
+from agent.layout.running import Master, Running, folder, slice_of
+from fleet.caps import Attachment, Tenant
+from fleet.model import SiteId, Why
+
+NO_SLICE = frozenset({"-.slice", "system.slice", "user.slice", "init.scope"})  # many share these
+NAMES_MAX = 5  # of neighbours in a sentence
+
+Values = dict[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pool that serves a site, and the master that it runs under."""
+
+    pool: Pool
+    master: Master
+
+    @property
+    def is_alone(self) -> bool:
+        return len(self.master.pools) == 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What is asked for every site, once for all. Sites by their users, by their pools, by their logs."""
+
+    running: Running
+    cgroups: Path
+    by_domain: Mapping[str, tuple[VirtualHost, ...]]
+    by_socket: Mapping[str, Part]
+    by_user: Mapping[str, frozenset[SiteId]]
+    by_pool: Mapping[str, frozenset[SiteId]]
+    by_log: Mapping[str, frozenset[str]]  # virtual hosts' places
+
+
+def attach(
+    tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path
+) -> dict[SiteId, Attached]:
+    """Each of `tenants` as it runs here; `cgroups` is where the kernel shows its cgroups."""
+    host = _host(tenants, running, cgroups)
+    return {site: _Site(site, tenant, host).attached() for site, tenant in tenants.items()}
+
+
+def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> Host:
+    by_domain: dict[str, list[VirtualHost]] = defaultdict(list)
+    by_log: dict[str, set[str]] = defaultdict(set)
+    for virtual in running.virtual_hosts:
+        for name in virtual.names:
+            by_domain[name.partition(":")[0].lower()].append(virtual)
+        for log in virtual.logs:
+            by_log[log].add(virtual.place)
+    parts = {p.listen: Part(p, m) for m in running.masters for p in m.pools if p.listen}
+    # A socket whose name is a link is the one that the link leads to.
+    parts |= {link: parts[real] for link, real in running.links.items() if real in parts}
+    domains = {name: tuple(hosts) for name, hosts in by_domain.items()}
+    by_user: dict[str, set[SiteId]] = defaultdict(set)
+    by_pool: dict[str, set[SiteId]] = defaultdict(set)
+    for site, tenant in tenants.items():
+        for user in tenant.users:
+            by_user[user].add(site)
+        for virtual in _virtual_hosts(tenant, domains):
+            for part in (parts[s] for s in virtual.sockets if s in parts):
+                by_pool[part.pool.place].add(site)
+    return Host(
+        running=running,
+        cgroups=cgroups,
+        by_domain=domains,
+        by_socket=parts,
+        by_user={user: frozenset(sites) for user, sites in by_user.items()},
+        by_pool={place: frozenset(sites) for place, sites in by_pool.items()},
+        by_log={log: frozenset(places) for log, places in by_log.items()},
+    )
+
+
+def _virtual_hosts(
+    tenant: Tenant, domains: Mapping[str, tuple[VirtualHost, ...]]
+) -> tuple[VirtualHost, ...]:
+    found = {v.place: v for name in tenant.domains for v in domains.get(name.lower(), ())}
+    return tuple(found.values())
+
+
+class _Site:
+    """One site being judged."""
+
+    def __init__(self, id: SiteId, tenant: Tenant, host: Host) -> None:
+        self._id, self._tenant, self._host = id, tenant, host
+        self._virtual = _virtual_hosts(tenant, host.by_domain)
+        self._parts = self._its_parts()
+        users = [u for u in tenant.users if u not in SHARED]
+        self._own = [u for u in users if host.by_user[u] == {id}]
+        self._others = sorted({s for u in users for s in host.by_user[u]} - {id})
+        accounts = [host.running.accounts.get(user) for user in self._own]
+        self._uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
+        self._users = users
+
+    def attached(self) -> Attached:
+        shared = [part for part in self._parts if self._pool_others(part)]
+        if shared:
+            return self._by_log(self._shared_pool(shared[0]))
+        if self._parts:
+            return self._by_parts()
+        if self._tenant.slice:
+            return self._in_slice(self._tenant.slice)
+        return self._without_php()
+
+    def _its_parts(self) -> tuple[Part, ...]:
+        """By the sockets of its virtual hosts; where none is known, by its users' own pools."""
+        of = self._host.by_socket
+        found = {s: of[s] for v in self._virtual for s in v.sockets if s in of}
+        if not found and not self._virtual:
+            own = [u for u in self._tenant.users if self._host.by_user[u] == {self._id}]
+            found = {socket: part for socket, part in of.items() if part.pool.user in own}
+        return tuple({part.pool.place: part for part in found.values()}.values())
+
+    def _pool_others(self, part: Part) -> list[SiteId]:
+        return sorted(self._host.by_pool.get(part.pool.place, frozenset()) - {self._id})
+
+    def _by_parts(self) -> Attached:
+        slices = {slice_of(part.master.cgroup) for part in self._parts}
+        wanted = self._tenant.slice
+        held = next(iter(slices)) if len(slices) == 1 else None
+        alone = all(part.is_alone for part in self._parts)
+        if held and held not in NO_SLICE and alone and wanted in {None, held}:
+            return self._in_slice(held)
+        if not alone:
+            return self._in_pool(next(part for part in self._parts if not part.is_alone))
+        return self._outside(next(iter(self._parts)), wanted or self._likely_slice())
+
+    def _in_slice(self, slice: str) -> Attached:
+        """Everything of it that this host can tell is in `slice`, or in its users' slices beside it."""
+        directory = self._directory(f"/{folder(slice)}")
+        own = tuple(self._directory(f"/{folder(f'user-{uid}.slice')}") for uid in self._uids)
+        if directory in own:
+            own = (directory, *(path for path in own if path != directory))
+        elif self._is_of_users(slice):  # of a user whom other sites have too
+            services = tuple(self._directory(part.master.cgroup) for part in self._parts)
+            return self._held(slice, services, self._shares(slice))
+        else:
+            own = (directory, *own)
+        return self._held(slice, own, self._why_held(slice, beside=len(own) > 1))
+
+    def _why_held(self, slice: str, *, beside: bool) -> Why:
+        if leaks := self._leaks(slice):
+            return Why("layout-slice-leaks", {"slice": slice, "where": ", ".join(leaks)})
+        if not self._parts:
+            return Why("layout-slice-named", {"slice": slice})
+        if beside:
+            users = ", ".join(self._own)
+            return Why("layout-slice-beside", {"slice": slice, "users": users})
+        unit = self._parts[0].master.unit
+        return Why("layout-own-slice", {"slice": slice, "unit": unit})
+
+    def _shares(self, slice: str) -> Why:
+        return Why("layout-slice-shared", {"slice": slice, "others": _some(self._others)})
+
+    def _held(self, slice: str, cgroups: tuple[Path, ...], why: Why) -> Attached:
+        return Attached(
+            attachment=Attachment.SLICE,
+            why=why,
+            slice=slice,
+            cgroups=cgroups,
+            uids=self._uids,
+            status=self._status(),
+            log=self._log(),
+        )
+
+    def _is_of_users(self, slice: str) -> bool:
+        accounts = self._host.running.accounts
+        uids = {accounts[user].uid for user in self._users if user in accounts}
+        return slice in {f"user-{uid}.slice" for uid in uids}
+
+    def _leaks(self, slice: str) -> list[str]:
+        """Where processes of its own users run now, outside everything that holds it."""
+        inside = {slice, *(f"user-{uid}.slice" for uid in self._uids)}
+        found = set()
+        for uid in self._uids:
+            for cgroup in self._host.running.people.get(uid, ()):
+                parts = cgroup.split("/")
+                if not inside & set(parts):
+                    found.add(parts[-1] or "/")
+        return sorted(found)
+
+    def _in_pool(self, part: Part) -> Attached:
+        values: Values = {"pool": part.pool.name, "unit": part.master.unit, "site": self._id}
+        if part.pool.user in SHARED or not self._uids:
+            user = part.pool.user or "?"
+            why = Why("layout-pool-of-all", {**values, "user": user})
+        elif part.pool.status is None:
+            why = Why("layout-pool-silent", values)
+        else:
+            why = Why("layout-pool", values)
+        return self._seen(why, ())
+
+    def _outside(self, part: Part, wanted: str) -> Attached:
+        values: Values = {"unit": part.master.unit, "slice": wanted}
+        cgroups = tuple(self._directory(part.master.cgroup) for part in self._parts)
+        return self._seen(Why("layout-unit-outside", values), cgroups)
+
+    def _seen(self, why: Why, cgroups: tuple[Path, ...]) -> Attached:
+        return Attached(
+            attachment=Attachment.POOL,
+            why=why,
+            cgroups=cgroups,
+            uids=self._uids,
+            status=self._status(),
+            log=self._log(),
+        )
+
+    def _shared_pool(self, part: Part) -> Why:
+        others = _some(self._pool_others(part))
+        return Why("layout-pool-shared", {"pool": part.pool.name, "others": others})
+
+    def _without_php(self) -> Attached:
+        if not self._virtual:
+            domain = next(iter(self._tenant.domains), "?")
+            return Attached(
+                attachment=Attachment.NONE, why=Why("layout-not-served", {"domain": domain})
+            )
+        log = self._log()
+        server = self._virtual[0].server
+        values: Values = {"server": server, "log": str(log or "")}
+        return self._by_log(Why("layout-log", values))
+
+    def _by_log(self, why: Why) -> Attached:
+        if log := self._log():
+            return Attached(attachment=Attachment.LOG, why=why, uids=self._uids, log=log)
+        server = self._virtual[0].server if self._virtual else "?"
+        return Attached(
+            attachment=Attachment.NONE,
+            why=Why("layout-no-log", {"server": server}),
+            uids=self._uids,
+        )
+
+    def _log(self) -> Path | None:
+        """The log that its virtual hosts write, and no other's."""
+        mine = {virtual.place for virtual in self._virtual}
+        logs = [log for virtual in self._virtual for log in virtual.logs]
+        # Where several are its own, the one that most of its virtual hosts write to.
+        own = [log for log in dict.fromkeys(logs) if self._host.by_log[log] <= mine]
+        return Path(max(own, key=logs.count)) if own else None
+
+    def _status(self) -> tuple[Path, str] | None:
+        said = [part.pool.status for part in self._parts if part.pool.status]
+        if len(self._parts) != 1 or not said:  # of several pools no single one tells
+            return None
+        return Path(said[0][0]), said[0][1]
+
+    def _likely_slice(self) -> str:
+        return proposed(self._id, self._uids)
+
+    def _directory(self, cgroup: str) -> Path:
+        return self._host.cgroups / cgroup.lstrip("/")
+
+
+def proposed(site: SiteId, uids: tuple[int, ...]) -> str:
+    """The slice that is `site`'s best: its user's where it is one to one, else one of its own."""
+    if len(uids) == 1:
+        return f"user-{uids[0]}.slice"
+    # "-" would make it a child of another slice. Source: systemd.unit(5), "String escaping".
+    return f"site-{site.replace('-', chr(92) + 'x2d')}.slice"
+
+
+def _some(sites: list[SiteId]) -> str:
+    more = f" +{len(sites) - NAMES_MAX}" if len(sites) > NAMES_MAX else ""
+    return ", ".join(sites[:NAMES_MAX]) + more

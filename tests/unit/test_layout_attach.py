@@ -1,0 +1,284 @@
+"""How sites are attached, judged from made-up hosts: configuration, processes and cgroups in a folder."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.layout.attach import attach
+from agent.layout.attached import Attached
+from agent.layout.keep import Layout
+from agent.layout.running import Reader, folder, slice_of
+from fleet.caps import Attachment, Tenant
+from fleet.model import PlanId, SiteId
+from runtime.words import LANGUAGES, explain
+from tests.unit.hosttree import APACHE2, ENVVARS, NGINX, PASSWD, POOL, write
+
+SHARED_FPM = "/system.slice/php8.2-fpm.service"
+CGROUPS = Path("/cg")
+OWN_POOL = "[libro]\nuser = libro\nlisten = /run/relevo-php/given/run/php/libro.sock\n"
+
+
+def virtual(domain: str, handler: str = "", log: str = "") -> str:
+    php = f"<FilesMatch x>\nSetHandler {handler}\n</FilesMatch>\n" if handler else ""
+    logged = f"CustomLog {log} common\n" if log else ""
+    return f"<VirtualHost *:80>\nServerName {domain}\n{php}{logged}</VirtualHost>\n"
+
+
+def process(pid: int, uid: int, cgroup: str, title: str = "php") -> dict[str, str]:
+    return {
+        f"/proc/{pid}/status": f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n",
+        f"/proc/{pid}/cgroup": f"0::{cgroup}\n",
+        f"/proc/{pid}/cmdline": f"{title}\0",
+    }
+
+
+def master(pid: int, main: str, cgroup: str) -> dict[str, str]:
+    return process(pid, 0, cgroup, f"php-fpm: master process ({main})")
+
+
+BASE = {
+    "/etc/passwd": PASSWD,
+    "/etc/apache2/apache2.conf": APACHE2,
+    "/etc/apache2/envvars": ENVVARS,
+    "/etc/apache2/ports.conf": "Listen 80\n",
+    "/etc/php/8.2/fpm/php-fpm.conf": "[global]\ninclude=/etc/php/8.2/fpm/pool.d/*.conf\n",
+    **process(1, 0, "/init.scope"),
+    **master(700, "/etc/php/8.2/fpm/php-fpm.conf", SHARED_FPM),
+    **process(701, 1001, SHARED_FPM),
+}
+
+
+def pool(name: str, user: str, more: str = "") -> dict[str, str]:
+    text = POOL.format(user=user).replace(f"[{user}]", f"[{name}]", 1) + more
+    return {f"/etc/php/8.2/fpm/pool.d/{name}.conf": text}
+
+
+def vhosts(*texts: str) -> dict[str, str]:
+    return {"/etc/apache2/sites-enabled/all.conf": "".join(texts)}
+
+
+def fcgi(name: str) -> str:
+    return f'"proxy:unix:/run/php/{name}.sock|fcgi://localhost"'
+
+
+def tenant(domain: str, *users: str, slice: str | None = None) -> Tenant:
+    return Tenant(plan=PlanId("standard"), domains=(domain,), users=users, slice=slice)
+
+
+HUERTO, LIBRO, RADIO = SiteId("huerto"), SiteId("libro"), SiteId("radio")
+TWO = {HUERTO: tenant("huerto.example", "huerto"), LIBRO: tenant("libro.example", "libro")}
+TWO_VHOSTS = vhosts(
+    virtual("huerto.example", fcgi("huerto"), "/var/log/apache2/huerto.log"),
+    virtual("libro.example", fcgi("libro"), "/var/log/apache2/libro.log"),
+)
+TWO_POOLS = pool("huerto", "huerto", "pm.status_path = /status\n") | pool("libro", "libro")
+
+
+def judged(
+    root: Path, tree: dict[str, str], tenants: dict[SiteId, Tenant]
+) -> dict[SiteId, Attached]:
+    host = write(root, BASE | tree)
+    found = attach(tenants, Reader(str(host)).look(), CGROUPS)
+    for one in found.values():  # every reason can be said
+        assert all(one.why.code not in explain(one.why, language) for language in LANGUAGES)
+    return found
+
+
+def test_a_pool_of_a_shared_master_is_seen_by_its_user_and_status(tmp_path: Path) -> None:
+    """Neither is held; the one whose status is not set up is told so; each has its own log."""
+    found = judged(tmp_path, TWO_VHOSTS | TWO_POOLS, TWO)
+    huerto, libro = found[HUERTO], found[LIBRO]
+    assert huerto.attachment is libro.attachment is Attachment.POOL
+    assert (huerto.why.code, libro.why.code) == ("layout-pool", "layout-pool-silent")
+    assert huerto.status == (Path("/run/php/huerto.sock"), "/status") and libro.status is None
+    assert huerto.uids == (1001,) and huerto.slice is None and huerto.cgroups == ()
+    assert huerto.log == Path("/var/log/apache2/huerto.log")
+
+
+def test_a_unit_of_its_own_in_its_users_slice_is_held_whole(tmp_path: Path) -> None:
+    """As `relevo layout convert` leaves it: by the socket that systemd gives, whether it runs now or not."""
+    own = pool("huerto", "huerto") | {"/etc/relevo/php/libro.conf": OWN_POOL}
+    unit = "/user.slice/user-1004.slice/relevo-php@libro.service"
+    runs = master(800, "/etc/relevo/php/libro.conf", unit) | process(801, 1004, unit)
+    drop_in = {
+        "/etc/systemd/system/relevo-php@libro.service.d/site.conf": "[Service]\nSlice=user-1004.slice\n"
+    }
+    for n, tree in enumerate((runs, drop_in)):
+        libro = judged(tmp_path / str(n), TWO_VHOSTS | own | tree, TWO)[LIBRO]
+        assert libro.attachment is Attachment.SLICE and libro.slice == "user-1004.slice"
+        assert libro.cgroups == (CGROUPS / "user.slice/user-1004.slice",)
+        assert libro.why.code == "layout-own-slice"
+
+
+def test_a_masters_own_configuration_is_found_by_its_title(tmp_path: Path) -> None:
+    """A co-op's own units count as relevo's do: what matters is where the process is."""
+    unit = "/user.slice/user-1001.slice/php@huerto.service"
+    tree = {"/srv/php/huerto.conf": POOL.format(user="huerto")}
+    tree |= master(900, "/srv/php/huerto.conf", unit) | process(701, 1001, unit)
+    found = judged(tmp_path, TWO_VHOSTS | tree | pool("libro", "libro"), TWO)
+    assert (found[HUERTO].attachment, found[HUERTO].slice) == (Attachment.SLICE, "user-1001.slice")
+    assert found[LIBRO].attachment is Attachment.POOL
+
+
+def test_processes_outside_the_slice_are_told(tmp_path: Path) -> None:
+    """Debian's cron runs jobs in its own cgroup: what is held is not called all."""
+    unit = "/user.slice/user-1001.slice/php@huerto.service"
+    tree = {"/srv/php/huerto.conf": POOL.format(user="huerto")}
+    tree |= master(900, "/srv/php/huerto.conf", unit) | process(701, 1001, unit)
+    tree |= process(950, 1001, "/system.slice/cron.service")
+    huerto = judged(tmp_path, TWO_VHOSTS | tree, TWO)[HUERTO]
+    assert huerto.attachment is Attachment.SLICE
+    assert huerto.why.code == "layout-slice-leaks" and huerto.why.values["where"] == "cron.service"
+
+
+def test_sites_of_one_user_share_its_slice_and_are_told_apart_by_their_units(
+    tmp_path: Path,
+) -> None:
+    """One cap holds both, which is said; what each uses is its own unit's."""
+    tree: dict[str, str] = {}
+    tenants = {}
+    for n, name in enumerate(("huerto", "radio")):
+        main = f"/srv/php/{name}.conf"
+        tree[main] = POOL.format(user="huerto").replace("[huerto]", f"[{name}]", 1)
+        tree |= master(900 + n, main, f"/user.slice/user-1001.slice/php@{name}.service")
+        tenants[SiteId(name)] = tenant(f"{name}.example", "huerto")
+    both = vhosts(
+        virtual("huerto.example", fcgi("huerto")), virtual("radio.example", fcgi("radio"))
+    )
+    found = judged(tmp_path, tree | both, tenants)
+    for name in ("huerto", "radio"):
+        site = found[SiteId(name)]
+        assert (site.attachment, site.slice) == (Attachment.SLICE, "user-1001.slice")
+        assert site.why.code == "layout-slice-shared" and site.uids == ()
+        assert site.cgroups == (CGROUPS / f"user.slice/user-1001.slice/php@{name}.service",)
+
+
+def test_a_slice_of_its_own_has_its_users_beside_it(tmp_path: Path) -> None:
+    """Two users: their logins can't be in the site's slice, and their sum is the site."""
+    unit = "/site.slice/site-libro.slice/php@libro.service"
+    tree = {"/srv/php/libro.conf": POOL.format(user="libro")}
+    tree |= master(900, "/srv/php/libro.conf", unit)
+    tenants = {LIBRO: tenant("libro.example", "libro", "radio", slice="site-libro.slice")}
+    libro = judged(tmp_path, TWO_VHOSTS | tree, tenants)[LIBRO]
+    assert libro.attachment is Attachment.SLICE and libro.why.code == "layout-slice-beside"
+    assert [str(path.relative_to(CGROUPS)) for path in libro.cgroups] == [
+        "site.slice/site-libro.slice",
+        "user.slice/user-1004.slice",
+        "user.slice/user-1002.slice",
+    ]
+
+
+def test_a_named_slice_that_its_php_is_not_in_holds_nothing(tmp_path: Path) -> None:
+    """A unit of its own elsewhere is seen exactly and not held; a shared pool stays a pool."""
+    unit = "/system.slice/php@libro.service"
+    tree = {"/srv/php/libro.conf": POOL.format(user="libro")}
+    tree |= master(900, "/srv/php/libro.conf", unit)
+    tenants = {LIBRO: tenant("libro.example", "libro", slice="libro.slice")}
+    apart = judged(tmp_path / "a", TWO_VHOSTS | tree, tenants)[LIBRO]
+    assert (apart.attachment, apart.why.code) == (Attachment.POOL, "layout-unit-outside")
+    assert apart.cgroups == (CGROUPS / unit.lstrip("/"),)
+    pooled = judged(tmp_path / "b", TWO_VHOSTS | TWO_POOLS, tenants)[LIBRO]
+    assert (pooled.attachment, pooled.cgroups) == (Attachment.POOL, ())
+    app = {RADIO: tenant("radio.example", "radio", slice="radio.slice")}
+    trusted = judged(tmp_path / "c", vhosts(virtual("radio.example")), app)[RADIO]
+    assert (trusted.attachment, trusted.why.code) == (Attachment.SLICE, "layout-slice-named")
+
+
+@pytest.mark.parametrize(
+    ("log", "expected", "code"),
+    [
+        ("/var/log/apache2/radio.log", Attachment.LOG, "layout-log"),
+        ("/var/log/apache2/all.log", Attachment.NONE, "layout-no-log"),
+        ('"|/usr/bin/rotatelogs /x 86400"', Attachment.NONE, "layout-no-log"),
+        ("", Attachment.NONE, "layout-no-log"),
+    ],
+)
+def test_without_a_pool_an_access_log_of_its_own_is_what_tells(
+    log: str, expected: Attachment, code: str, tmp_path: Path
+) -> None:
+    """A log that others write too, or none, tells nothing of one site."""
+    tree = vhosts(
+        virtual("radio.example", log=log),
+        virtual("other.example", log="/var/log/apache2/all.log"),
+    )
+    radio = judged(tmp_path, tree, {RADIO: tenant("radio.example", "radio")})[RADIO]
+    assert (radio.attachment, radio.why.code) == (expected, code)
+
+
+def test_a_pool_that_sites_share_tells_none_of_them(tmp_path: Path) -> None:
+    """One pool behind two sites: their logs tell them apart, or nothing does."""
+    tree = vhosts(
+        virtual("huerto.example", fcgi("www"), "/var/log/apache2/huerto.log"),
+        virtual("libro.example", fcgi("www")),
+    )
+    tree |= pool("www", "www-data")
+    found = judged(tmp_path, tree, TWO)
+    assert found[HUERTO].attachment is Attachment.LOG
+    assert found[HUERTO].why.code == "layout-pool-shared"
+    assert found[LIBRO].attachment is Attachment.NONE
+
+
+def test_a_site_that_is_not_served_here_is_none(tmp_path: Path) -> None:
+    """Neither a virtual host nor a pool of its user."""
+    found = judged(tmp_path, TWO_VHOSTS, {RADIO: tenant("radio.example", "radio")})[RADIO]
+    assert (found.attachment, found.why.code) == (Attachment.NONE, "layout-not-served")
+
+
+def test_nginx_tells_the_same(tmp_path: Path) -> None:
+    """Its sockets and its logs are read as Apache's are; a socket's name may be a link to where the pool listens."""
+    server = (
+        "server { server_name libro.example; access_log /var/log/nginx/libro.log; "
+        "location ~ php { fastcgi_pass unix:/run/php/libro.sock; } }\n"
+    )
+    tree = {"/etc/nginx/nginx.conf": NGINX, "/etc/nginx/sites-enabled/libro": server}
+    tree |= pool("libro", "libro", "listen = /run/php/libro.shared.sock\n")
+    host = write(tmp_path, tree, {"/run/php/libro.sock": "libro.shared.sock"})
+    (host / "run/php/libro.shared.sock").touch()
+    libro = judged(host, {}, {LIBRO: TWO[LIBRO]})[LIBRO]
+    assert libro.attachment is Attachment.POOL and libro.log == Path("/var/log/nginx/libro.log")
+
+
+def test_configuration_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    """Unchanged files are not parsed again; a new one in a folder, and a new master, are seen."""
+    host = write(tmp_path, BASE | TWO_VHOSTS | TWO_POOLS)
+    reader = Reader(str(host))
+    first = reader.look()
+    assert reader.look().virtual_hosts is first.virtual_hosts
+    write(host, {"/etc/apache2/sites-enabled/new.conf": virtual("radio.example")})
+    assert len(reader.look().virtual_hosts) == len(first.virtual_hosts) + 1
+    write(host, {"/srv/x.conf": "[x]\nlisten=/run/x.sock\n"} | master(999, "/srv/x.conf", "/x"))
+    assert any(m.main == "/srv/x.conf" and m.pools for m in reader.look().masters)
+
+
+@pytest.mark.parametrize(
+    ("slice", "path"),
+    [
+        ("user-1001.slice", "user.slice/user-1001.slice"),
+        ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
+        ("site.slice", "site.slice"),
+        ("site-a\\x2db.slice", "site.slice/site-a\\x2db.slice"),
+    ],
+)
+def test_a_slice_lies_in_those_that_its_name_begins_with(slice: str, path: str) -> None:
+    """As systemd places it; and back."""
+    assert folder(slice) == path and slice_of(f"/{path}/x.service") == slice
+
+
+@pytest.mark.virtual_time
+async def test_the_keeper_looks_again_when_orders_change(tmp_path: Path) -> None:
+    """At once for other tenants, within a minute for another layout of the same."""
+    host = write(tmp_path, BASE | TWO_VHOSTS | TWO_POOLS)
+    layout = Layout(str(host))
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(layout.keep())
+        layout.follow(TWO)
+        await layout.changed.after(0)
+        assert {a.attachment for a in layout.attached.values()} == {Attachment.POOL}
+        unit = "/user.slice/user-1004.slice/relevo-php@libro.service"
+        (host / "etc/php/8.2/fpm/pool.d/libro.conf").unlink()
+        write(host, {"/etc/relevo/php/libro.conf": OWN_POOL})
+        write(host, master(800, "/etc/relevo/php/libro.conf", unit))
+        await layout.changed.after(1)
+        assert layout.attached[LIBRO].attachment is Attachment.SLICE
+        keeping.cancel()
