@@ -100,6 +100,18 @@ AGENT = (
         ROUND_BUCKETS,
     ),
     Metric(
+        "relevo_edge_limited_sites",
+        "gauge",
+        "Sites with limits at this edge, by state.",
+        ("state",),
+    ),
+    Metric(
+        "relevo_edge_refused_total",
+        "counter",
+        "Requests refused by a site's limits: closed; client (its rate); crowd (too many wait); late (waited in vain).",
+        ("reason",),
+    ),
+    Metric(
         "relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("backend",)
     ),
 )

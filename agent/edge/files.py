@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Edge
+from agent.edge.gate import WAIT, WAITING
+from agent.edge.limits import hosts_of
 from agent.edge.plan import Served
 from agent.edge.render import (
     CONFIG,
@@ -46,7 +48,9 @@ class Files:
         """What a HAProxy that starts now would serve."""
         text = self.config_text()
         return Served(
-            hosts=read_hosts(text), domains=read_map(self._read(MAP)), proof=read_proof(text)
+            hosts=read_hosts(text),
+            domains=hosts_of(read_map(self._read(MAP))),
+            proof=read_proof(text),
         )
 
     def epoch(self) -> Epoch:
@@ -59,8 +63,8 @@ class Files:
     async def write_epoch(self, epoch: Epoch) -> None:
         await self._write(EPOCH, f"{epoch}\n")
 
-    async def write_map(self, domains: Mapping[str, str]) -> None:
-        if (text := render_map(domains)) != self._read(MAP):
+    async def write_map(self, entries: Mapping[str, str]) -> None:
+        if (text := render_map(entries)) != self._read(MAP):
             await self._write(MAP, text)
 
     async def write_state(self, text: str = NO_STATE) -> None:
@@ -72,6 +76,8 @@ class Files:
         for name, content in ((MAP, ""), (STATE, NO_STATE)):
             if not (self._folder / name).exists():
                 await self._write(name, content)
+        if self._read(WAIT) != WAITING:
+            await self._write(WAIT, WAITING)
         candidate = f"{CONFIG}.new"
         try:
             await self._write(candidate, INHERITED.sub(r"\g<1>127.0.0.1:1", text))

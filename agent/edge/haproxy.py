@@ -13,9 +13,10 @@ from typing import Never
 from agent.config import Edge
 from agent.edge.checks import Checks
 from agent.edge.files import Files
+from agent.edge.limits import hosts_of, with_limits
 from agent.edge.meter import Meter
 from agent.edge.plan import Served, Wanted, clip, placed, plan
-from agent.edge.render import FOLDER, digest_of, endpoint, map_path, render
+from agent.edge.render import FOLDER, digest_of, endpoint, knows_limits, map_path, render
 from agent.edge.runtime import Master, Runtime, Unreached, entries_of
 from agent.edge.view import Info
 from agent.ports import DriverError, EdgeView
@@ -23,12 +24,11 @@ from fleet.messages import EdgeReport, Routes
 from fleet.model import Epoch, Health, HostId
 from metrics.exporter import Exporter
 from runtime import log
+from runtime.clock import wall
 
 TICK_S = 1.0
 LOOK_TIMEOUT_S = 1.0
-DEEP_EVERY_TICKS = (
-    5  # the whole map is 1.5 MB for 20,000 domains: read in full less often than its state
-)
+COUNT_EVERY_S = 10.0
 RELOAD_TIMEOUT_S = 5.0  # measured: 0.1 s with 300 hosts and 20,000 domains
 RELOAD_AGAIN_S = 30.0  # after one that failed: meanwhile moves go on, through the old worker
 RELOAD_POLL_S = 0.02
@@ -42,7 +42,7 @@ class Live:
 
     info: Info
     has_map: bool
-    domains: Mapping[str, str]
+    entries: Mapping[str, str]
     hosts: Mapping[HostId, str]  # and the `address:port` of each
 
 
@@ -75,6 +75,7 @@ class HAProxy:
         self._reload_after = float("-inf")
         self._checks = Checks()
         self._domains = 0
+        self._count_due = float("-inf")
         self._error = ""
 
     async def follow(self, routes: Routes, epoch: Epoch) -> tuple[str, ...]:
@@ -127,8 +128,19 @@ class HAProxy:
     async def _keep_once(self) -> None:
         if self._orders is None:
             await self._adopt()
-        elif await self._drifted():
+        elif self._limits_are_due() or await self._drifted():
             await self._apply(*self._orders)
+        await self._count()
+
+    def _limits_are_due(self) -> bool:
+        return self._wanted is not None and wall() >= self._wanted.held.until
+
+    async def _count(self) -> None:
+        """What limits refused, every COUNT_EVERY_S: the table is 2 MB at most."""
+        now = asyncio.get_running_loop().time()
+        if self._settled is not None and now >= self._count_due:
+            self._count_due = now + COUNT_EVERY_S
+            self._meter.refused(self._settled.pid, await self._runtime.refused())
 
     async def _adopt(self) -> None:
         """Before the first orders: leave HAProxy to its files, and give it some to start with."""
@@ -158,8 +170,9 @@ class HAProxy:
         self._settled = None
         disk = self._files.served()
         live = await self._live_or_none()
-        domains = {**disk.domains, **(live.domains if live else {})}
-        wanted = plan(routes, Served(hosts=disk.hosts, domains=domains, proof=disk.proof))
+        domains = {**disk.domains, **(hosts_of(live.entries) if live else {})}
+        served = Served(hosts=disk.hosts, domains=domains, proof=disk.proof)
+        wanted = plan(routes, served, wall())
         text = render(self._edge, wanted.hosts, wanted.proof)
 
         if live:
@@ -180,16 +193,18 @@ class HAProxy:
         """One transaction, if the map differs; what goes to a host that this worker lacks keeps its old place."""
         if not live.has_map:
             return  # it was not started with a configuration of ours: the reload brings the map
-        target = placed(wanted.domains, live.hosts, live.domains)
-        if target == live.domains:
+        target = placed(wanted.domains, live.hosts, was := hosts_of(live.entries))
+        if live.info.limits:
+            target = with_limits(target, wanted.held.entries)
+        if target == live.entries:
             return
         started = asyncio.get_running_loop().time()
         await self._runtime.replace_map(target)
         took_s = asyncio.get_running_loop().time() - started
-        changed = len(target.items() ^ live.domains.items())
+        changed = len(target.items() ^ live.entries.items())
         _log.info("map committed", entries=len(target), changed=changed, took_s=round(took_s, 4))
         self._meter.committed(took_s)
-        await self._release(set(live.domains.values()) - set(target.values()))
+        await self._release(set(was.values()) - set(hosts_of(target).values()))
 
     async def _release(self, left: set[str]) -> None:
         """Visitors who wait for a host that is down and has no site any more may ask again, elsewhere."""
@@ -205,9 +220,15 @@ class HAProxy:
                 await self._check_in(text)
             except DriverError:
                 # The old configuration stays, and with it the places that it can serve.
-                await self._files.write_map(placed(wanted.domains, disk.hosts, disk.domains))
+                await self._write_map(placed(wanted.domains, disk.hosts, disk.domains), wanted)
                 raise
-        await self._files.write_map(wanted.domains)
+        await self._write_map(wanted.domains, wanted)
+
+    async def _write_map(self, places: Mapping[str, str], wanted: Wanted) -> None:
+        """With the limits, if the configuration beside it is one that reads them."""
+        if knows_limits(self._files.config_text()):
+            places = with_limits(places, wanted.held.entries)
+        await self._files.write_map(places)
 
     async def _check_in(self, text: str) -> None:
         digest, words = self._rejected
@@ -280,7 +301,7 @@ class HAProxy:
         )
         hosts = {host: view.address for host, view in stat.servers.items()}
         has_map = dump is not None
-        return Live(info=info, has_map=has_map, domains=entries_of(dump or ""), hosts=hosts)
+        return Live(info=info, has_map=has_map, entries=entries_of(dump or ""), hosts=hosts)
 
     async def _live_or_none(self) -> Live | None:
         try:
@@ -297,7 +318,7 @@ class HAProxy:
         self._settled = Settled(pid=info.pid, digest=info.digest, map_hash=map_hash)
         self._domains = len(wanted.domains)
         self._note("")
-        self._meter.settled(self._domains, len(wanted.strays))
+        self._meter.settled(self._domains, len(wanted.strays), wanted.held.states)
 
     def _pause_s(self) -> float:
         if self._reload_due is None:

@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 
-from fleet.messages import Check
+from agent.edge.gate import REASONS
+from fleet.messages import Check, LimitState
 from fleet.model import Health, HostId
 from metrics.exporter import Exporter
+
+NONE = (0,) * len(REASONS)
 
 
 class Meter:
     def __init__(self, exporter: Exporter | None) -> None:
         self._exporter = exporter
         self._hosts: dict[HostId, Health] = {}
+        self._worker = 0
+        self._refused: Mapping[str, tuple[int, ...]] = {}
+        if exporter:
+            for reason in REASONS:
+                exporter.begin("relevo_edge_refused_total", reason=reason)
 
     def gone(self) -> None:
         """HAProxy does not answer: what it thought of hosts is not known any more."""
@@ -42,7 +50,26 @@ class Meter:
         if self._exporter:
             self._exporter.count("relevo_edge_reloads_total", outcome=outcome)
 
-    def settled(self, domains: int, strays: int) -> None:
+    def refused(self, worker: int, counts: Mapping[str, tuple[int, ...]]) -> None:
+        """By site, as that worker has counted since its start; a site that rested for an hour begins at 0 again."""
+        if self._exporter is None:
+            return
+        before = self._refused if worker == self._worker else {}
+        self._worker, self._refused = worker, counts
+        for at, reason in enumerate(REASONS):
+            more = sum(
+                _grown(count[at], before.get(site, NONE)[at]) for site, count in counts.items()
+            )
+            self._exporter.count("relevo_edge_refused_total", more, reason=reason)
+
+    def settled(self, domains: int, strays: int, states: Mapping[LimitState, int]) -> None:
         if self._exporter:
+            for state, sites in states.items():
+                self._exporter.set("relevo_edge_limited_sites", sites, state=state.value)
             self._exporter.set("relevo_edge_domains", domains)
             self._exporter.set("relevo_edge_strays", strays)
+
+
+def _grown(count: int, before: int) -> int:
+    """A count that fell has begun again."""
+    return count - before if count >= before else count

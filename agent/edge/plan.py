@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from agent.edge.limits import Held, held
 from agent.edge.render import CHECK, PROOF
 from fleet.messages import LINE_MAX, Routes, Target
 from fleet.model import DOMAIN, NAME, HostId
@@ -20,7 +21,7 @@ _KEY = re.compile(r"[A-Za-z0-9*_.-]{1,253}")  # a foreign entry that can be writ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What HAProxy has, or would start with: hosts and proof of its configuration, the entries of its map."""
+    """What HAProxy has, or would start with: hosts and proof of its configuration, the hosts of its map."""
 
     hosts: Mapping[HostId, Target]
     domains: Mapping[str, str]
@@ -34,6 +35,7 @@ class Wanted:
     hosts: Mapping[HostId, Target]
     domains: Mapping[str, str]
     proof: str
+    held: Held
     strays: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
@@ -45,8 +47,8 @@ class Wanted:
         )
 
 
-def plan(routes: Routes, served: Served) -> Wanted:
-    """Merge the orders into what is there."""
+def plan(routes: Routes, served: Served, now: float = 0.0) -> Wanted:
+    """Merge the orders into what is there; limits are as at `now` (Unix s), and a stray has none."""
     refused: list[str] = []
     hosts = _hosts(routes, served, refused)
     domains = _domains(routes, served, hosts, refused)
@@ -57,12 +59,14 @@ def plan(routes: Routes, served: Served) -> Wanted:
             hosts[host] = served.hosts[host]  # removed, yet a stray domain is still served there
         if host in hosts:
             strays.append(f"host {host}")
+    limits = held(routes, now)
     return Wanted(
         hosts=hosts,
         domains=domains,
         proof=_proof(routes, served, refused),
+        held=limits,
         strays=tuple(sorted(strays)),
-        refused=tuple(refused),
+        refused=(*refused, *limits.refused),
     )
 
 

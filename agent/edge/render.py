@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Edge
+from agent.edge import gate
+from agent.edge.limits import BETWEEN
 from fleet.messages import ALIVE, Target
 from fleet.model import HostId
 
@@ -59,7 +61,7 @@ defaults
 """
 UNKNOWN_SITE = "There is no such site here.\\nAquí no hay ningún sitio con ese nombre.\\n"
 _DIGEST = "0" * 16
-_DESCRIPTION = re.compile(r"relevo ([0-9a-f]{16})")
+_DESCRIPTION = re.compile(r"relevo ([0-9a-f]{16})( limits)?")
 _BACKEND = re.compile(
     r"^backend (?P<host>\S+)\n"
     r"    http-check send meth GET uri '(?P<check>[^'\n]*)'.*\n"
@@ -73,7 +75,8 @@ _PROVED = re.compile(r"req\.hdr\(x-relevo-proof\) -m str -- '([^'\n]*)'")
 
 def render(edge: Edge, hosts: Mapping[HostId, Target], proof: str) -> str:
     """The whole haproxy.cfg. The values must have passed `agent.edge.plan`; equal input gives equal text."""
-    parts = (_global(edge), DEFAULTS, _frontend(edge, proof), *map(_backend, *_columns(hosts)))
+    backends = map(_backend, *_columns(hosts))
+    parts = (_global(edge), DEFAULTS, _frontend(edge, proof), gate.TABLES, *backends)
     text = "# Written by relevo's agent; what is changed here by hand is lost.\n\n" + "\n".join(
         parts
     )
@@ -85,6 +88,12 @@ def digest_of(text: str) -> str:
     """Which configuration this is: of a file's text, or of HAProxy's `description`. Empty: none of ours."""
     found = _DESCRIPTION.search(text)
     return found.group(1) if found else ""
+
+
+def knows_limits(text: str) -> bool:
+    """Whether this configuration, or the HAProxy of this `description`, reads more of an entry than its host."""
+    found = _DESCRIPTION.search(text)
+    return bool(found and found.group(2))
 
 
 def read_hosts(text: str) -> dict[HostId, Target]:
@@ -103,9 +112,9 @@ def read_proof(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def render_map(domains: Mapping[str, str]) -> str:
-    """A map file: one `domain host` per line, sorted."""
-    return "".join(f"{domain} {host}\n" for domain, host in sorted(domains.items()))
+def render_map(entries: Mapping[str, str]) -> str:
+    """A map file: one `domain entry` per line, sorted."""
+    return "".join(f"{domain} {entry}\n" for domain, entry in sorted(entries.items()))
 
 
 def read_map(text: str) -> dict[str, str]:
@@ -142,7 +151,7 @@ def _global(edge: Edge) -> str:
     threads = f"    nbthread {edge.threads}\n" if edge.threads else ""
     return f"""\
 global
-    description "relevo {_DIGEST}"
+    description "relevo {_DIGEST} limits"
     maxconn {edge.max_connections}
 {threads}\
     stats socket {edge.socket} mode 600 level admin expose-fd listeners
@@ -151,6 +160,7 @@ global
     hard-stop-after 5m
     mworker-max-reloads 10
     no strict-limits
+{gate.load(edge.directory)}\
     ssl-default-bind-options ssl-min-ver TLSv1.2
 """
 
@@ -165,7 +175,7 @@ def _frontend(edge: Edge, proof: str) -> str:
         if proof
         else ""
     )
-    host = rf"req.hdr(host),lower,field(1,:),regsub(\\.$,),map_str({map_path(edge)})"
+    entry = rf"req.hdr(host),lower,field(1,:),regsub(\\.$,),map_str({map_path(edge)})"
     return f"""\
 frontend {FRONTEND}
 {"".join(f"    bind {bind}{chr(10)}" for bind in binds)}\
@@ -174,8 +184,10 @@ frontend {FRONTEND}
     http-request del-header x-relevo-proof
     http-request set-header x-forwarded-for %[src]
     http-request set-header x-forwarded-proto %[ssl_fc,iif(https,http)]
-    http-request set-var(txn.host) {host}
-    http-request return status 421 {TEXT} string "{UNKNOWN_SITE}" unless {{ var(txn.host) -m found }}
+    http-request set-var(txn.entry) {entry}
+    http-request return status 421 {TEXT} string "{UNKNOWN_SITE}" unless {{ var(txn.entry) -m found }}
+    http-request set-var(txn.host) var(txn.entry),field(1,{BETWEEN})
+{gate.rules(TEXT)}\
     http-response del-header x-relevo-host
     http-response set-header x-relevo-host %[be_name] if {{ var(txn.proved) -m bool }}
     use_backend %[var(txn.host)]

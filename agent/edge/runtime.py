@@ -15,6 +15,7 @@ from agent.edge.view import (
     Unreadable,
     read_entries,
     read_info,
+    read_refused,
     read_stat,
 )
 from agent.ports import DriverError
@@ -100,6 +101,14 @@ class Runtime:
         if not answer.startswith("1\n"):
             raise DriverError(f"haproxy: server state expected, not {answer[:120]!a}")
         return answer
+
+    async def refused(self) -> dict[str, tuple[int, ...]]:
+        """How often each site was refused since the worker's start or an hour of rest, by `gate.REASONS`."""
+        answer = await self._ask("show table relevo:refused")
+        try:
+            return read_refused(answer)
+        except Unreadable as error:
+            raise DriverError(f"haproxy: {error}") from error
 
     async def replace_map(self, entries: Mapping[str, str]) -> None:
         """Make the map `entries` by one atomic commit, and read it back.

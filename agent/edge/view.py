@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.edge.render import FRONTEND, SERVER, digest_of
+from agent.edge.gate import REASONS
+from agent.edge.render import FRONTEND, SERVER, digest_of, knows_limits
 from fleet.model import Health, HostId
 
 
@@ -17,12 +18,16 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """Which HAProxy answers. `digest` names the configuration it was started with; empty: not ours."""
+    """Which HAProxy answers. `digest` names the configuration it was started with; empty: not ours.
+
+    `limits`: it reads more of a map's entry than the host.
+    """
 
     pid: int
     uptime_s: int
     version: str
     digest: str
+    limits: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ def read_info(answer: str) -> Info:
             uptime_s=int(fields["Uptime_sec"]),
             version=fields["Version"],
             digest=digest_of(fields.get("description", "")),
+            limits=knows_limits(fields.get("description", "")),
         )
     except (KeyError, ValueError):
         raise Unreadable("`show info`", answer) from None
@@ -69,6 +75,21 @@ def read_entries(answer: str) -> dict[str, str]:
             raise Unreadable("`show map PATH`", line)
         entries.setdefault(words[1], words[2])
     return entries
+
+
+def read_refused(answer: str) -> dict[str, tuple[int, ...]]:
+    """Site -> how often it was refused, by reason, out of `show table relevo:refused`. Raises Unreadable."""
+    lines = answer.splitlines()
+    if not lines or not lines[0].startswith("# table: "):
+        raise Unreadable("`show table`", answer)
+    counts: dict[str, tuple[int, ...]] = {}
+    for line in filter(None, lines[1:]):
+        fields = dict(word.partition("=")[::2] for word in line.split(" "))
+        try:
+            counts[fields["key"]] = tuple(int(fields[f"gpc{at}"]) for at in range(len(REASONS)))
+        except (KeyError, ValueError):
+            raise Unreadable("`show table`", line) from None
+    return counts
 
 
 def read_stat(answer: str) -> Stat:
