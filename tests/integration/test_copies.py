@@ -195,7 +195,7 @@ def _as_the_service(store: Path) -> int:
             journal = Journal(store)
             revision = journal.load().revision + 1
             put = Event("put", KV(b"a", b"b", revision, revision, 1, 0))
-            journal.write([[put]], oldest=0, superseded=())
+            journal.write([(put,)], oldest=0, superseded=())
             journal.close()
             status = 0
         finally:
