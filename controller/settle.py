@@ -4,7 +4,7 @@ Pure and level-triggered: from what is to what is missing. Additions come before
 revision between finds each site at least once (rule R7).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +12,7 @@ from controller.store import Op, Put
 from fleet import keys
 from fleet.model import (
     Domain,
+    Epoch,
     Fleet,
     HostId,
     IncidentId,
@@ -92,6 +93,15 @@ def zones(
         if (before.names, before.removed) != (intent.names, intent.removed):
             changed[zone] = intent
     return changed
+
+
+def acknowledged(applied: Iterable[Epoch], at: Epoch) -> int:
+    """The oldest revision that all edges follow, of the store that stands `at`; where there are none, its newest.
+
+    An epoch of another generation counts the revisions of another store, which say nothing of this one's.
+    """
+    same = (one.revision if one.generation == at.generation else 0 for one in applied)
+    return min(same, default=at.revision)
 
 
 def buried(

@@ -191,9 +191,10 @@ class Upkeep:
         """Tombstones that every declared edge has acknowledged are no longer needed."""
         mirror, heard = self._mirror, self._link.heard
         edges = [id for id, host in mirror.fleet.hosts.items() if host.is_edge]
-        applied = [heard[e].applied.revision if e in heard else 0 for e in edges]
+        applied = [heard[e].applied if e in heard else Epoch() for e in edges]
+        acknowledged = settle.acknowledged(applied, mirror.epoch)
         created = {id: mirror.created_at(keys.TOMBSTONES + id.encode()) for id in mirror.tombstones}
-        gone = settle.buried(mirror.tombstones, created, min(applied, default=mirror.revision))
+        gone = settle.buried(mirror.tombstones, created, acknowledged)
         return [Delete(keys.TOMBSTONES + id.encode()) for id in gone]
 
 

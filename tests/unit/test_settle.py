@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.incidents import SAME_TROUBLE_S, to_continue, too_many
-from controller.settle import named, pack, place, unpack
+from controller.settle import acknowledged, buried, named, pack, place, unpack
 from controller.store import Op, Put
 from controller.store.protocol import MAX_REQUEST_BYTES
 from fleet import keys
@@ -23,6 +23,7 @@ from fleet.model import (
     RecordSet,
     Site,
     SiteId,
+    Tombstone,
     Why,
     ZoneIntent,
 )
@@ -93,6 +94,20 @@ def test_a_commit_that_orders_follow_from_has_a_name() -> None:
     line: Op = Put(keys.incident(IncidentId("i")), b"{}")
     assert named([move, line], "x")[2:] == (Put(keys.COMMITS + b"x", b""),)
     assert named([line], "x") == (line,)
+
+
+def test_a_tombstone_stays_until_every_edge_follows_it_in_this_generation() -> None:
+    """After a move of the store an edge may still follow the old one's orders, whose revisions are higher."""
+    at, tombstones, created = Epoch(2, 40), {"t": Tombstone()}, {"t": 30}
+
+    def gone(*applied: Epoch) -> tuple[str, ...]:
+        return buried(tombstones, created, acknowledged(applied, at))
+
+    assert gone(Epoch(2, 30), Epoch(2, 40)) == ("t",)
+    assert gone(Epoch(2, 40), Epoch(2, 29)) == ()
+    assert gone(Epoch(2, 40), Epoch(1, 4711)) == ()
+    assert gone(Epoch(2, 40), Epoch()) == (), "one that was never heard"
+    assert gone() == ("t",), "where there are no edges nobody needs it"
 
 
 def incident(id: str, closed_at: float | None) -> Incident:
