@@ -522,6 +522,7 @@ def _same_intent(old: Intent, new: Intent) -> bool:
         and old.enforcement is new.enforcement
         and old.overrides is new.overrides
         and old.rulings is new.rulings
+        and old.penalties == new.penalties
         and (old.proof, old.cluster) == (new.proof, new.cluster)
     )
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fleet.caps import Enforcement, Override, Ruling, Tenant
-from fleet.messages import ALIVE, Orders, Routes, Target
+from failover.limits import edge_limits
+from fleet.caps import Enforcement, Override, Penalty, Ruling, Tenant, Turn
+from fleet.messages import ALIVE, EdgeLimit, Orders, Routes, Target
 from fleet.model import (
     Caps,
     Epoch,
@@ -18,6 +19,7 @@ from fleet.model import (
     SiteId,
     Tombstone,
 )
+from fleet.penalized import Penalized
 
 NEIGHBOURS = (
     3  # probes of each host where there are no edges: a majority survives one liar (rule R15)
@@ -26,7 +28,7 @@ NEIGHBOURS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What orders are made from; all of it read at one store revision."""
+    """What orders are made from; all of it read at one store revision. `penalties`: the enforced ones that stand."""
 
     cluster: str
     commit: str
@@ -37,6 +39,7 @@ class Intent:
     enforcement: Enforcement = field(default_factory=Enforcement)
     overrides: Mapping[SiteId, Override] = field(default_factory=dict)
     rulings: Mapping[SiteId, Ruling] = field(default_factory=dict)
+    penalties: Mapping[SiteId, tuple[Penalty, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ def routes(intent: Intent) -> Routes:
         for domain in site.domains
         if intent.places[id].host in hosts
     }
+    limits = limited(intent)
     gone = {d for stone in intent.tombstones for d in stone.domains} - domains.keys()
     gone_hosts = {h for stone in intent.tombstones for h in stone.hosts} - hosts.keys()
     return Routes(
@@ -91,7 +95,51 @@ def routes(intent: Intent) -> Routes:
         removed_domains=tuple(sorted(gone)),
         removed_hosts=tuple(sorted(gone_hosts)),
         proof=intent.proof,
+        limits=limits,
+        sites={
+            domain: id
+            for id in limits
+            for domain in intent.fleet.sites[id].domains
+            if domain in domains
+        },
     )
+
+
+def limited(intent: Intent) -> dict[SiteId, tuple[EdgeLimit, ...]]:
+    """What the edges hold of each site behind them; a site in shadow that nobody holds is not in it."""
+    usual: dict[
+        tuple[PlanId, Turn], tuple[EdgeLimit, ...]
+    ] = {}  # most sites: their plan's, no more
+    found: dict[SiteId, tuple[EdgeLimit, ...]] = {}
+    for id, site in sorted(intent.fleet.sites.items()):
+        plan = intent.fleet.plans.get(site.plan)
+        if site.route != "edges" or id not in intent.places or plan is None:
+            continue
+        turn = intent.enforcement.turn(id, site.plan, intent.places[id].host)
+        words = intent.overrides.get(id), intent.rulings.get(id), intent.penalties.get(id, ())
+        if (steps := None if any(words) else usual.get((site.plan, turn))) is None:
+            override, ruling, penalties = words
+            steps = edge_limits(
+                plan.caps,
+                override=override,
+                enforced_from=turn.since,
+                penalties=penalties,
+                ruling=ruling,
+            )
+            if not any(words):
+                usual[site.plan, turn] = steps
+        if steps:
+            found[id] = steps
+    return found
+
+
+def enforced(penalized: Mapping[SiteId, Penalized]) -> dict[SiteId, tuple[Penalty, ...]]:
+    """What hosts hold of their sites, and the edges with them."""
+    return {
+        site: holding
+        for site, it in penalized.items()
+        if (holding := tuple(penalty for penalty in it.penalties if penalty.enforced))
+    }
 
 
 def target(host: Host) -> Target:
