@@ -15,7 +15,7 @@ from deploy.demo.lab import Kind, Machine
 from deploy.demo.load import TELL_EVERY_S, TIMEOUT_S
 from deploy.demo.network import NotPossible, has_namespaces
 from deploy.demo.show import Show
-from fleet.model import Phase, Site
+from fleet.model import Site
 
 POLL_S = 0.1
 REST_S = 30.0
@@ -74,9 +74,8 @@ async def rest(it: Show) -> None:
 
     async def quiet() -> bool:
         hosts = await it.client.hosts()
-        incidents = await it.client.incidents()
-        open_ = [i for i in incidents if all(e.phase is not Phase.NOTE for e in i.timeline)]
-        return all(host.verdict == "up" for host in hosts) and not open_
+        over = all(i.closed_at is not None for i in await it.client.incidents())
+        return over and all(host.verdict == "up" for host in hosts)
 
     await until(quiet)
 

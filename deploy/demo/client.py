@@ -63,6 +63,7 @@ class IncidentItem(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[HeldSite, ...] = ()
     timeline: tuple[EntryItem, ...] = ()
     complete: bool = False
+    closed_at: float | None = None
 
     def at(self, phase: Phase) -> float | None:
         """When `phase` was first reached (Unix s)."""
