@@ -17,6 +17,9 @@ LIB = Path("usr/lib/relevo")
 PACKAGES = LIB / f"lib/python{PYTHON}/site-packages"
 DOC = Path("usr/share/doc/relevo")
 
+SLICE = "relevo-user-slice.conf"
+# `relevo layout convert` writes its own copies: a site's PHP must not stop when relevo is removed.
+PHP = ("relevo-php@.service", "relevo-php@.socket", "relevo-php-pool.conf")
 # On an edge a person links these into systemd's folders. An upgrade keeps what was changed in them, and HAProxy keeps
 # them when relevo is removed: visitors are served on.
 EDGE = {
@@ -76,6 +79,9 @@ def _files(root: Path, version: str, built_s: int) -> None:
     systemd = ROOT / "deploy" / "systemd"
     for unit in ("relevo-agent.service", "relevo-controller.service"):
         _copy(systemd / unit, root / "usr/lib/systemd/system" / unit)
+    _copy(systemd / SLICE, root / "usr/lib/systemd/system/user-.slice.d/50-relevo.conf")
+    for name in PHP:
+        _copy(systemd / name, root / DOC / "examples" / name)
     for name, there in EDGE.items():
         _copy(systemd / name, root / "etc/relevo/edge" / there)
     _copy(OURS / "sysusers.conf", root / "usr/lib/sysusers.d/relevo.conf")
