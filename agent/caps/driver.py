@@ -1,20 +1,22 @@
 """What the caps ask of whatever holds them: systemd over D-Bus, or a delegated cgroup v2 subtree."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Never, Protocol
 
 from fleet.caps import Limits
 
 
 class Driver(Protocol):
-    """Holds slices. `name` is "systemd" or "cgroupfs"; every call is bounded in time."""
+    """Holds slices, by name (`user-1001.slice`); every call is bounded in time."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """`systemd` or `cgroupfs`."""
+        ...
 
-    async def slices(self) -> Mapping[str, str]:
-        """The slices that are there now, by name (`user-1001.slice`), each with its cgroup's directory."""
+    async def keep(self) -> Never:
+        """Eternal: stay in touch with what holds the slices."""
         ...
 
     async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
@@ -25,12 +27,19 @@ class Driver(Protocol):
         """
         ...
 
-    async def held(self, slice: str) -> Limits | None:
-        """What the kernel itself says of `slice`; None: it is not there. Raises DriverError."""
+    async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        """What the kernel itself says of those of `slices` that are there. Raises DriverError."""
         ...
 
-    async def kill(self, slice: str) -> None:
-        """End every process of `slice`, forks in flight too. Raises DriverError."""
+    async def kill(self, slice: str) -> tuple[str, ...]:
+        """End every process of `slice`, forks in flight too, and what would start them again; give what was stopped.
+
+        Raises DriverError.
+        """
+        ...
+
+    async def start(self, units: Collection[str]) -> None:
+        """Start what `kill` has stopped. Raises DriverError."""
         ...
 
     @property

@@ -249,24 +249,3 @@ TABLE = (
     Row("frozen", "penalty", lambda c: c.is_at(Level.STOP), lambda c: True, lambda c: Why("cap-stopped")),
 )
 # fmt: on
-
-
-def in_steps(wanted: Limits, used_bytes: int | None) -> Limits:
-    """What of `wanted` can be set now that `used_bytes` of memory are in use; None: nothing is.
-
-    The maximum never goes under what is used, for setting it would free memory in the writer's own time, or kill. The
-    high mark goes under it by a tenth at once: the caller comes again, and at the end it is `wanted`.
-    """
-    if not used_bytes:
-        return wanted
-    most, high = wanted.memory_max_bytes, wanted.memory_high_bytes
-    if most is not None:
-        most = max(most, _pages(used_bytes + MARGIN_BYTES))
-    if high is not None:
-        high = max(high, _pages(used_bytes * STEP_RATIO))
-    return msgspec.structs.replace(wanted, memory_max_bytes=most, memory_high_bytes=high)
-
-
-MARGIN_BYTES = 4 << 20  # what a site may grow by between our look and our word
-STEP_RATIO = 0.9
-STEP_S = 5.0  # between two steps: 10 % in 5 s is what reclaim does without a stall

@@ -13,16 +13,14 @@ from dbus_fast import BusType, DBusFastError, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from agent.ports import DriverError
+from agent.systembus import BUS, CALL_S, call, listen, until_gone
 from fleet.messages import AgentState, Orders
 from runtime import log, supervise
 
 LOGIND = "org.freedesktop.login1"
 PATH = "/org/freedesktop/login1"
 MANAGER = "org.freedesktop.login1.Manager"
-BUS = "org.freedesktop.DBus"
-BUS_PATH = "/org/freedesktop/DBus"
 
-CALL_S = 5.0
 RETRY_S = 30.0
 # The edges get their new routes in the same moment as we hear that our sites are gone: let what is in flight end.
 DRAIN_S = 0.5
@@ -82,7 +80,7 @@ class Shutdown:
                 await bus.connect()
             bus.add_message_handler(self._hear)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_until_gone(bus))
+                group.create_task(until_gone(bus))
                 await self._follow(bus)
         finally:
             bus.disconnect()
@@ -106,15 +104,13 @@ class Shutdown:
 
     async def _subscribe(self, bus: MessageBus) -> None:
         match = "type='signal',sender='{}',interface='{}',member='{}'"
-        for rule in (
-            match.format(LOGIND, MANAGER, "PrepareForShutdown"),
-            match.format(BUS, BUS, "NameOwnerChanged") + f",arg0='{LOGIND}'",
-        ):
-            await _call(bus, BUS, BUS_PATH, BUS, "AddMatch", "s", rule)
-        pong = await _call(bus, LOGIND, PATH, "org.freedesktop.DBus.Peer", "Ping")
+        announced = match.format(LOGIND, MANAGER, "PrepareForShutdown")
+        owned = match.format(BUS, BUS, "NameOwnerChanged") + f",arg0='{LOGIND}'"
+        await listen(bus, (announced, owned))
+        pong = await call(bus, LOGIND, PATH, "org.freedesktop.DBus.Peer", "Ping")
         self._owner, signals = pong.sender or "", self._signals
         properties = "org.freedesktop.DBus.Properties"
-        answer = await _call(
+        answer = await call(
             bus, LOGIND, PATH, properties, "Get", "ss", MANAGER, "PreparingForShutdown"
         )
         if self._signals == signals:  # a signal that has overtaken the answer knows better
@@ -149,7 +145,7 @@ class Shutdown:
         what = ("shutdown", "relevo", "moving this host's sites away", "delay")
         self._release()
         try:
-            answer = await _call(bus, LOGIND, PATH, MANAGER, "Inhibit", "ssss", *what)
+            answer = await call(bus, LOGIND, PATH, MANAGER, "Inhibit", "ssss", *what)
         except DriverError as error:
             _log.warning("no inhibitor: a shutdown will not wait for us", error=str(error))
             return
@@ -167,36 +163,3 @@ class Shutdown:
         _log.warning("the machine's shutdown", old=self.state.value, new=state.value)
         self.state = state
         self._changed()
-
-
-async def _until_gone(bus: MessageBus) -> Never:
-    await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
-    raise DriverError("the system bus is gone")
-
-
-async def _call(
-    bus: MessageBus,
-    name: str,
-    path: str,
-    interface: str,
-    member: str,
-    signature: str = "",
-    *body: str,
-) -> Message:
-    """Call a method. Raises DriverError."""
-    message = Message(
-        destination=name,
-        path=path,
-        interface=interface,
-        member=member,
-        signature=signature,
-        body=list(body),
-    )
-    try:
-        async with asyncio.timeout(CALL_S):
-            answer = await bus.call(message)
-    except TimeoutError as error:
-        raise DriverError(f"{member}: no answer from {name} within {CALL_S:g} s") from error
-    if answer.message_type is MessageType.ERROR:
-        raise DriverError(f"{member}: {answer.error_name}: {answer.body[:1]}")
-    return answer

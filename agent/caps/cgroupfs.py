@@ -1,0 +1,139 @@
+"""Slices held by their cgroups' own files, in a subtree that whoever started the agent has delegated to it.
+
+For containers and for hosts without systemd. Each slice is a directory of that name directly in the subtree; one that
+is not there is made, so that what will live in it is held from its first moment. Address rules have no file: egress is
+held by user alone. Source: kernel, admin-guide/cgroup-v2, "Delegation".
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Never
+
+import msgspec
+
+from agent.caps import kernel
+from agent.caps.kernel import look
+from agent.caps.limits import CONTROLLERS, S_US
+from agent.caps.steps import in_steps, short_of
+from agent.ports import DriverError
+from fleet.caps import IoLimit, Limits
+
+LOOK_AGAIN_S = 1.0
+NO_EGRESS = "egress: by address it is systemd's; here it is held by user alone"
+
+
+class CgroupFs:
+    """The driver of a delegated subtree at `root`."""
+
+    name = "cgroupfs"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.reloaded = asyncio.Event()
+        self._known: frozenset[str] = frozenset()
+        self._enabled = False
+
+    async def keep(self) -> Never:
+        """Eternal: notice slices that come, go or come back."""
+        while True:
+            try:
+                seen = await look(self._names)
+            except DriverError:
+                seen = frozenset()  # told by whoever applies
+            if seen != self._known:
+                self._known = seen
+                self.reloaded.set()
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(path.name for path in self._root.iterdir() if path.is_dir())
+
+    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+        return await look(self._apply, slice, limits)
+
+    def _apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+        group = self._root / slice
+        try:
+            self._enable()
+            group.mkdir(exist_ok=True)
+            used = kernel.used_bytes(group)
+            now = in_steps(limits, used)
+            held = kernel.held(group)
+            assert held is not None
+            refused = _write_all(group, now, held)
+        except OSError as error:
+            raise DriverError(f"can't hold {slice}: {error}") from error
+        told = (*short_of(limits, now, used), *refused)
+        return (*told, NO_EGRESS) if limits.egress_closed else told
+
+    def _enable(self) -> None:
+        """Give the slices the controllers that we were given; no process may be in the subtree's own group."""
+        if not self._enabled:
+            for each in (self._root / "cgroup.controllers").read_text().split():
+                if each in CONTROLLERS:
+                    _write(self._root / "cgroup.subtree_control", f"+{each}")
+            self._enabled = True
+
+    async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        return await look(self._held, slices)
+
+    def _held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        found = ((name, kernel.held(self._root / name)) for name in slices)
+        return {name: held for name, held in found if held is not None}
+
+    async def kill(self, slice: str) -> tuple[str, ...]:
+        await look(_write, self._root / slice / "cgroup.kill", "1")
+        return ()
+
+    async def start(self, units: Collection[str]) -> None:
+        """Nothing was stopped but processes: whoever keeps them starts them again."""
+
+
+def _write_all(group: Path, now: Limits, held: Limits) -> tuple[str, ...]:
+    """Write what differs; give what this kernel has no file for."""
+    missing = []
+    for name, text in _lines(now, held):
+        if (group / name).exists():
+            _write(group / name, text)
+        else:
+            missing.append(f"{name}: this kernel has no such file here")
+    return tuple(dict.fromkeys(missing))
+
+
+def _lines(now: Limits, held: Limits) -> list[tuple[str, str]]:
+    changed = kernel.unlike(now, held)
+    quota = "max" if now.cpu_quota_us is None else str(now.cpu_quota_us * PERIOD_US // S_US)
+    texts = {
+        "cpu_weight": ("cpu.weight", str(now.cpu_weight)),
+        "cpu_quota_us": ("cpu.max", f"{quota} {PERIOD_US}"),
+        "memory_low_bytes": ("memory.low", str(now.memory_low_bytes)),
+        "memory_high_bytes": ("memory.high", _or_max(now.memory_high_bytes)),
+        "memory_max_bytes": ("memory.max", _or_max(now.memory_max_bytes)),
+        "swap_max_bytes": ("memory.swap.max", _or_max(now.swap_max_bytes)),
+        "tasks_max": ("pids.max", _or_max(now.tasks_max)),
+        "frozen": ("cgroup.freeze", str(int(now.frozen))),
+    }
+    lines = [text for field, text in texts.items() if field in changed]
+    if "io_weight" in changed and now.io_weight is not None:
+        lines.append(("io.weight", f"default {now.io_weight}"))
+    devices = (each for each in {*now.io, *held.io} if now.io.get(each) != held.io.get(each))
+    return lines + [("io.max", f"{each} {_io_words(now.io.get(each))}") for each in sorted(devices)]
+
+
+PERIOD_US = 100_000  # the kernel's default
+
+
+def _or_max(value: int | None) -> str:
+    return "max" if value is None else str(value)
+
+
+def _io_words(limit: IoLimit | None) -> str:
+    values = msgspec.structs.astuple(limit) if limit else [None] * len(kernel.IO_WORDS)
+    words = zip(kernel.IO_WORDS, values, strict=True)
+    return " ".join(f"{word}={_or_max(value)}" for word, value in words)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)

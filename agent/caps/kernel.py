@@ -1,0 +1,142 @@
+"""What the kernel says that a cgroup holds, in the words of Limits. Source: kernel, admin-guide/cgroup-v2."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from agent.caps.limits import FREE, S_US
+from agent.ports import DriverError
+from fleet.caps import IoLimit, Limits
+
+UNLIMITED = 2**64 - 1  # "max", of each of a device's four limits
+IO_WORDS = ("rbps", "wbps", "riops", "wiops")
+
+LOOK_S = 5.0  # cgroupfs answers at once, but where reclaim holds a lock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def look(reading: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what reads files in a thread: a kernel under pressure holds up no beat. Raises DriverError."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return await asyncio.to_thread(reading, *args, **kwargs)
+    except OSError as error:  # includes TimeoutError
+        raise DriverError(f"can't read cgroups: {error!r}") from error
+
+
+def slice_path(name: str) -> Path:
+    """Where systemd puts a slice: `a-b.slice` is inside `a.slice`. Source: systemd.slice(5)."""
+    parts = name.removesuffix(".slice").split("-")
+    return Path(*(f"{'-'.join(parts[:n])}.slice" for n in range(1, len(parts) + 1)))
+
+
+def held(group: Path) -> Limits | None:
+    """None: there is no such cgroup. A file that is missing limits nothing."""
+    if not group.is_dir():
+        return None
+    return Limits(
+        cpu_weight=_number(group / "cpu.weight") or FREE.cpu_weight,
+        cpu_quota_us=_quota_us(_words(group / "cpu.max")),
+        memory_high_bytes=_number(group / "memory.high"),
+        memory_max_bytes=_number(group / "memory.max"),
+        memory_low_bytes=_number(group / "memory.low") or 0,
+        swap_max_bytes=_number(group / "memory.swap.max"),
+        tasks_max=_number(group / "pids.max"),
+        io=_io(group / "io.max"),
+        io_weight=_io_weight(group),
+        frozen=_number(group / "cgroup.freeze") == 1,
+    )
+
+
+def used_bytes(group: Path) -> int | None:
+    """Memory in use, page cache included; None where it isn't told."""
+    return _number(group / "memory.current")
+
+
+def unlike(wanted: Limits, held: Limits) -> frozenset[str]:
+    """The fields in which they differ; a device that is held and not wanted is a difference too."""
+    fields = Limits.__struct_fields__
+    return frozenset(name for name in fields if getattr(wanted, name) != getattr(held, name))
+
+
+def drop_in_denies(run: Path, slice: str) -> bool:
+    """Whether systemd holds address rules for a slice, by its own files: the kernel's say nothing of them.
+
+    `run`: /run/systemd. Set at run time, a property of a unit is a drop-in there, named after it.
+    """
+    for folder in ("system.control", "transient"):
+        for line in _lines(run / folder / f"{slice}.d" / "50-IPAddressDeny.conf"):
+            name, _, value = line.partition("=")
+            if name == "IPAddressDeny" and value:
+                return True
+    return False
+
+
+def comparable(wanted: Limits, held: Limits) -> Limits:
+    """`held` as far as `wanted` speaks of it: the default weight of I/O is nobody's word."""
+    if wanted.io_weight is None:
+        return msgspec.structs.replace(held, io_weight=None)
+    return held
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:  # gone, or this kernel has no such file: it limits nothing
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return [word for line in _lines(path) for word in line.split()]
+
+
+def _number(path: Path) -> int | None:
+    words = _words(path)
+    return int(words[0]) if words and words[0].isdigit() else None
+
+
+def _quota_us(words: list[str]) -> int | None:
+    """Of each second, from "quota period"."""
+    if len(words) != 2 or not words[0].isdigit():
+        return None
+    return int(words[0]) * S_US // int(words[1])
+
+
+def _io(path: Path) -> dict[str, IoLimit]:
+    return {line.split()[0]: _io_limit(line.split()[1:]) for line in _lines(path) if line.strip()}
+
+
+def _io_limit(words: list[str]) -> IoLimit:
+    told = dict(word.split("=", 1) for word in words)
+    values = [told.get(word, "max") for word in IO_WORDS]
+    read, write, reads, writes = (UNLIMITED if v == "max" else int(v) for v in values)
+    return IoLimit(
+        read_bytes_per_s=read,
+        write_bytes_per_s=write,
+        read_ops_per_s=reads,
+        write_ops_per_s=writes,
+    )
+
+
+def _io_weight(group: Path) -> int | None:
+    for name in ("io.bfq.weight", "io.weight"):
+        words = _words(group / name)
+        if len(words) >= 2 and words[0] == "default":
+            return int(words[1])
+    return None
+
+
+def services(group: Path) -> tuple[str, ...]:
+    """The names of systemd's services in a slice and in the slices below it, sorted."""
+    return tuple(sorted(path.name for path in group.rglob("*.service") if path.is_dir()))
+
+
+def is_populated(group: Path) -> bool:
+    """Whether there is a process in it, or below it."""
+    words = _words(group / "cgroup.events")
+    return "populated" in words and words[words.index("populated") + 1] == "1"

@@ -1,0 +1,215 @@
+"""Slices held by systemd: its properties are set over D-Bus, at run time, and stay through reloads of its units.
+
+What is written to a cgroup behind its back is undone by the next daemon-reload, so nothing is. A slice that is not
+there yet is held from its first moment: what is set at run time waits for it below /run.
+Source: org.freedesktop.systemd1(5), systemd.resource-control(5).
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from signal import SIGKILL
+from socket import AF_INET, AF_INET6
+from typing import Never
+
+import msgspec
+from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+
+from agent.caps import kernel
+from agent.caps.kernel import look
+from agent.caps.steps import in_steps, short_of
+from agent.ports import DriverError
+from agent.systembus import BUS, CALL_S, call, listen, until_gone
+from fleet.caps import IoLimit, Limits
+from runtime import log, supervise
+
+SYSTEMD = "org.freedesktop.systemd1"
+PATH = "/org/freedesktop/systemd1"
+MANAGER = "org.freedesktop.systemd1.Manager"
+INFINITY = 2**64 - 1
+RETRY_S = 1.0  # systemd leaves the bus for a moment when it executes itself anew
+KILL_ROUNDS, KILL_ROUND_S = 20, 0.1  # two seconds for the kernel to end what it was told to
+
+_log = log.logger("caps")
+
+Property = tuple[str, Variant]
+
+
+class Systemd:
+    """The driver of hosts that run systemd. `reachable`: what an isolated site may still speak with."""
+
+    name = "systemd"
+
+    def __init__(
+        self,
+        root: Path = Path("/sys/fs/cgroup"),
+        run: Path = Path("/run/systemd"),
+        *,
+        reachable: Collection[str] = (),
+    ) -> None:
+        self._root, self._run = root, run
+        self._reachable = [ip_network(each) for each in ("127.0.0.0/8", "::1", *reachable)]
+        self.reloaded = asyncio.Event()
+        self._bus: MessageBus | None = None
+        self._owner = ""
+        self._set: dict[str, Limits] = {}  # what we told systemd since we began
+        self._logged = ""
+
+    async def keep(self) -> Never:
+        """Eternal: a connection to systemd, and ears for its reloads."""
+        while True:
+            try:
+                await self._stay()
+            except* (OSError, EOFError, DBusFastError, DriverError) as group:
+                if (error := repr(group.exceptions[0])) != self._logged:
+                    _log.warning("systemd can't be reached: caps stay as they are", error=error)
+                self._logged = error
+            supervise.end_if_cancelled()
+            await asyncio.sleep(RETRY_S)
+
+    async def _stay(self) -> None:
+        bus = MessageBus(bus_type=BusType.SYSTEM)
+        try:
+            async with asyncio.timeout(CALL_S):
+                await bus.connect()
+            bus.add_message_handler(self._hear)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(until_gone(bus))
+                await self._subscribe(bus)
+                self._bus, self._logged = bus, ""
+                self.reloaded.set()
+                await asyncio.Event().wait()
+        finally:
+            self._bus, self._owner = None, ""
+            bus.disconnect()
+
+    async def _subscribe(self, bus: MessageBus) -> None:
+        signal = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}'"
+        owner = f"type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'"
+        await listen(bus, (f"{signal},member='Reloading'", f"{signal},member='UnitNew'", owner))
+        answer = await call(bus, SYSTEMD, PATH, MANAGER, "Subscribe")
+        self._owner = answer.sender or ""
+
+    def _hear(self, message: Message) -> None:
+        """Signals. Anyone on the bus may send us one directly: only systemd's own count."""
+        if message.message_type is not MessageType.SIGNAL:
+            return
+        if message.member == "NameOwnerChanged" and message.sender == BUS:
+            if self._bus is not None:
+                self._bus.disconnect()  # a new systemd has new subscribers: begin again
+        elif message.sender != self._owner:
+            return
+        elif (message.member == "Reloading" and message.body == [False]) or (
+            message.member == "UnitNew" and message.body[0] in self._set
+        ):
+            self.reloaded.set()
+
+    async def _call(self, member: str, signature: str, *body: object) -> Message:
+        if self._bus is None:
+            raise DriverError("systemd can't be reached")
+        return await call(self._bus, SYSTEMD, PATH, MANAGER, member, signature, *body)
+
+    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+        held = (await self.held((slice,))).get(slice)
+        used = await look(kernel.used_bytes, self._root / kernel.slice_path(slice))
+        now = in_steps(limits, used)
+        told = self._set.get(slice)
+        changed = {
+            *(kernel.unlike(now, told) if told else Limits.__struct_fields__),
+            *(kernel.unlike(now, held) if held else ()),
+        }
+        if told is None and held is not None:
+            changed = set(kernel.unlike(now, held))
+        if properties := [*self._properties(now, held, changed)]:
+            body = [list(each) for each in properties]
+            await self._call("SetUnitProperties", "sba(sv)", slice, True, body)
+        if held is not None and held.frozen != now.frozen:
+            await self._call("FreezeUnit" if now.frozen else "ThawUnit", "s", slice)
+        self._set[slice] = now
+        return short_of(limits, now, used)
+
+    def _properties(
+        self, now: Limits, held: Limits | None, changed: Collection[str]
+    ) -> Iterator[Property]:
+        """Of `changed` fields only. Arrays grow when they are set: each is emptied first, one by one."""
+        for field, property in NUMBERS.items():
+            if field in changed:
+                value = getattr(now, field)
+                yield property, Variant("t", INFINITY if value is None else value)
+        if "io_weight" in changed and now.io_weight is not None:
+            yield "IOWeight", Variant("t", now.io_weight)
+        if "io" in changed:
+            devices = {*now.io, *(held.io if held else ())}
+            for property, value_of in IO.items():
+                limits = ((each, value_of(now.io.get(each, NO_LIMIT))) for each in sorted(devices))
+                # By number: a disk's name may be another one after the next boot.
+                array = [[f"/dev/block/{device}", value] for device, value in limits]
+                yield property, Variant("a(st)", [])
+                if array:
+                    yield property, Variant("a(st)", array)
+        if "egress_closed" in changed:
+            yield "IPAddressAllow", Variant("a(iayu)", [])
+            yield "IPAddressDeny", Variant("a(iayu)", [])
+            if now.egress_closed:
+                yield "IPAddressAllow", Variant("a(iayu)", [*map(_network, self._reachable)])
+                yield "IPAddressDeny", Variant("a(iayu)", [*map(_network, EVERYWHERE)])
+
+    async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        groups = {name: self._root / kernel.slice_path(name) for name in slices}
+        return await look(self._read, groups)
+
+    def _read(self, groups: Mapping[str, Path]) -> Mapping[str, Limits]:
+        found = ((name, kernel.held(group)) for name, group in groups.items())
+        closed = msgspec.structs.replace
+        return {
+            name: closed(held, egress_closed=kernel.drop_in_denies(self._run, name))
+            for name, held in found
+            if held is not None
+        }
+
+    async def kill(self, slice: str) -> tuple[str, ...]:
+        group = self._root / kernel.slice_path(slice)
+        units = await look(kernel.services, group)
+        for unit in units:  # first, so that none of them is started again when it dies
+            await self._call("StopUnit", "ss", unit, "replace")
+        for _ in range(KILL_ROUNDS):
+            if not await look(kernel.is_populated, group):
+                return units
+            await self._call("KillUnit", "ssi", slice, "all", SIGKILL)
+            await asyncio.sleep(KILL_ROUND_S)
+        raise DriverError(f"{slice} still has processes after {KILL_ROUNDS} times SIGKILL")
+
+    async def start(self, units: Collection[str]) -> None:
+        for unit in units:
+            await self._call("StartUnit", "ss", unit, "replace")
+
+
+NUMBERS = {
+    "cpu_weight": "CPUWeight",
+    "cpu_quota_us": "CPUQuotaPerSecUSec",
+    "memory_max_bytes": "MemoryMax",
+    "memory_high_bytes": "MemoryHigh",
+    "memory_low_bytes": "MemoryLow",
+    "swap_max_bytes": "MemorySwapMax",
+    "tasks_max": "TasksMax",
+}
+IO: dict[str, Callable[[IoLimit], int]] = {
+    "IOReadBandwidthMax": lambda limit: limit.read_bytes_per_s,
+    "IOWriteBandwidthMax": lambda limit: limit.write_bytes_per_s,
+    "IOReadIOPSMax": lambda limit: limit.read_ops_per_s,
+    "IOWriteIOPSMax": lambda limit: limit.write_ops_per_s,
+}
+NO_LIMIT = IoLimit(
+    read_bytes_per_s=INFINITY,
+    write_bytes_per_s=INFINITY,
+    read_ops_per_s=INFINITY,
+    write_ops_per_s=INFINITY,
+)
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def _network(network: IPv4Network | IPv6Network) -> list[object]:
+    family = AF_INET if network.version == 4 else AF_INET6
+    return [int(family), network.network_address.packed, network.prefixlen]
