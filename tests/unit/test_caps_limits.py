@@ -11,13 +11,12 @@ from agent.caps.limits import (
     FREE,
     LEAST_CPU_US,
     PERCENT_US,
-    STEP_RATIO,
     Case,
     HostFacts,
-    in_steps,
     limits,
     roomiest,
 )
+from agent.caps.steps import STEP_RATIO, in_steps
 from fleet.caps import IoLimit, Level, Limits, Nature, Override, Penalty, Resource, effective
 from fleet.model import Caps, Note, SiteId, Why
 
