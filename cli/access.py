@@ -24,7 +24,8 @@ def token() -> None:
     "--role",
     required=True,
     type=click.Choice(ROLES),
-    help="viewer looks; operator also orders; admin also decides who may; member sees its own sites",
+    help="viewer looks; operator also orders, and changes single sites, hosts and members (control panels); "
+    "admin also applies fleet files and decides who may; member sees its own sites",
 )
 @click.option("--member", help="whose sites it shows, by id; with --role member")
 @for_s("365d", most_s=5 * 366 * DAY_S)

@@ -13,8 +13,8 @@ from msgspec import Meta
 from fleet.model import HostId, MemberId, Name
 
 # From the least to the most; each may what those before it may.
-# member: its own sites and incidents. viewer: everything, changing nothing. operator: orders, and the fleet.
-# admin: also who else may do what.
+# member: its own sites and incidents. viewer: everything, changing nothing. operator: orders, and single sites, hosts
+# and members of the fleet. admin: also the fleet as a whole, and who else may do what.
 AccessRole = Literal["member", "viewer", "operator", "admin"]
 ACCESS_ROLES: tuple[AccessRole, ...] = ("member", "viewer", "operator", "admin")
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]

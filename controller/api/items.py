@@ -67,7 +67,7 @@ def changing(
         method,
         path,
         handler,
-        role="admin",
+        role="operator",  # a control panel's token must not be able to make tokens
         refuses=REFUSES,
         headers=headers,
         creates=method == "PUT",

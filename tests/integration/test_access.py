@@ -148,6 +148,30 @@ async def test_what_is_open_and_what_only_admins_may_is_a_short_list(served: Ser
     assert looks <= {"POST /v1/fleet/diff"}, "a viewer changes nothing"
 
 
+async def test_a_control_panels_token_changes_one_thing_at_a_time_and_makes_no_token(
+    served: Served,
+) -> None:
+    """An operator's: sites, hosts and members by themselves; not the whole fleet, and nobody's rights."""
+    panel = await made(served, "panel", "operator")
+    fresh = {"id": "semilla", "name": "Semilla", "language": "es"}
+    new, any_ = {"If-None-Match": "*"}, {"If-Match": "*"}
+    path = "/v1/members/semilla"
+    status, told = await served.ask("PUT", path, token=panel, said=fresh, headers=new)
+    assert status == 201, told
+    status, told = await served.ask("DELETE", path, token=panel, headers=any_)
+    assert status == 200, told
+    _, log = await served.ask("GET", "/v1/fleet/log", token=panel)
+    assert [entry["who"] for entry in cast("list[dict[str, str]]", log["log"])[:2]] == ["panel"] * 2
+    for method, path in (
+        ("PUT", "/v1/fleet"),
+        ("POST", "/v1/fleet/undo"),
+        ("POST", "/v1/tokens"),
+        ("POST", "/v1/hosts/mx1-web-01/join"),
+    ):
+        status, told = await served.ask(method, path, token=panel, said={})
+        assert (status, told["type"]) == (403, "/problems/not-allowed"), path
+
+
 async def test_a_member_sees_its_own_sites_and_incidents_by_public_tags(served: Served) -> None:
     """No other member's site, no internal host name, no admin's name; whatever `member` it asks for."""
     order = {"to": "us1-web-01", "reason": "disk of mx1-web-01", "old_host_stopped": True}
