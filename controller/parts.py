@@ -14,6 +14,7 @@ from controller.config import Config
 from controller.converge import Converger
 from controller.events import Events
 from controller.granting import Granting
+from controller.holding import Holding
 from controller.incidents import Times
 from controller.lead import BREATH_S, Leader
 from controller.link import Link
@@ -30,7 +31,7 @@ from controller.recover import Recoverer
 from controller.sight import Sight
 from controller.store import LeaseLost, Store, StoreError
 from controller.uses import Uses
-from failover.routes import Intent, target
+from failover.routes import Intent, enforced, target
 from fleet import keys
 from fleet.model import HostId, Role
 from metrics.exporter import Exporter
@@ -110,6 +111,7 @@ class Controller:
         )
         self.probing = probing
         self.commands = Commands(self.mirror, self.leader, config.policy)
+        self.holding = Holding(self.mirror, self.leader)
         audited = Audited(self.mirror, self.leader)
         self.recoverer = Recoverer(self.mirror, self.link, self.sight, audited)
         self.granting = Granting(self.mirror, audited, self.admission)
@@ -236,6 +238,7 @@ class Controller:
                         enforcement=mirror.enforcement,
                         overrides=mirror.overrides,
                         rulings=mirror.rulings,
+                        penalties=enforced(mirror.penalties),
                     ),
                     mirror.epoch,
                 )

@@ -21,6 +21,7 @@ from runtime.clock import wall
 
 _log = log.logger("uses")
 # A reason's values stand in the store and in letters: as many and as long as a sentence can hold.
+REASONS_MAX = 32  # of one site: one for each limit
 VALUES_MAX, VALUE_CHARACTERS, CODE_CHARACTERS = 12, 200, 64
 
 
@@ -147,7 +148,8 @@ class Uses:
 
 def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
     """With what is told seldom as it was told last, where it is not told again."""
-    because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in use.because.items()}
+    said = list(use.because.items())[:REASONS_MAX]
+    because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in said}
     if before is None:
         return msgspec.structs.replace(use, because=because) if because else use
     return msgspec.structs.replace(
@@ -161,11 +163,8 @@ def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
 
 def tidy(why: Why) -> Why:
     """A host's reason, no longer than one of ours."""
-    values = list(why.values.items())[:VALUES_MAX]
-    return Why(
-        why.code[:CODE_CHARACTERS],
-        {
-            name[:CODE_CHARACTERS]: value[:VALUE_CHARACTERS] if isinstance(value, str) else value
-            for name, value in values
-        },
-    )
+    values = {
+        name[:CODE_CHARACTERS]: value[:VALUE_CHARACTERS] if isinstance(value, str) else value
+        for name, value in list(why.values.items())[:VALUES_MAX]
+    }
+    return msgspec.structs.replace(why, code=why.code[:CODE_CHARACTERS], values=values)

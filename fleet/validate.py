@@ -11,7 +11,7 @@ import msgspec
 
 from fleet.findings import Finding, Findings, Path, Suggestions
 from fleet.kinds import KINDS, id_of, items
-from fleet.model import NAME, Fleet, Host, HostId, Mode, NameServer, Plan, Role, Site, Zone
+from fleet.model import NAME, Caps, Fleet, Host, HostId, Mode, NameServer, Role, Site, Zone
 from fleet.names import address, canonical_domain, readable
 
 PHP_WORKER_BYTES = 32 << 20  # the least that a worker of a small site needs
@@ -156,7 +156,7 @@ def _addresses(c: _Checking) -> None:
 
 def _plans(c: _Checking) -> None:
     for id, plan in c.fleet.plans.items():
-        for name, message in _plan_rules(plan):
+        for name, message in cap_rules(plan.caps):
             value = getattr(plan.caps, name)
             c.problem(("plans", id, "caps", name), message, _text(value))
 
@@ -165,9 +165,8 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _plan_rules(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Broken relations between caps. Source: reference/caps.md part E, "Validation to ship"."""
-    caps = plan.caps
+def cap_rules(caps: Caps) -> Iterator[tuple[str, str]]:
+    """Broken relations between caps: which one, and what it must be."""
     workers = caps.php_workers
     if caps.tasks <= workers + TASKS_BESIDE_WORKERS:
         yield (
@@ -215,6 +214,17 @@ def _sites(c: _Checking) -> None:
             c.warn(
                 ("sites", id, "mode"), "has no standby to move to", "automatic", "name a standby"
             )
+
+
+# Their caps would be everybody's: the system's own services, all sessions, all containers.
+SHARED_SLICES = frozenset({"system.slice", "user.slice", "machine.slice"})
+
+
+def _slices(c: _Checking) -> None:
+    for id, site in c.fleet.sites.items():
+        if site.slice in SHARED_SLICES:
+            remedy = "name a slice of the site's own"
+            c.problem(("sites", id, "slice"), "holds more than a site", str(site.slice), remedy)
 
 
 def _server(c: _Checking, path: Path, id: str) -> None:
@@ -319,5 +329,5 @@ def _servers(zone: Zone) -> Iterator[tuple[Path, NameServer]]:
 
 
 RULES: tuple[Callable[[_Checking], None], ...] = (
-    _ids, _texts, _hosts, _addresses, _plans, _members, _sites, _domains, _routes, _room, _zones,
+    _ids, _texts, _hosts, _addresses, _plans, _members, _sites, _slices, _domains, _routes, _room, _zones,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from controller.admission import NotAdmitted, NotKnownYet
 from controller.api import link
 from controller.api.access import Access
 from controller.api.auth import Handler, admit, bearer
+from controller.api.caps import CapsRoutes
 from controller.api.changes import FleetLog
 from controller.api.connections import Hall, doors
 from controller.api.events import Stream
@@ -59,6 +60,7 @@ class Api:
         for part in (
             Reads,
             Writes,
+            CapsRoutes,
             Access,
             Mine,
             Items,

@@ -116,26 +116,26 @@ class Writes:
     async def arm(self, call: Call[Nothing, ArmingOrder]) -> Done:
         """Let a scope's sites move by themselves, only watch it, or forget its own word."""
         said = call.body
-        revision = await self._commands.arm(said.scope, said.id or "", said.arming, _person(call))
+        revision = await self._commands.arm(said.scope, said.id or "", said.arming, person(call))
         return Done(revision=revision)
 
     async def pause(self, call: Call[Nothing, PauseOrder]) -> Done:
         """Stop everything automatic for a while; people can still act."""
-        return Done(revision=await self._commands.pause(call.body.for_s, _person(call)))
+        return Done(revision=await self._commands.pause(call.body.for_s, person(call)))
 
     async def resume(self, call: Call[Nothing, ResumeOrder]) -> Done:
         """End a pause."""
-        return Done(revision=await self._commands.resume(_person(call)))
+        return Done(revision=await self._commands.resume(person(call)))
 
     async def drain(self, call: Call[Nothing, DrainOrder]) -> Done:
         """Move a host's sites away and keep it empty for a while."""
         host = HostId(call.id)
-        return Done(revision=await self._commands.drain(host, call.body.for_s, _person(call)))
+        return Done(revision=await self._commands.drain(host, call.body.for_s, person(call)))
 
     async def activate(self, call: Call[Nothing, ActivateOrder]) -> DoneMoving:
         """End a drain; with `bring_home` its own automatic sites come back."""
         revision, moved = await self._commands.activate(
-            HostId(call.id), _person(call), bring_home=call.body.bring_home
+            HostId(call.id), person(call), bring_home=call.body.bring_home
         )
         return DoneMoving(revision=revision, moved=moved)
 
@@ -145,7 +145,7 @@ class Writes:
         revision, moved = await self._commands.approve(
             HostId(call.id),
             {SiteId(site): HostId(host) for site, host in said.targets.items()},
-            _person(call),
+            person(call),
             old_host_stopped=said.old_host_stopped,
             anyway=said.anyway,
         )
@@ -154,11 +154,11 @@ class Writes:
     async def refuse(self, call: Call[Nothing, RefusalOrder]) -> Done:
         """Let nothing automatic move a host's sites, or take it out of the DNS, for a while; people still can."""
         host = HostId(call.id)
-        return Done(revision=await self._commands.refuse(host, call.body.for_s, _person(call)))
+        return Done(revision=await self._commands.refuse(host, call.body.for_s, person(call)))
 
     async def reconsider(self, call: Call[Nothing, ResumeOrder]) -> Done:
         """Take a refusal back."""
-        return Done(revision=await self._commands.reconsider(HostId(call.id), _person(call)))
+        return Done(revision=await self._commands.reconsider(HostId(call.id), person(call)))
 
     async def move(self, call: Call[Nothing, MoveOrder]) -> DoneMoving:
         """Move a site now."""
@@ -166,7 +166,7 @@ class Writes:
         revision, moved = await self._commands.move(
             SiteId(call.id),
             HostId(said.to),
-            _person(call),
+            person(call),
             old_host_stopped=said.old_host_stopped,
             anyway=said.anyway,
         )
@@ -181,5 +181,6 @@ class Reasoned(Protocol):
 R = TypeVar("R", bound=Reasoned)
 
 
-def _person(call: Call[Nothing, R]) -> Person:
+def person(call: Call[Nothing, R]) -> Person:
+    """Who asks, and the reason that their order gives."""
     return Person(name=call.who, reason=call.body.reason.strip())

@@ -1,0 +1,151 @@
+"""What the API answers about caps, use and penalties. Use that can't be attributed is null, never zero."""
+
+from typing import Literal
+
+import msgspec
+
+from controller.api.shapes import Page
+from controller.chain import Link
+from fleet.caps import Attachment, Enforcement, Evidence, Override, Penalty, Ruling
+from fleet.messages import Past, SiteUse
+from fleet.model import HostId, PlanId, SiteId, Why
+from fleet.penalized import Ended
+
+
+class Heldness(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host holds its caps, by its last word `age_s` ago; null: it has said nothing to this controller.
+
+    `driver` holds them; "": nothing can be enforced there, and `unable` says why. `drift`: how often somebody else's
+    change was repaired since its agent started.
+    """
+
+    host: HostId | None
+    age_s: float | None = None
+    driver: str = ""
+    unable: str = ""
+    drift: int = 0
+
+
+class SiteCaps(Heldness, frozen=True, kw_only=True):
+    """The chain from plan to kernel of one site, and all that bears on it.
+
+    `enforced_from` (Unix s; null: shadow, nothing is enforced) by the most specific word, `enforced`: it has come.
+    `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
+    """
+
+    site: SiteId
+    plan: PlanId
+    attachment: Attachment | None
+    slice: str
+    enforced_from: float | None
+    enforced: bool
+    override: Override | None
+    ruling: Ruling | None
+    penalties: tuple[Penalty, ...]
+    evidence: Evidence | None
+    chain: tuple[Link, ...]
+    differs: tuple[str, ...]
+    past: tuple[Ended, ...]
+
+
+class Differing(msgspec.Struct, frozen=True, kw_only=True):
+    """A site of which the kernel holds something else than it should."""
+
+    site: SiteId
+    slice: str
+    age_s: float
+    chain: tuple[Link, ...]
+
+
+class HostCaps(Heldness, frozen=True, kw_only=True):
+    """Whether a host's kernel holds what it should, site by site.
+
+    `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits. `help`: what
+    is suffered there that no site was found to be the cause of.
+    """
+
+    sites: int
+    enforced: int
+    attachments: dict[str, int]
+    differing: tuple[Differing, ...]
+    unknown: tuple[SiteId, ...]
+    help: tuple[Why, ...]
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """Use as a share of what the caps allow, 1 being all; null: it can't be attributed."""
+
+    cpu_ratio: float | None
+    memory_ratio: float | None
+    tasks_ratio: float | None
+    read_ratio: float | None
+    write_ratio: float | None
+    requests_ratio: float | None
+
+
+class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site used by its host's last word, and what that host's history says of it (`use.past`).
+
+    `against`: the same use as a share of each plan's caps; its own plan's are with its override.
+    """
+
+    site: SiteId
+    plan: PlanId
+    host: HostId | None
+    age_s: float | None
+    use: SiteUse | None
+    against: dict[PlanId, Share]
+
+
+class PenaltyTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A penalty and the host that gave it; `ended` (Unix s): it is over."""
+
+    site: SiteId
+    host: HostId
+    penalty: Penalty
+    ended: float | None = None
+
+
+class Penalties(Page, frozen=True, kw_only=True):
+    penalties: tuple[PenaltyTold, ...]
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    """What caps and penalties did to a site in the last week, and would have done had they been enforced.
+
+    `shadow_min`: minutes in which it would have been slowed, by its host's history where that is told, else by the
+    penalties that were only recorded. `penalized_min`: in which it was. `history`: what its host's history says.
+    """
+
+    site: SiteId
+    plan: PlanId
+    host: HostId | None
+    attachment: Attachment | None
+    enforced: bool
+    shadow_min: float
+    penalized_min: float
+    penalties: int
+    level: Literal["", "soft", "cap", "isolate", "stop"]
+    history: Past | None
+
+
+class Report(Page, frozen=True, kw_only=True):
+    """Sites with something to tell, those that would have been slowed longest first. `quiet`: all others."""
+
+    days: float
+    sites: tuple[Reported, ...]
+    quiet: int
+    unheard: int
+
+
+class EnforcementTold(msgspec.Struct, frozen=True, kw_only=True):
+    """Where caps hold, and of how many sites: `enforced`, in `shadow`, `waiting` for their date, and `unable`.
+
+    `unable`: enforced by word, on hosts that can enforce nothing or have said nothing.
+    """
+
+    words: Enforcement
+    enforced: int
+    shadow: int
+    waiting: int
+    unable: int

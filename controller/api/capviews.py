@@ -1,0 +1,242 @@
+"""Looks at caps, use and penalties: of the mirror, and of what hosts said last."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from controller.api.capshapes import (
+    Differing,
+    EnforcementTold,
+    HostCaps,
+    PenaltyTold,
+    Reported,
+    Share,
+    SiteCaps,
+    SiteUsage,
+)
+from controller.chain import chain, differing
+from controller.uses import HostWord, SiteWord
+from fleet.caps import Penalty, effective
+from fleet.messages import SiteUse
+from fleet.model import Caps, HostId, Placement, Site, SiteId
+from runtime.clock import wall
+
+if TYPE_CHECKING:
+    from controller.parts import Controller
+
+WEEK_S = 7 * 86_400.0
+LEVELS: dict[int, Literal["", "soft", "cap", "isolate", "stop"]] = {
+    2: "soft",
+    3: "cap",
+    4: "isolate",
+    5: "stop",
+}
+
+
+class CapsView:
+    """One look: everything in it belongs to the same moment."""
+
+    def __init__(self, controller: "Controller") -> None:
+        self._mirror, self._uses = controller.mirror, controller.uses
+        self._now, self._wall = asyncio.get_running_loop().time(), wall()
+
+    def _place(self, site: Site) -> Placement | None:
+        return self._mirror.places.get(site.id)
+
+    def _enforced_from(self, site: Site) -> float | None:
+        place = self._place(site)
+        host = place.host if place else site.home
+        return self._mirror.enforcement.turn(site.id, site.plan, host).since
+
+    def _enforced(self, site: Site) -> bool:
+        since = self._enforced_from(site)
+        return since is not None and since <= self._wall
+
+    def _age_s(self, word: SiteWord | HostWord | None) -> float | None:
+        return round(max(0.0, self._now - word.at), 2) if word else None
+
+    def _held(self, host: HostId | None, word: HostWord | None) -> dict[str, Any]:
+        """The fields of a Heldness."""
+        told: dict[str, Any] = {"host": host, "age_s": self._age_s(word)}
+        if word is not None:
+            told |= {"driver": word.driver, "unable": word.unable, "drift": word.drift}
+        return told
+
+    def site(self, site: Site) -> SiteCaps:
+        mirror, place, word = self._mirror, self._place(site), self._uses.of(site.id)
+        host = place.host if place else None
+        use = word.use if word else None
+        kept = mirror.penalties.get(site.id)
+        override = mirror.overrides.get(site.id)
+        held = self._held(host, self._uses.hosts.get(host) if host else None)
+        return SiteCaps(
+            **{**held, "age_s": self._age_s(word)},
+            site=site.id,
+            plan=site.plan,
+            attachment=use.attachment if use else None,
+            slice=use.slice if use else "",
+            enforced_from=self._enforced_from(site),
+            enforced=self._enforced(site),
+            override=override,
+            ruling=mirror.rulings.get(site.id),
+            penalties=kept.standing(self._wall) if kept else (),
+            evidence=kept.evidence if kept else None,
+            chain=chain(
+                mirror.fleet.plans[site.plan].caps,
+                override,
+                use.wanted if use else None,
+                use.held if use else None,
+                use.because if use else {},
+                self._wall,
+            ),
+            differs=differing(use.wanted, use.held) if use else (),
+            past=kept.past if kept else (),
+        )
+
+    def host(self, id: HostId) -> HostCaps:
+        mirror, word = self._mirror, self._uses.hosts.get(id)
+        here = [
+            mirror.fleet.sites[site]
+            for site, place in sorted(mirror.places.items())
+            if place.host == id and site in mirror.fleet.sites
+        ]
+        told = {site.id: found for site in here if (found := self._uses.of(site.id))}
+        known = {s: w for s, w in told.items() if w.use.wanted and w.use.held}
+        return HostCaps(
+            **self._held(id, word),
+            sites=len(here),
+            enforced=sum(map(self._enforced, here)),
+            attachments=dict(Counter(found.use.attachment.value for found in told.values())),
+            differing=tuple(
+                Differing(
+                    site=site,
+                    slice=found.use.slice,
+                    age_s=self._age_s(found) or 0.0,
+                    chain=tuple(link for link in self._chain(site, found.use) if link.differs),
+                )
+                for site, found in known.items()
+                if differing(found.use.wanted, found.use.held)
+            ),
+            unknown=tuple(site.id for site in here if site.id not in known),
+            help=word.help if word else (),
+        )
+
+    def _chain(self, site: SiteId, use: SiteUse) -> Any:
+        mirror = self._mirror
+        plan = mirror.fleet.plans[mirror.fleet.sites[site].plan].caps
+        override = mirror.overrides.get(site)
+        return chain(plan, override, use.wanted, use.held, use.because, self._wall)
+
+    def usage(self, site: Site) -> SiteUsage:
+        word, place = self._uses.of(site.id), self._place(site)
+        plans = {id: plan.caps for id, plan in sorted(self._mirror.fleet.plans.items())}
+        own = effective(plans[site.plan], self._mirror.overrides.get(site.id), self._wall)
+        plans[site.plan] = own
+        return SiteUsage(
+            site=site.id,
+            plan=site.plan,
+            host=place.host if place else None,
+            age_s=self._age_s(word),
+            use=word.use if word else None,
+            against={id: share(word.use, caps) for id, caps in plans.items()} if word else {},
+        )
+
+    def penalties(self, *, host: str, site: str, ended: bool) -> Iterator[PenaltyTold]:
+        """Those that stand; with `ended` those that are over, too."""
+        for id, kept in self._mirror.penalties.items():
+            if site and id != site:
+                continue
+            for penalty in kept.standing(self._wall):
+                if host in ("", kept.host):
+                    yield PenaltyTold(site=id, host=kept.host, penalty=penalty)
+            for old in kept.past if ended else ():
+                if host in ("", old.host):
+                    yield PenaltyTold(site=id, host=old.host, penalty=old.penalty, ended=old.ended)
+
+    def reported(self, site: Site) -> Reported | None:
+        """None: there is nothing to tell of it."""
+        kept, word, place = (
+            self._mirror.penalties.get(site.id),
+            self._uses.of(site.id),
+            self._place(site),
+        )
+        history = word.use.past if word else None
+        lately = list(self._lately(site.id))
+        would = self._minutes([(p, end) for p, end in lately if not p.enforced])
+        was = self._minutes([(p, end) for p, end in lately if p.enforced])
+        shadow = history.shadow_min if history and history.shadow_min else would
+        if not (kept or shadow or was or (history and any(history.at_cap_min.values()))):
+            return None
+        level = max((penalty.level for penalty, _ in lately), default=0)
+        return Reported(
+            site=site.id,
+            plan=site.plan,
+            host=place.host if place else None,
+            attachment=word.use.attachment if word else None,
+            enforced=self._enforced(site),
+            shadow_min=round(shadow, 1),
+            penalized_min=round(was, 1),
+            penalties=len(lately),
+            level=LEVELS.get(level, ""),
+            history=history,
+        )
+
+    def _lately(self, site: SiteId) -> Iterator[tuple[Penalty, float]]:
+        """Each penalty of the last week, and when it ended, or now."""
+        if (kept := self._mirror.penalties.get(site)) is None:
+            return
+        since = self._wall - WEEK_S
+        yield from ((penalty, self._wall) for penalty in kept.standing(self._wall))
+        yield from ((old.penalty, old.ended) for old in kept.past if old.ended > since)
+
+    def _minutes(self, spans: list[tuple[Penalty, float]]) -> float:
+        """Of the last week; two penalties at a time slow a site once."""
+        begun = sorted((max(p.since, self._wall - WEEK_S), end) for p, end in spans)
+        total, until = 0.0, float("-inf")
+        for start, end in begun:
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total / 60
+
+    def unheard(self) -> int:
+        """Sites of which this controller has heard nothing."""
+        return sum(self._uses.of(site) is None for site in self._mirror.fleet.sites)
+
+    def enforcement(self) -> EnforcementTold:
+        counts: Counter[str] = Counter(
+            self._state(site) for site in self._mirror.fleet.sites.values()
+        )
+        return EnforcementTold(
+            words=self._mirror.enforcement,
+            enforced=counts["enforced"],
+            shadow=counts["shadow"],
+            waiting=counts["waiting"],
+            unable=counts["unable"],
+        )
+
+    def _state(self, site: Site) -> str:
+        since = self._enforced_from(site)
+        if since is None:
+            return "shadow"
+        if since > self._wall:
+            return "waiting"
+        place = self._place(site)
+        word = self._uses.hosts.get(place.host) if place else None
+        return "enforced" if word and word.driver else "unable"
+
+
+def share(use: SiteUse, caps: Caps) -> Share:
+    """`use` against `caps`."""
+    return Share(
+        cpu_ratio=_of(use.cpu_cores, caps.cpu_percent / 100),
+        memory_ratio=_of(use.memory_bytes, caps.memory_max_bytes),
+        tasks_ratio=_of(use.tasks, caps.tasks),
+        read_ratio=_of(use.read_bytes_per_s, caps.read_bytes_per_s),
+        write_ratio=_of(use.write_bytes_per_s, caps.write_bytes_per_s),
+        requests_ratio=_of(use.requests_per_s, caps.requests_per_s),
+    )
+
+
+def _of(part: float | None, whole: float) -> float | None:
+    return None if part is None else round(part / whole, 4)
