@@ -1,0 +1,119 @@
+"""What the files of one cgroup say: bytes in, counters out. None where this kernel does not tell it.
+
+Source: kernel, Documentation/admin-guide/cgroup-v2.rst and Documentation/accounting/psi.rst.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Brief(msgspec.Struct, frozen=True, gc=False):
+    """What is read most often; times are totals in µs. A struct of msgspec, as a thousand are made each round."""
+
+    at: float
+    cpu_us: int | None = None
+    throttled_us: int | None = None
+    memory_bytes: int | None = None
+    tasks: int | None = None
+    cpu_wait_us: int | None = None  # some
+    memory_wait_us: int | None = None  # full
+    io_wait_us: int | None = None  # full
+
+
+class Io(msgspec.Struct, frozen=True, gc=False):
+    """Totals of one physical device."""
+
+    read_bytes: int = 0
+    write_bytes: int = 0
+    read_ops: int = 0
+    write_ops: int = 0
+
+
+class Full(msgspec.Struct, frozen=True):
+    """What is read seldom: the larger files, and the counters of what went wrong. `io` by "major:minor"."""
+
+    at: float
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    swap_bytes: int | None = None
+    scanned: int | None = None
+    stolen: int | None = None
+    io: dict[str, Io] | None = None
+    tasks_refused: int | None = None
+    memory_high_hits: int | None = None
+    memory_max_hits: int | None = None
+    oom_kills: int | None = None
+
+
+def value(data: bytes | None, key: bytes) -> int | None:
+    """The number of the line `key number`; None if there is no such line.
+
+    `data` and `key` begin with a newline, so that `file` is not found in `inactive_file`.
+    """
+    if data is None or (found := data.find(key)) < 0:
+        return None
+    begin = found + len(key)
+    end = data.find(b"\n", begin)
+    return _int(data[begin:end] if end >= 0 else data[begin:])
+
+
+def size(data: bytes | None) -> int | None:
+    """A file of one number; `max` is none."""
+    return None if data is None else _int(data)
+
+
+def some(data: bytes | None) -> int | None:
+    """The total stall of any task, in µs, of a pressure file."""
+    return None if data is None else _total(data, data.find(b"total="))
+
+
+def full(data: bytes | None) -> int | None:
+    """The total stall of all tasks, in µs, of a pressure file: its last line."""
+    return None if data is None else _total(data, data.rfind(b"total="))
+
+
+def _total(data: bytes, found: int) -> int | None:
+    if found < 0:
+        return None
+    end = data.find(b"\n", found)
+    return _int(data[found + 6 : end if end >= 0 else len(data)])
+
+
+def cpu(data: bytes | None) -> tuple[int | None, int | None]:
+    """Of `cpu.stat`: time used, and time that its own quota held it, both in µs.
+
+    Ancestors' quotas, which `cpu.stat.local` counts too, are left out: where a parent of many sites is full, a site
+    waits for its neighbours, not for itself.
+    """
+    lines = b"\n" + data if data else data
+    return value(lines, b"\nusage_usec "), value(lines, b"\nthrottled_usec ")
+
+
+def io(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | None:
+    """`io.stat` by device, of those that `counts`: what dm or md passes on is counted below it again."""
+    if data is None:
+        return None
+    found = {}
+    for line in data.decode("ascii", "replace").splitlines():
+        device, *fields = line.split() or [""]
+        if ":" not in device or not counts(device):
+            continue
+        told = dict(field.split("=", 1) for field in fields if "=" in field)
+        try:
+            found[device] = Io(
+                int(told.get("rbytes", 0)),
+                int(told.get("wbytes", 0)),
+                int(told.get("rios", 0)),
+                int(told.get("wios", 0)),
+            )
+        except ValueError:
+            return None
+    return found
+
+
+def _int(text: bytes) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

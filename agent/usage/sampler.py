@@ -1,0 +1,251 @@
+"""Reads what every site uses, in rounds: often what changes, seldom the rest.
+
+| a site that                     | is read                              | why |
+|---------------------------------|--------------------------------------|-----|
+| worked in the last HOT_S        | the cheap each round, all each FULL_S | it may be somebody's trouble in 2 s |
+| works at all while others wait  | all each round                       | the culprit is among those |
+| is to be looked at closely      | all each round                       | evidence needs every resource |
+| does nothing                    | CPU time each round, all each FULL_S | its beginning shows in the same round |
+| has no cgroup of its own        | its users' processes, each FULL_S    | a look at /proc is the dearest |
+
+Whoever calls may be a thread: nothing here is shared with another.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from agent.layout.attached import Attached
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage import host, processes, rates
+from agent.usage.cgroup import Budget, Cgroup, Devices, Vanished
+from agent.usage.host import Host
+from agent.usage.kernel import Brief, Full
+from fleet.caps import Attachment
+from fleet.model import SiteId
+from runtime import log
+
+HOT_S = 10.0
+FULL_S = 10.0
+SPREAD = 10
+EARLY_S = 0.5  # a round that comes a little early is still the one that was meant
+# A site that uses less of a core than this is idle; PHP's own housekeeping is below.
+BUSY_CORES = 0.01
+# A stall from which nobody who works is idle: half of what the first alarm takes.
+TROUBLE_RATIO = 0.05
+TROUBLE_AVAILABLE_RATIO = 0.1
+
+_log = log.logger("usage")
+
+
+class Watched:
+    """One cgroup and what was last seen of it. `phase_s`: when its first full look is due after the very first one."""
+
+    def __init__(self, cgroup: Cgroup, attachment: Attachment, phase_s: float) -> None:
+        self.cgroup, self.attachment = cgroup, attachment
+        self.signs: SiteSigns | None = None
+        self.fresh = False  # whether the last round read it anew
+        self._phase_s = phase_s
+        self._full_at = self._hot_until = float("-inf")
+        self._brief: Brief | None = None
+        self._full: Full | None = None
+
+    def look(self, now: float, *, closely: bool, uneasy: bool) -> None:
+        """Read what is due at `now`; `closely`: all of it; `uneasy`: any work at all counts."""
+        try:
+            self._look(now, closely=closely, uneasy=uneasy)
+        except Vanished:
+            self.forget()
+
+    def forget(self) -> None:
+        """Nothing is known of it any more; what comes back begins anew."""
+        self.cgroup.close()
+        self.signs = self._brief = self._full = None
+        self.fresh = False
+        self._full_at = float("-inf")
+
+    def _look(self, now: float, *, closely: bool, uneasy: bool) -> None:
+        due = closely or now >= self._full_at
+        works = due or now <= self._hot_until or self._awake(now, uneasy=uneasy)
+        wholly, self.fresh = due or (works and uneasy), works
+        if not self.fresh:
+            if self.signs:
+                self.signs = rates.quiet(self.signs)
+            return
+        before, self._brief = self._brief, self.cgroup.brief(now)
+        signs = rates.brief(before, self._brief, self.attachment)
+        if _is_hot(signs):
+            self._hot_until = now + HOT_S
+        if wholly:
+            self.signs = self._wholly(now, signs)
+        elif self.signs:
+            self.signs = rates.carried(self.signs, signs)
+
+    def _awake(self, now: float, *, uneasy: bool) -> bool:
+        used_us, was = self.cgroup.glance(), self._brief
+        if was is None or was.cpu_us is None or used_us is None:
+            return True
+        least_us = 0 if uneasy else BUSY_CORES * 1e6 * (now - was.at)
+        return used_us - was.cpu_us > least_us or used_us < was.cpu_us
+
+    def _wholly(self, now: float, signs: SiteSigns) -> SiteSigns:
+        self._full_at = now + (FULL_S if self._full else self._phase_s)
+        self.cgroup.again()
+        before, self._full = self._full, self.cgroup.full(now)
+        return rates.full(before, self._full, signs)
+
+
+def _is_hot(signs: SiteSigns) -> bool:
+    return (
+        (signs.cpu_cores or 0.0) >= BUSY_CORES
+        or (signs.cpu_stall or 0.0) >= BUSY_CORES
+        or (signs.memory_stall or 0.0) >= BUSY_CORES
+        or (signs.io_stall or 0.0) >= BUSY_CORES
+    )
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one round saw. `fresh`: the sites that were read anew; of the others the last word stands."""
+
+    signals: Signals
+    fresh: frozenset[SiteId]
+
+
+class Sampler:
+    """`proc` and `sys` can be made up. `descriptors`: how many files may be held open at most."""
+
+    def __init__(
+        self,
+        *,
+        descriptors: int,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+        parent: Path | None = None,
+    ) -> None:
+        self._host = Host(proc, parent)
+        self._before: host.Look | None = None
+        self._budget, self._devices = Budget(descriptors), Devices(sys)
+        self._sites: Mapping[SiteId, Attached] = {}
+        self._watched: dict[Path, Watched] = {}
+        self._close: frozenset[SiteId] = frozenset()
+        self._users = Users(proc)
+
+    def follow(self, sites: Mapping[SiteId, Attached], close: Iterable[SiteId] = ()) -> None:
+        """These are the sites from the next round on; those in `close` are read closely."""
+        self._close = frozenset(close)
+        if sites == self._sites:
+            return
+        self._sites = dict(sites)
+        wanted = {path: a.attachment for a in sites.values() if by_kernel(a) for path in a.cgroups}
+        for path in [path for path in self._watched if path not in wanted]:
+            self._watched.pop(path).forget()
+        for path, attachment in wanted.items():
+            if (known := self._watched.get(path)) is not None:
+                known.attachment = attachment
+                continue
+            # Spread: a thousand full looks in one round would keep the interpreter from the beat.
+            phase_s = FULL_S * (len(self._watched) % SPREAD) / SPREAD
+            cgroup = Cgroup(path, self._budget, self._devices)
+            self._watched[path] = Watched(cgroup, attachment, phase_s)
+        self._users.follow(
+            frozenset(uid for a in sites.values() if not by_kernel(a) for uid in a.uids)
+        )
+
+    def round(self, now: float) -> Round:
+        """Look, at `now` (monotonic s)."""
+        before, self._before = self._before, self._host.look(now)
+        signs = host.between(before, self._before)
+        uneasy = in_trouble(signs)
+        closely = {path for site in self._close & self._sites.keys() for path in self._paths(site)}
+        self._devices.forget_at(now)
+        for path, watched in self._watched.items():
+            watched.look(now, closely=path in closely, uneasy=uneasy)
+        users_fresh = self._users.look(now, hurry=uneasy or bool(self._close))
+        sites, fresh = {}, set()
+        for site, attached in self._sites.items():
+            if by_kernel(attached):
+                sites[site], anew = self._by_kernel(attached)
+            else:
+                sites[site], anew = self._users.signs(attached), users_fresh
+            if anew:
+                fresh.add(site)
+        return Round(Signals(at=now, host=signs, sites=sites), frozenset(fresh))
+
+    def close(self) -> None:
+        """Let go of every file."""
+        for watched in self._watched.values():
+            watched.forget()
+
+    def _paths(self, site: SiteId) -> tuple[Path, ...]:
+        attached = self._sites[site]
+        return attached.cgroups if by_kernel(attached) else ()
+
+    def _by_kernel(self, attached: Attached) -> tuple[SiteSigns, bool]:
+        parts = [self._watched[path] for path in attached.cgroups]
+        told = [part.signs for part in parts if part.signs]
+        if not told:
+            return SiteSigns(attachment=attached.attachment), False
+        return rates.together(told), any(part.fresh for part in parts)
+
+
+class Users:
+    """What is told by whose processes they are."""
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        self._uids: frozenset[int] = frozenset()
+        self._look: processes.Look | None = None
+        self._used: Mapping[int, processes.Used] | None = None
+        self._every_s = 0.0
+        self._crowded = False
+
+    def follow(self, uids: frozenset[int]) -> None:
+        self._uids = uids
+
+    def look(self, now: float, *, hurry: bool) -> bool:
+        """Whether there was a look: each FULL_S, and each round when there is a `hurry`."""
+        before = self._look
+        if not self._uids or (before and not hurry and now - before.at < FULL_S - EARLY_S):
+            return False
+        try:
+            self._look = processes.look(self._uids, now, self._proc)
+        except (processes.TooMany, OSError) as error:
+            if not self._crowded:
+                _log.warning("what users' processes take is not known", error=str(error))
+            self._crowded, self._look, self._used = True, None, None
+            return True
+        self._crowded = False
+        self._used = processes.by_user(before, self._look)
+        self._every_s = now - before.at if before else 0.0
+        return True
+
+    def signs(self, attached: Attached) -> SiteSigns:
+        """Of a site by its users; nothing is told of one that has none of its own."""
+        if self._used is None or not attached.uids:
+            return SiteSigns(attachment=attached.attachment)
+        # A user without processes uses nothing, and that is known once there was a look before.
+        idle = processes.Used(0.0 if self._every_s else None, 0, 0)
+        used = [self._used.get(uid, idle) for uid in attached.uids]
+        cores = [one.cpu_cores for one in used if one.cpu_cores is not None]
+        memory_bytes = sum(one.memory_bytes for one in used)
+        return SiteSigns(
+            attachment=attached.attachment,
+            every_s=self._every_s,
+            cpu_cores=sum(cores) if len(cores) == len(used) else None,
+            memory_bytes=memory_bytes,
+            anon_bytes=memory_bytes,  # what is shared, opcache above all, is nobody's
+            tasks=sum(one.tasks for one in used),
+        )
+
+
+def by_kernel(attached: Attached) -> bool:
+    """Whether cgroups tell all of a site. Of a pool's site they hold its logins and cron only: its users tell more."""
+    return bool(attached.cgroups) and (attached.attachment is Attachment.SLICE or not attached.uids)
+
+
+def in_trouble(signs: HostSigns) -> bool:
+    """Whether somebody may soon have to be found who causes it."""
+    stalls = (signs.cpu_stall, signs.memory_stall, signs.io_stall)
+    short = signs.memory_available_bytes < TROUBLE_AVAILABLE_RATIO * signs.memory_total_bytes
+    return short or any(stall is not None and stall >= TROUBLE_RATIO for stall in stalls)

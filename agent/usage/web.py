@@ -1,0 +1,190 @@
+"""The web side of each site, by its access log and its php-fpm's own word. May block for a while: it has a thread.
+
+php-fpm is asked only where something runs: a question would start a worker in a pool that sleeps on demand, and never
+let it sleep again.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import msgspec
+
+from agent.layout.attached import Attached
+from agent.ports import DriverError
+from agent.usage import accesslog, fpm
+from agent.usage.accesslog import Log, Site, Web
+from agent.usage.rates import events, rate
+from fleet.model import SiteId
+from runtime import log
+
+ASK_S = 10.0
+# Pools that give no answer in one round, a quarter of a second each, before the others wait for the next.
+SILENT = 4
+
+_log = log.logger("usage")
+
+
+class Shared:
+    """One log and the sites that write to it. With several a line is known by the virtual host that begins it."""
+
+    def __init__(self, path: Path) -> None:
+        self.log = Log(path)
+        self.sites: dict[SiteId, Site] = {}
+        self.hosts: dict[str, SiteId] = {}
+        self._read_at: float | None = None
+        self._failing = False
+
+    def round(self, now: float) -> Mapping[SiteId, Web]:
+        """What each site's lines say since the last round; nothing at first, or where lines name no site."""
+        try:
+            return self._told(now)
+        except OSError as error:
+            if not self._failing:
+                _log.warning("an access log can't be read", error=str(error))
+            self._failing = True
+            return {}
+
+    def _told(self, now: float) -> Mapping[SiteId, Web]:
+        if self._read_at is None:
+            self.log.begin()
+            self._read_at = now
+            return {}
+        for site in self.sites.values():
+            site.turn(now)
+        lines, factor = self.log.portion()
+        named = self._add(lines)
+        passed_s, self._read_at, self._failing = now - self._read_at, now, False
+        if len(self.sites) > 1 and lines and not named:
+            return {}
+        return {id: site.told(passed_s, factor) for id, site in self.sites.items()}
+
+    def _add(self, lines: Collection[bytes]) -> int:
+        only = next(iter(self.sites.values())) if len(self.sites) == 1 else None
+        added = 0
+        for line in map(accesslog.parse, lines):
+            if line is None:
+                continue
+            site = only or self.sites.get(self.hosts.get(line.host, SiteId("")))
+            if site:
+                site.add(line)
+                added += 1
+        return added
+
+
+class Pool:
+    """One site's php-fpm."""
+
+    def __init__(self, path: Path, page: str, answer_s: float) -> None:
+        self.address = (path, page)
+        self._answer_s = answer_s
+        self.asked_at = float("-inf")
+        self._before: tuple[float, fpm.Status] | None = None
+        self.told = Web()
+
+    def tell(self) -> Web:
+        """What it said last; that it had no worker left is said once."""
+        told = self.told
+        if told.workers_short:
+            self.told = msgspec.structs.replace(told, workers_short=0)
+        return told
+
+    def ask(self, now: float) -> bool:
+        """Whether it answered, or said at least that it has no room."""
+        self.asked_at = now
+        try:
+            status = fpm.ask(*self.address, within_s=self._answer_s)
+        except fpm.QueueFull:
+            backlog = self._before[1].backlog if self._before else 0
+            self.told = Web(queue=max(1, backlog))
+            return True
+        except fpm.NoAnswer:
+            self.told = Web(queue=max(1, self.told.queue or 0))  # our own question waits in it
+            return False
+        except DriverError:
+            self._before, self.told = None, Web()
+            return True
+        at, was = self._before or (now, status)
+        self.told = Web(
+            requests_per_s=rate(was.accepted, status.accepted, now - at),
+            busy=float(max(0, status.active - 1)),
+            queue=status.queue,
+            workers_short=events(was.short, status.short),
+        )
+        self._before = (now, status)
+        return True
+
+
+class WebSide:
+    """All sites' logs and pools. Everything is called by one thread."""
+
+    def __init__(self, answer_s: float = fpm.ANSWER_S) -> None:
+        self._answer_s = answer_s
+        self._logs: dict[Path, Shared] = {}
+        self._pools: dict[SiteId, Pool] = {}
+
+    def follow(
+        self, sites: Mapping[SiteId, Attached], domains: Mapping[SiteId, Collection[str]]
+    ) -> None:
+        """These are the sites from the next round on; what is known of those that stay is kept."""
+        wanted: dict[Path, list[SiteId]] = {}
+        for site, attached in sites.items():
+            if attached.log:
+                wanted.setdefault(attached.log, []).append(site)
+        for path in self._logs.keys() - wanted.keys():
+            self._logs.pop(path).log.close()
+        for path, names in wanted.items():
+            shared = self._logs.setdefault(path, Shared(path))
+            shared.sites = {site: shared.sites.get(site) or Site() for site in names}
+            shared.hosts = {host: site for site in names for host in domains.get(site, ())}
+        asked = {site: attached.status for site, attached in sites.items() if attached.status}
+        self._pools = {
+            site: known
+            if (known := self._pools.get(site)) and known.address == address
+            else Pool(*address, self._answer_s)
+            for site, address in asked.items()
+        }
+
+    def round(self, now: float, awake: Collection[SiteId]) -> dict[SiteId, Web]:
+        """What each site's web side did since the last round; only pools of `awake` sites are asked."""
+        found: dict[SiteId, Web] = {}
+        for shared in self._logs.values():
+            found.update(shared.round(now))
+        self._ask(now, awake)
+        for site, pool in self._pools.items():
+            found[site] = together(found.get(site), pool.tell() if site in awake else Web(queue=0))
+        return found
+
+    def urls(self, site: SiteId) -> dict[str, int]:
+        """What was asked for most in the last minute or two, without queries (rule R16)."""
+        for shared in self._logs.values():
+            if site in shared.sites:
+                return shared.sites[site].urls.top()
+        return {}
+
+    def close(self) -> None:
+        for shared in self._logs.values():
+            shared.log.close()
+
+    def _ask(self, now: float, awake: Collection[SiteId]) -> None:
+        due = [
+            self._pools[site]
+            for site in awake
+            if site in self._pools and now - self._pools[site].asked_at >= ASK_S
+        ]
+        silent = 0
+        for pool in sorted(due, key=lambda pool: pool.asked_at):
+            silent += not pool.ask(now)
+            if silent >= SILENT:
+                break
+
+
+def together(by_log: Web | None, by_pool: Web) -> Web:
+    """The log counts what visitors asked; the pool knows who waits."""
+    if by_log is None:
+        return by_pool
+    return msgspec.structs.replace(
+        by_log,
+        busy=by_pool.busy if by_log.busy is None else by_log.busy,
+        queue=by_pool.queue,
+        workers_short=by_pool.workers_short,
+    )

@@ -1,0 +1,374 @@
+"""What each site uses: readings of a made-up cgroup tree, and the rates between them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agent.layout.attached import Attached
+from agent.signals import SiteSigns
+from agent.usage import kernel, processes, rates
+from agent.usage.kernel import Brief, Full, Io
+from agent.usage.sampler import FULL_S, Round, Sampler
+from fleet.caps import Attachment
+from fleet.model import SiteId, Why
+from tests.unit.cgroups import State, Tree
+
+A, B = SiteId("a"), SiteId("b")
+GIB = 1 << 30
+
+
+def sliced(*folders: Path) -> Attached:
+    return Attached(attachment=Attachment.SLICE, why=Why("own-unit"), cgroups=folders)
+
+
+def pooled(*uids: int) -> Attached:
+    return Attached(attachment=Attachment.POOL, why=Why("shared-master"), uids=uids)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def sampler(tree: Tree, descriptors: int = 100) -> Sampler:
+    return Sampler(descriptors=descriptors, proc=tree.proc, sys=tree.sys)
+
+
+def rounds(of: Sampler, begin: float, end: float, every_s: float = 2.0) -> Round:
+    """The last of the rounds from `begin` to `end`."""
+    last, now = None, begin
+    while now <= end:
+        last, now = of.round(now), now + every_s
+    assert last
+    return last
+
+
+def test_a_site_is_read_with_all_that_its_kernel_tells(tree: Tree) -> None:
+    """CPU, throttling, memory by kind, swap, I/O, tasks, stalls and events, as rates of the time between."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State(io={"8:0": (0, 0, 0, 0)})))}, close=[A])
+    one.round(100.0)
+    tree.put(
+        "a",
+        State(
+            cpu_us=3_000_000,
+            throttled_us=500_000,
+            memory=2 * GIB,
+            anon=GIB,
+            file=5,
+            swap=7,
+            tasks=12,
+            cpu_wait_us=1_500_000,
+            memory_wait_us=250_000,
+            io_wait_us=500_000,
+            pgscan=400,
+            pgsteal=20,
+            io={"8:0": (4096, 8192, 2, 4)},
+            tasks_refused=3,
+            high=5,
+            max=2,
+            oom_kill=1,
+        ),
+    )
+    seen = one.round(102.0)
+    assert seen.fresh == {A}
+    assert seen.signals.sites[A] == SiteSigns(
+        attachment=Attachment.SLICE,
+        every_s=2.0,
+        cpu_cores=1.5,
+        throttled_ratio=0.25,
+        cpu_stall=0.5,
+        memory_bytes=2 * GIB,
+        anon_bytes=GIB,
+        file_bytes=5,
+        swap_bytes=7,
+        memory_stall=0.125,
+        scanned_per_s=200.0,
+        stolen_per_s=10.0,
+        read_bytes_per_s=2048.0,
+        write_bytes_per_s=4096.0,
+        read_ops_per_s=1.0,
+        write_ops_per_s=2.0,
+        io_stall=0.25,
+        tasks=12,
+        tasks_refused=3,
+        memory_high_hits=5,
+        memory_max_hits=2,
+        oom_kills=1,
+    )
+
+
+def test_what_a_kernel_does_not_tell_is_none_and_never_zero(tree: Tree) -> None:
+    """Controllers that are switched off, PSI that is not there: the rest is told all the same."""
+    folder = tree.put("a", State())
+    tree.lacks("a", "memory.current", "memory.stat", "io.stat", "cpu.pressure", "pids.events")
+    one = sampler(tree)
+    one.follow({A: sliced(folder)}, close=[A])
+    one.round(100.0)
+    tree.change("a", cpu_us=1_000_000)
+    signs = one.round(102.0).signals.sites[A]
+    assert signs.cpu_cores == 0.5
+    assert (signs.memory_bytes, signs.anon_bytes, signs.read_bytes_per_s, signs.cpu_stall) == (
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def test_a_restarted_site_has_no_negative_use(tree: Tree) -> None:
+    """Counters that fell begin anew: no rate for this round, and what happened since the restart is counted."""
+    one = sampler(tree)
+    one.follow(
+        {A: sliced(tree.put("a", State(cpu_us=9_000_000, oom_kill=4, io={"8:0": (9, 9, 9, 9)})))},
+        close=[A],
+    )
+    one.round(100.0)
+    tree.put("a", State(cpu_us=1000, oom_kill=1, io={"8:0": (1, 1, 1, 1)}))
+    signs = one.round(102.0).signals.sites[A]
+    assert (signs.cpu_cores, signs.read_bytes_per_s, signs.oom_kills) == (None, None, 1)
+    assert signs.memory_bytes == 64 << 20
+
+
+def test_an_idle_site_that_begins_to_work_is_seen_in_the_same_round(tree: Tree) -> None:
+    """A quiet site is only glanced at; the glance that shows work becomes a whole reading at once."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
+    calm = rounds(one, 100.0, 112.0)
+    assert calm.signals.sites[A].cpu_cores == 0.0
+    tree.change("a", cpu_us=1_900_000, tasks=30)
+    seen = one.round(114.0)
+    assert A in seen.fresh and B not in seen.fresh
+    assert seen.signals.sites[A].cpu_cores and seen.signals.sites[A].tasks == 30
+
+
+def test_idle_sites_are_read_each_ten_seconds_and_not_all_in_one_round(tree: Tree) -> None:
+    """Over any ten seconds each is read once, a few in each round."""
+    sites = {SiteId(f"s{n}"): sliced(tree.put(f"s{n}", State())) for n in range(50)}
+    one = sampler(tree, descriptors=1000)
+    one.follow(sites)
+    rounds(one, 100.0, 110.0)
+    fresh = [one.round(112.0 + 2 * n).fresh for n in range(5)]
+    assert frozenset().union(*fresh) == sites.keys()
+    assert max(map(len, fresh)) <= 20
+
+
+def test_while_others_wait_whoever_works_is_read_wholly(tree: Tree) -> None:
+    """The attribution of I/O needs every site's I/O in each round; an idle site stays idle."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
+    rounds(one, 100.0, 120.0)
+    tree.host(io=300_000)
+    tree.change("a", cpu_us=5000, io={"8:0": (2 << 20, 0, 2, 0)})
+    seen = one.round(122.0)
+    assert A in seen.fresh
+    assert seen.signals.host.io_stall == pytest.approx(0.15)
+    assert seen.signals.sites[A].read_bytes_per_s
+
+
+def test_events_are_told_once(tree: Tree) -> None:
+    """A round in which a site was not read anew repeats its sizes, not what happened to it."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State()))})
+    rounds(one, 100.0, 110.0)
+    tree.change("a", oom_kill=2)
+    told = [one.round(112.0 + 2 * n).signals.sites[A] for n in range(10)]
+    assert sum(signs.oom_kills for signs in told) == 2
+    assert {signs.memory_bytes for signs in told} == {64 << 20}
+
+
+def test_a_site_that_vanishes_is_found_again_when_it_is_back(tree: Tree) -> None:
+    """Its unit ends and begins at any moment; nothing of its time before counts as its use afterwards."""
+    one = sampler(tree)
+    site = sliced(tree.put("a", State(cpu_us=50)))
+    one.follow({A: site}, close=[A])
+    rounds(one, 100.0, 104.0)
+    tree.remove("a")
+    gone = one.round(106.0)
+    assert gone.signals.sites[A] == SiteSigns(attachment=Attachment.SLICE) and A not in gone.fresh
+    tree.put("a", State(cpu_us=8_000_000, tasks=2))
+    back = one.round(108.0).signals.sites[A]
+    assert (back.cpu_cores, back.tasks) == (None, 2)
+    tree.change("a", cpu_us=9_000_000)
+    assert one.round(110.0).signals.sites[A].cpu_cores == 0.5
+
+
+def test_sites_come_and_go_between_rounds(tree: Tree) -> None:
+    """What is not followed any more is let go of, descriptors too."""
+    one, before = sampler(tree), len(os.listdir("/proc/self/fd"))
+    one.follow({SiteId(f"s{n}"): sliced(tree.put(f"s{n}", State())) for n in range(5)}, close=[])
+    one.round(100.0)
+    assert len(os.listdir("/proc/self/fd")) == before + 55
+    one.follow({A: sliced(tree.put("a", State()))})
+    assert one.round(102.0).signals.sites.keys() == {A}
+    assert len(os.listdir("/proc/self/fd")) == before + 11
+    one.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_with_few_descriptors_everything_is_read_all_the_same(tree: Tree) -> None:
+    """What can't be held open is opened for each reading."""
+    one, before = sampler(tree, descriptors=3), len(os.listdir("/proc/self/fd"))
+    one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))}, close=[A, B])
+    one.round(100.0)
+    assert len(os.listdir("/proc/self/fd")) == before + 3
+    tree.change("b", cpu_us=1_000_000, tasks=77)
+    signs = one.round(102.0).signals.sites[B]
+    assert (signs.cpu_cores, signs.tasks, signs.anon_bytes) == (0.5, 77, 48 << 20)
+    one.close()
+
+
+def test_several_cgroups_are_one_site(tree: Tree) -> None:
+    """Rates and sizes add up, of stalls the worst counts; what one of them does not tell is not told of the whole."""
+    service, logins = tree.put("fpm", State(tasks=8)), tree.put("user", State(tasks=2))
+    tree.lacks("user", "memory.stat")
+    one = sampler(tree)
+    one.follow({A: sliced(service, logins)}, close=[A])
+    one.round(100.0)
+    tree.change("fpm", cpu_us=1_000_000, cpu_wait_us=600_000)
+    (tree.root / "user/cpu.stat").write_text("usage_usec 3000000\n")
+    signs = one.round(102.0).signals.sites[A]
+    assert (signs.cpu_cores, signs.tasks, signs.cpu_stall) == (2.0, 10, 0.3)
+    assert signs.anon_bytes is None
+
+
+def test_io_of_a_volume_is_counted_at_its_disks_only(tree: Tree) -> None:
+    """A request to dm-0 is passed on to sda and counted there again."""
+    tree.device("253:0", over=("sda",))
+    tree.device("8:0")
+    folder = tree.put("a", State(io={"253:0": (0, 0, 0, 0), "8:0": (0, 0, 0, 0), "8:16": (0,) * 4}))
+    one = sampler(tree)
+    one.follow({A: sliced(folder)}, close=[A])
+    one.round(100.0)
+    tree.change("a", io={"253:0": (2000, 0, 2, 0), "8:0": (2000, 0, 2, 0), "8:16": (0, 600, 0, 2)})
+    signs = one.round(102.0).signals.sites[A]
+    assert (signs.read_bytes_per_s, signs.write_bytes_per_s) == (1000.0, 300.0)
+    assert signs.device_bytes_per_s == {"8:0": 1000.0, "8:16": 300.0}
+
+
+def test_a_pools_site_is_told_by_its_users_processes(tree: Tree) -> None:
+    """CPU, memory of its own and tasks by uid; a worker that ended under the shared master is no negative use."""
+    me = os.getuid()
+    tree.process(10, cpu_ticks=500)
+    tree.process(11, cpu_ticks=50, threads=3, command="a b) c")
+    one = sampler(tree)
+    one.follow({A: pooled(me), B: pooled(me + 1)})
+    one.round(100.0)
+    tree.process(10, cpu_ticks=1000)
+    tree.ended(11)
+    seen = one.round(100.0 + FULL_S)
+    signs = seen.signals.sites[A]
+    assert (signs.cpu_cores, signs.tasks) == (0.5, 1)
+    assert signs.memory_bytes == 4000 * os.sysconf("SC_PAGE_SIZE")
+    assert (signs.cpu_stall, signs.read_bytes_per_s) == (None, None)
+    assert seen.signals.sites[B].cpu_cores == 0.0, "nobody runs anything there, and that is known"
+
+
+def process(**values: int) -> processes.Seen:
+    fields = {"uid": 1, "parent": 1, "begun": 10, "cpu_ticks": 0, "threads": 1, "memory_bytes": 0}
+    return processes.Seen(**{**fields, **values})
+
+
+def test_a_childs_time_is_counted_once(tree: Tree) -> None:
+    """It was counted while it lived; its parent's own count grows by it when it has ended."""
+    before = processes.Look(
+        0.0, 100, {5: process(cpu_ticks=100), 6: process(parent=5, cpu_ticks=300)}
+    )
+    after = processes.Look(10.0, 1100, {5: process(cpu_ticks=450)})
+    assert processes.by_user(before, after)[1].cpu_cores == pytest.approx(
+        50 * processes.TICK_S / 10
+    )
+
+
+def test_a_process_that_was_not_looked_at_before_brings_no_past(tree: Tree) -> None:
+    """A site attached just now, or a process that changed its user: its hours before are not this round's."""
+    before = processes.Look(0.0, 5000, {})
+    old, young = process(begun=4000, cpu_ticks=90_000), process(begun=5500, cpu_ticks=20)
+    after = processes.Look(10.0, 6000, {7: old, 8: young})
+    assert processes.by_user(before, after)[1].cpu_cores == pytest.approx(
+        20 * processes.TICK_S / 10
+    )
+
+
+def test_a_fork_bomb_is_not_counted_one_by_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound nothing is known by user, for that round; what cgroups tell goes on."""
+    monkeypatch.setattr(processes, "PROCESSES_MAX", 3)
+    for pid in range(10, 15):
+        tree.process(pid)
+    one = sampler(tree)
+    one.follow({A: pooled(os.getuid()), B: sliced(tree.put("b", State()))})
+    signals = one.round(100.0).signals
+    assert signals.sites[A] == SiteSigns(attachment=Attachment.POOL)
+    assert signals.sites[B].tasks == 4
+
+
+def test_the_host_tells_its_stalls_its_memory_and_its_births(tree: Tree) -> None:
+    """Shares of the time between two rounds; no share from one look alone."""
+    one = sampler(tree)
+    first = one.round(100.0).signals.host
+    assert (first.cpu_stall, first.forks_per_s, first.has_swap) == (None, None, True)
+    tree.host(cpu=400_000, memory=100_000, io=20_000, forks=3000, available=0.25)
+    host = one.round(102.0).signals.host
+    assert (host.cpu_stall, host.memory_stall, host.io_stall) == (0.2, 0.05, 0.01)
+    assert (host.forks_per_s, host.memory_available_bytes) == (1000.0, 16 * GIB)
+
+
+def test_this_machines_own_kernel_can_be_read() -> None:
+    """The files are what the kernel writes, not what we make up."""
+    one = Sampler(descriptors=0)
+    one.round(1.0)
+    host = one.round(2.0).signals.host
+    assert host.memory_total_bytes > host.memory_available_bytes > 0
+    assert host.forks_per_s is not None
+    mine = processes.look(frozenset({os.getuid()}), 1.0).seen[os.getpid()]
+    assert mine.cpu_ticks > 0 and mine.memory_bytes > 1 << 20
+
+
+counts = st.one_of(st.none(), st.integers(0, 1 << 62))
+times = st.floats(0, 1e6, allow_nan=False)
+briefs = st.builds(Brief, times, counts, counts, counts, counts, counts, counts, counts)
+ios = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(["8:0", "8:16"]),
+        st.builds(Io, *[st.integers(0, 1 << 62)] * 4),
+        max_size=2,
+    ),
+)
+fulls = st.builds(
+    Full, times, counts, counts, counts, counts, counts, ios, counts, counts, counts, counts
+)
+
+
+@given(briefs, briefs, fulls, fulls)
+def test_no_two_readings_make_a_negative_rate(a: Brief, b: Brief, c: Full, d: Full) -> None:
+    """Whatever a kernel says: rates are at least zero, shares within 0..1, events whole numbers."""
+    signs = rates.full(c, d, rates.brief(a, b, Attachment.SLICE))
+    for name in (*rates.SUMS, "throttled_ratio", "cpu_stall", "memory_stall", "io_stall"):
+        told = getattr(signs, name)
+        assert told is None or told >= 0, name
+        if name.endswith(("_ratio", "_stall")):
+            assert told is None or told <= 1, name
+
+
+@given(st.lists(briefs, min_size=2, max_size=4))
+def test_the_sum_of_cgroups_is_none_where_one_does_not_tell(parts: list[Brief]) -> None:
+    """A part that is not known makes a whole that is not known; else nothing is lost."""
+    signs = [rates.brief(None, part, Attachment.SLICE) for part in parts]
+    whole = rates.together(signs)
+    told = [part.tasks for part in parts]
+    assert whole.tasks == (None if None in told else sum(count or 0 for count in told))
+
+
+@given(st.binary(max_size=200))
+@example(b"\n 8:0 rbytes=x\n")
+def test_no_file_is_too_strange_to_be_read(data: bytes) -> None:
+    """A number or nothing, for anything that a file may hold."""
+    for read in (kernel.size, kernel.some, kernel.full):
+        assert isinstance(read(data), int | None)
+    assert isinstance(kernel.cpu(data), tuple)
+    found = kernel.io(data, lambda device: True)
+    assert found is None or all(isinstance(io, Io) for io in found.values())
