@@ -290,7 +290,7 @@ async def test_a_configuration_that_haproxy_refuses_changes_nothing_but_moves(
     assert (await rig.get("a.example"))[1] == "w2"
     assert "no-such-address" in (await rig.driver.look()).report.error
     assert sorted(path.name for path in rig.edge.directory.iterdir()) == [
-        "domains.epoch", "domains.map", "haproxy.cfg", "log", "master", "servers.state", "sock",
+        "domains.epoch", "domains.map", "haproxy.cfg", "log", "master", "servers.state", "sock", "wait.lua",
     ]  # fmt: skip
 
 
