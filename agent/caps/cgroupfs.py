@@ -18,6 +18,7 @@ from agent.caps.limits import CONTROLLERS, S_US
 from agent.caps.steps import in_steps, short_of
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
+from runtime.pulse import Pulse
 
 LOOK_AGAIN_S = 1.0
 NO_EGRESS = "egress: by address it is systemd's; here it is held by user alone"
@@ -30,7 +31,7 @@ class CgroupFs:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.reloaded = asyncio.Event()
+        self.reloaded = Pulse()
         self._known: frozenset[str] = frozenset()
         self._enabled = False
 
@@ -43,7 +44,7 @@ class CgroupFs:
                 seen = frozenset()  # told by whoever applies
             if seen != self._known:
                 self._known = seen
-                self.reloaded.set()
+                self.reloaded.beat()
             await asyncio.sleep(LOOK_AGAIN_S)
 
     def _names(self) -> frozenset[str]:

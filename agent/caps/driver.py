@@ -1,10 +1,10 @@
 """What the caps ask of whatever holds them: systemd over D-Bus, or a delegated cgroup v2 subtree."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Never, Protocol
 
 from fleet.caps import Limits
+from runtime.pulse import Pulse
 
 
 class Driver(Protocol):
@@ -43,6 +43,6 @@ class Driver(Protocol):
         ...
 
     @property
-    def reloaded(self) -> asyncio.Event:
-        """Set when somebody may have changed what is held: a daemon-reload, a slice that appeared."""
+    def reloaded(self) -> Pulse:
+        """Beats when somebody may have changed what is held: a daemon-reload, a slice that appeared."""
         ...

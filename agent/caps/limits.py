@@ -47,6 +47,7 @@ class HostFacts:
     """
 
     cores: float
+    memory_total_bytes: int = 0
     controllers: frozenset[str] = frozenset({"cpu", "memory", "io", "pids"})
     devices: tuple[str, ...] = ()
     has_swap: bool = False
@@ -73,7 +74,7 @@ class Case:
     sites: int = 1
 
     def is_at(self, level: Level) -> bool:
-        return any(penalty.level >= level for penalty in self.penalties)
+        return any(each.level >= level for each in self.penalties if not _is_relief(each))
 
     def capped(self, resource: Resource) -> bool:
         """Whether a share of `resource` is taken away; a share of 1 takes nothing."""
@@ -87,11 +88,13 @@ class Case:
         return min(shares, default=1.0)
 
     def is_futile(self) -> bool:
-        """Whether a CAP of memory takes nothing: the watchdog then lets the killer act inside the site."""
-        return any(
-            p.level >= Level.CAP and p.resource is Resource.MEMORY and p.share == 1
-            for p in self.penalties
-        )
+        """Whether the memory watchdog spoke: what is over the maximum is to end inside the site."""
+        return any(_is_relief(each) for each in self.penalties)
+
+
+def _is_relief(penalty: Penalty) -> bool:
+    """A CAP of memory that takes nothing is the watchdog's word, and no level of the ladder."""
+    return (penalty.level, penalty.resource, penalty.share) == (Level.CAP, Resource.MEMORY, 1.0)
 
 
 Kind = Literal["plan", "penalty", "host"]

@@ -24,6 +24,7 @@ from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
 from fleet.caps import IoLimit, Limits
 from runtime import log, supervise
+from runtime.pulse import Pulse
 
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
@@ -51,7 +52,7 @@ class Systemd:
     ) -> None:
         self._root, self._run = root, run
         self._reachable = [ip_network(each) for each in ("127.0.0.0/8", "::1", *reachable)]
-        self.reloaded = asyncio.Event()
+        self.reloaded = Pulse()
         self._bus: MessageBus | None = None
         self._owner = ""
         self._set: dict[str, Limits] = {}  # what we told systemd since we began
@@ -79,7 +80,7 @@ class Systemd:
                 group.create_task(until_gone(bus))
                 await self._subscribe(bus)
                 self._bus, self._logged = bus, ""
-                self.reloaded.set()
+                self.reloaded.beat()
                 await asyncio.Event().wait()
         finally:
             self._bus, self._owner = None, ""
@@ -104,7 +105,7 @@ class Systemd:
         elif (message.member == "Reloading" and message.body == [False]) or (
             message.member == "UnitNew" and message.body[0] in self._set
         ):
-            self.reloaded.set()
+            self.reloaded.beat()
 
     async def _call(self, member: str, signature: str, *body: object) -> Message:
         if self._bus is None:

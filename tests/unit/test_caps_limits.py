@@ -133,7 +133,7 @@ SWAPLESS = HostFacts(cores=16, devices=HOST.devices, has_swap=False)
                 "memory_low_bytes": 0,
             },
         ),
-        ((penalty(Level.CAP, Resource.MEMORY),), HOST, {"cpu_weight": 20, "memory_high_bytes": None}),
+        ((penalty(Level.CAP, Resource.MEMORY),), HOST, {"memory_high_bytes": None}),
         (
             (penalty(Level.CAP, Resource.MEMORY, 0.5),),
             SWAPLESS,

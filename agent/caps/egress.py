@@ -1,0 +1,140 @@
+"""What sites may send out, by user: port 25 is closed but to the mail servers, and an isolated site is shut in.
+
+By user, because that holds wherever a process runs: in a slice, a shared pool or a stray session. One table of our own,
+replaced whole in one transaction; what is in other tables is other people's.
+Source: nft(8); kernel, networking/nf_conntrack.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Protocol
+
+from agent.ports import DriverError
+
+TABLE = "inet relevo"
+RUN_S = 5.0
+# Far under any nft that works; a kernel without the tables fails sooner.
+SAID_MAX = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """By uid. `sites`: those who may send mail by the mail servers only; `isolated`: who may send nothing else either.
+
+    `mail`, `reachable`: addresses beside this machine's own: mail servers, and what isolated sites need (databases).
+    """
+
+    sites: frozenset[int] = frozenset()
+    isolated: frozenset[int] = frozenset()
+    mail: tuple[str, ...] = ()
+    reachable: tuple[str, ...] = ()
+
+
+class Firewall(Protocol):
+    async def hold(self, rules: Rules) -> bool:
+        """Make `rules` true, idempotent; gives whether somebody else had changed them. Raises DriverError."""
+        ...
+
+
+def render(rules: Rules) -> str:
+    """The table as `nft -f` reads it. Adding it first makes the deletion valid where it is not there."""
+    return f"""\
+table {TABLE}
+delete table {TABLE}
+table {TABLE} {{
+{_set("sites", "uid", map(str, sorted(rules.sites | rules.isolated)))}
+{_set("isolated", "uid", map(str, sorted(rules.isolated)))}
+{_set("mail4", "ipv4_addr", _of(4, rules.mail))}
+{_set("mail6", "ipv6_addr", _of(6, rules.mail))}
+{_set("reachable4", "ipv4_addr", _of(4, rules.reachable))}
+{_set("reachable6", "ipv6_addr", _of(6, rules.reachable))}
+	chain egress {{
+		type filter hook output priority filter; policy accept;
+		oifname "lo" accept
+		meta skuid @sites tcp dport 25 jump mail
+		meta skuid @isolated jump isolated
+	}}
+	chain mail {{
+		ip daddr @mail4 accept
+		ip6 daddr @mail6 accept
+		counter reject with tcp reset
+	}}
+	chain isolated {{
+		ct direction reply accept
+		meta l4proto {{ tcp, udp }} th dport 53 accept
+		ip daddr @reachable4 accept
+		ip6 daddr @reachable6 accept
+		counter reject
+	}}
+}}
+"""
+
+
+def _set(name: str, kind: str, elements: Iterable[str]) -> str:
+    listed = ", ".join(elements)
+    held = f"elements = {{ {listed} }}; " if listed else ""
+    return f"\tset {name} {{ type {kind}; {held}}}"
+
+
+def _of(version: int, addresses: Collection[str]) -> list[str]:
+    found = {ip_address(each) for each in addresses}
+    return [str(each) for each in sorted(found, key=str) if each.version == version]
+
+
+class Nft:
+    """The firewall by the command `nft`: its rules stay when the agent goes."""
+
+    def __init__(self, command: str = "nft") -> None:
+        self._command = command
+        self._held: Rules | None = None
+        self._listed = ""  # our table as nft itself writes it
+
+    async def hold(self, rules: Rules) -> bool:
+        if self._held is None and not rules.sites | rules.isolated and not await self._is_there():
+            return False  # nothing to hold, and nothing of ours to take away
+        changed = False
+        if rules == self._held:
+            if await self._list() == self._listed:
+                return False
+            changed = True
+        await self._run("-f", "-", text=render(rules))
+        self._held, self._listed = rules, await self._list()
+        return changed
+
+    async def _is_there(self) -> bool:
+        return shutil.which(self._command) is not None and bool(await self._list())
+
+    async def _list(self) -> str:
+        """Our table without its counters; empty where there is none."""
+        try:
+            return await self._run("-s", "list", "table", *TABLE.split())
+        except DriverError:
+            return ""
+
+    async def _run(self, *arguments: str, text: str = "") -> str:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self._command,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise DriverError(f"{self._command}: {error.strerror}: egress stays open") from error
+        try:
+            async with asyncio.timeout(RUN_S):
+                said, wrong = await process.communicate(text.encode())
+        except TimeoutError as error:
+            raise DriverError(f"{self._command}: no answer within {RUN_S:g} s") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            told = wrong.decode(errors="replace").strip()
+            raise DriverError(f"{self._command}: {told[:SAID_MAX] or process.returncode}")
+        return said.decode(errors="replace")

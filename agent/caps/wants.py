@@ -1,0 +1,122 @@
+"""Which slices hold what on this host: tenants, their plans and penalties, by the slice that each is in. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from agent.caps.egress import Rules
+from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
+from agent.layout.attached import Attached
+from fleet.caps import Level, Penalty, Tenant, effective
+from fleet.messages import Orders
+from fleet.model import Caps, SiteId
+
+# Of all memory: with more than this promised, reclaim has nowhere left to go when the host is short.
+LOW_RATIO = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow."""
+
+    sites: tuple[SiteId, ...]
+    wanted: Wanted
+    in_force: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What is known when it is decided what to hold; `now` is Unix s."""
+
+    orders: Orders
+    attached: Mapping[SiteId, Attached]
+    penalties: tuple[Penalty, ...]
+    facts: HostFacts
+    now: float
+
+    def penalties_of(self, sites: Iterable[SiteId]) -> tuple[Penalty, ...]:
+        """Those that are to be held now."""
+        named = frozenset(sites)
+        return tuple(
+            p for p in self.penalties if p.site in named and p.enforced and self.now < p.until
+        )
+
+    def in_force(self, tenant: Tenant) -> bool:
+        return tenant.enforced_from is not None and tenant.enforced_from <= self.now
+
+    def caps(self, tenant: Tenant) -> Caps | None:
+        """None: a plan that these orders do not know; what is held for it stays (rule R7)."""
+        plan = self.orders.plans.get(tenant.plan)
+        return effective(plan, tenant.override, self.now) if plan else None
+
+
+def shares(world: World) -> dict[str, Share]:
+    """By slice. Sites that share one have the roomiest of their plans, and nothing before all of them are in force."""
+    held: dict[str, list[tuple[SiteId, Tenant, Caps]]] = defaultdict(list)
+    for site, tenant in world.orders.tenants.items():
+        attached, caps = world.attached.get(site), world.caps(tenant)
+        if attached and attached.slice and caps:
+            held[attached.slice].append((site, tenant, caps))
+    facts = replace(world.facts, low_ratio=_low_ratio(world, held.values()))
+    return {name: _share(world, facts, those) for name, those in held.items()}
+
+
+def _share(world: World, facts: HostFacts, those: list[tuple[SiteId, Tenant, Caps]]) -> Share:
+    sites = tuple(site for site, _, _ in those)
+    overrides = [t.override for _, t, caps in those if t.override and _counts(t, caps, world)]
+    in_force = all(world.in_force(tenant) for _, tenant, _ in those)
+    case = Case(
+        caps=roomiest([caps for _, _, caps in those]),
+        facts=facts,
+        penalties=world.penalties_of(sites),
+        override=overrides[0] if overrides else None,
+        sites=len(those),
+    )
+    return Share(sites=sites, wanted=limits(case, in_force=in_force), in_force=in_force)
+
+
+def _counts(tenant: Tenant, caps: Caps, world: World) -> bool:
+    """Whether its override has changed something now."""
+    return caps != world.orders.plans[tenant.plan]
+
+
+def _low_ratio(world: World, shared: Iterable[list[tuple[SiteId, Tenant, Caps]]]) -> float:
+    promised = sum(
+        max(caps.memory_low_bytes for _, _, caps in those)
+        for those in shared
+        if all(world.in_force(tenant) for _, tenant, _ in those)
+    )
+    most = LOW_RATIO * world.facts.memory_total_bytes
+    return min(1.0, most / promised) if promised and most else 1.0
+
+
+def rules(world: World, *, mail: tuple[str, ...], reachable: tuple[str, ...]) -> Rules:
+    """What the users of these sites may send out. Nobody's user is shut in for what another site does."""
+    sites: set[int] = set()
+    isolated: set[int] = set()
+    for site, tenant in world.orders.tenants.items():
+        attached = world.attached.get(site)
+        uids = attached.uids if attached else ()
+        if world.in_force(tenant):
+            sites.update(uids)
+        if any(p.level >= Level.ISOLATE for p in world.penalties_of((site,))):
+            isolated.update(uids)
+    return Rules(
+        sites=frozenset(sites), isolated=frozenset(isolated), mail=mail, reachable=reachable
+    )
+
+
+def next_change_s(world: World) -> float:
+    """How long until a penalty, an override or a shadow ends; infinite if none does."""
+    return min((at - world.now for at in _ends(world) if at > world.now), default=float("inf"))
+
+
+def _ends(world: World) -> Iterator[float]:
+    for penalty in world.penalties:
+        yield penalty.until
+    for tenant in world.orders.tenants.values():
+        if tenant.enforced_from is not None:
+            yield tenant.enforced_from
+        if tenant.override is not None:
+            yield tenant.override.note.since
+            yield tenant.override.note.until
