@@ -197,6 +197,87 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    # Why a site is held, or no longer, and what a host wants people for: the ladder of isolation.
+    "isolation-sign": "Something odd shows ({signs}): it is looked at more often, and nothing is held.",
+    "isolation-followed": (
+        "It was penalized where it was served before. Here it is only looked at, until this host has proof of "
+        "its own."
+    ),
+    "isolation-suspect": (
+        "Its neighbours waited {stall_percent} % of their time for {resource}, in step with it; it took "
+        "{share_percent} % ({nature}). It goes last when there is a queue."
+    ),
+    "isolation-blunt": (
+        "Its neighbours waited {stall_percent} % of their time for {resource}, in step with it; it took "
+        "{share_percent} % ({nature}). It is held at half of its plan for a short time."
+    ),
+    "isolation-urgent": (
+        "Its neighbours waited {stall_percent} % of their time for {resource}, in step with it; it took "
+        "{share_percent} % ({nature}). There was no time for a gentler step."
+    ),
+    "isolation-again": (
+        "It is the cause again, soon after gentler steps: its neighbours waited {stall_percent} % of their "
+        "time for {resource}, and it took {share_percent} % ({nature})."
+    ),
+    "isolation-many": (
+        "It is the cause again, after several caps in one day: its neighbours waited {stall_percent} % of "
+        "their time for {resource}, and it took {share_percent} %."
+    ),
+    "isolation-persists": (
+        "It is still the cause: its neighbours wait {stall_percent} % of their time for {resource}, and it "
+        "takes {share_percent} %. It is held tighter."
+    ),
+    "isolation-partly": (
+        "What its neighbours wait for {resource} fell by {fell_percent} % when it was held, and is still too "
+        "much. It is held tighter."
+    ),
+    "isolation-unbitten": "The step did not hold it: it takes as much of {resource} as before. It is held tighter.",
+    "isolation-unhelpful": (
+        "It was held, and its neighbours wait for {resource} as before: it was not the cause. It is let go."
+    ),
+    "isolation-hacked": (
+        "It does what no web site does ({signs}): nothing of it goes out but DNS, mail by the local server "
+        "and the database."
+    ),
+    "isolation-danger": (
+        "The host was about to stand still for {resource}, although the site was held: it is stopped."
+    ),
+    "isolation-crowded": (
+        "This host has fewer sites now, and holds no more of them than it may without a person: it is let go."
+    ),
+    "isolation-loosened": "The term of its tight limit is over: half of its plan for a while, then all of it.",
+    "isolation-over": "Its term is over: it has all of its plan, and is looked at more often for a day.",
+    "isolation-isolated-long": (
+        "It was cut off for as long as may be without a person: it has all of its plan again, and is looked "
+        "at more often."
+    ),
+    "isolation-after-stop": "It was stopped for long enough: it runs again, cut off from outside.",
+    "isolation-forgotten": "Nothing more was seen of it.",
+    "isolation-released": "A person released it.",
+    "isolation-by-person": "By {owner}: {reason}",
+    "isolation-futile": (
+        "It stands still reclaiming memory that is not there: its soft limit is lifted, so that what is too "
+        "much ends inside the site."
+    ),
+    "isolation-too-many": (
+        "{held} sites are held here, and without a person no more than {most}: {site} would be the next."
+    ),
+    "isolation-pendulum": "{site} was held {times} times in the last hour: a person should look at it.",
+    "isolation-no-culprit": (
+        "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and no site was found "
+        "to be the cause. Nobody is punished; look at the host."
+    ),
+    "isolation-released-suspect": (
+        "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and the cause seems to "
+        "be {site}, which a person released."
+    ),
+    "isolation-nothing-helps": (
+        "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now; what may be done about "
+        "{site} without a person was done."
+    ),
+    "isolation-look-again": (
+        "{site} was cut off for as long as may be, and is open again: a person should look at it."
+    ),
     # How a host runs a site, and what would better it.
     "layout-own-slice": "All of it is in {slice}, its PHP as {unit}: every cap holds.",
     "layout-slice-beside": (
@@ -260,7 +341,22 @@ VERDICTS: dict[str, str] = {
 }
 
 KINDS: dict[str, str] = {"hosts": "hosts", "sites": "sites"}
-WORDS = {"verdict": VERDICTS, "kind": KINDS}  # by the name of the value
+RESOURCES = {
+    "cpu": "the CPU",
+    "memory": "memory",
+    "io": "the disk",
+    "tasks": "new processes",
+    "web": "requests",
+    "egress": "traffic outward",
+}
+NATURES = {
+    "heavy": "heavy code",
+    "crawled": "crawled by machines",
+    "viral": "visited by a crowd",
+    "hacked": "probably hacked",
+}
+# By the name of the value.
+WORDS = {"verdict": VERDICTS, "kind": KINDS, "resource": RESOURCES, "nature": NATURES}
 
 
 def sentences(code: str) -> tuple[str, ...]:

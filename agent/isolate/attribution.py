@@ -1,0 +1,162 @@
+"""Who makes the others wait: by when they wait, by the share it takes, by what is new of it (caps.md D.2)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.isolate.measure import held, latest, series, stalls
+from agent.isolate.policy import HOUR_S, Policy
+from agent.isolate.state import HOURS, Frame, Past
+from agent.signals import HostSigns, SiteSigns
+from fleet.caps import Resource
+from fleet.model import Caps, SiteId
+
+RECENT_S = 4.0  # what a share is measured over: two readings
+KNOWN = 4  # readings of a site under which its rhythm is nobody's
+UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """One site beside the victims' stall. `correlation` -1..1, the rest 0..1; `use` as it is now."""
+
+    site: SiteId
+    score: float
+    correlation: float
+    share: float
+    novelty: float
+    use: float
+    steady: bool = False
+
+
+def suspects(
+    window: Sequence[Frame],
+    host: HostSigns,
+    resource: Resource,
+    caps: Mapping[SiteId, Caps],
+    past: Past,
+    policy: Policy,
+    *,
+    at: float,
+    known_s: float,
+) -> tuple[Suspect, ...]:
+    """Who may be the cause of the stall that stands now, the most likely first; empty: nobody is.
+
+    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual.
+    """
+    if not window or window[-1].at - window[0].at < policy.seen_s:
+        return ()
+    stall = list(stalls(window, resource))
+    parts = _parts(window, host, resource)
+    of = sum(_weight(caps[site], resource) for site in parts if site in caps)
+    found = []
+    for site, (amount, share) in parts.items():
+        if site not in caps or share < policy.share or amount < policy.alarm(resource).floor:
+            continue
+        steady, correlation = _correlation(window, stall, site, resource, share, policy)
+        above = (share - _weight(caps[site], resource) / of) / policy.above_full
+        novelty = _novelty(past.get(site, {}).get(resource), amount, at, known_s, policy)
+        score = 0.5 * max(0.0, correlation) + 0.3 * min(1.0, max(0.0, above)) + 0.2 * novelty
+        if score >= policy.score and correlation >= policy.correlation:
+            found.append(
+                Suspect(
+                    site=site,
+                    score=score,
+                    correlation=correlation,
+                    share=share,
+                    novelty=novelty,
+                    use=amount,
+                    steady=steady,
+                )
+            )
+    return tuple(sorted(found, key=lambda one: (-one.score, -one.share, one.site)))
+
+
+def _parts(
+    window: Sequence[Frame], host: HostSigns, resource: Resource
+) -> dict[SiteId, tuple[float, float]]:
+    """What each site used lately, and which share of what there is to have that is."""
+    newest = window[-1].at
+    recent = [frame for frame in window if frame.at > newest - RECENT_S - 2.0]
+    amounts = {}
+    for site in window[-1].sites:
+        values = [value for value in series(recent, site, resource)[1:] if value is not None]
+        if values:
+            amounts[site] = sum(values) / len(values)
+    everyone = sum(amounts.values())
+    match resource:
+        case Resource.CPU:
+            whole = host.cores  # what no site uses is no site's fault
+        case Resource.IO:
+            whole = max(everyone, host.io_bytes_per_s or 0.0)
+        case _:
+            whole = everyone
+    return {site: (amount, amount / whole) for site, amount in amounts.items() if amount and whole}
+
+
+def _weight(caps: Caps, resource: Resource) -> float:
+    """What a plan's part of `resource` goes by."""
+    return {Resource.TASKS: caps.tasks, Resource.MEMORY: caps.memory_max_bytes}.get(
+        resource, caps.cpu_weight
+    )
+
+
+def _correlation(
+    window: Sequence[Frame],
+    stall: Sequence[float],
+    site: SiteId,
+    resource: Resource,
+    share: float,
+    policy: Policy,
+) -> tuple[bool, float]:
+    """How a site's use goes with the victims' stall; whether the stall has no rhythm to compare with.
+
+    A stall as long as the window says nothing by its rhythm: who takes a dominant share is then told by that.
+    """
+    if _spread(stall) < policy.steady_spread * max(stall):
+        return True, share if share >= policy.dominant else 0.0
+    found = correlation(stall, series(window, site, resource))
+    if resource is Resource.MEMORY:  # a leak hurts by its size long after it began to grow
+        sizes = (frame.sites.get(site) for frame in window)
+        found = max(found, correlation(stall, [_size(signs) for signs in sizes]))
+    return False, found
+
+
+def _size(signs: SiteSigns | None) -> float | None:
+    return None if signs is None else held(signs)
+
+
+def _spread(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+
+
+def correlation(stall: Sequence[float], used: Sequence[float | None]) -> float:
+    """Pearson's, over the rounds in which the use is known; 0 where either does not vary, or too few are known."""
+    pairs = [(a, b) for a, b in zip(stall, used, strict=True) if b is not None]
+    if len(pairs) < KNOWN:
+        return 0.0
+    mean_a = sum(a for a, _ in pairs) / len(pairs)
+    mean_b = sum(b for _, b in pairs) / len(pairs)
+    together = sum((a - mean_a) * (b - mean_b) for a, b in pairs)
+    apart = math.sqrt(
+        sum((a - mean_a) ** 2 for a, _ in pairs) * sum((b - mean_b) ** 2 for _, b in pairs)
+    )
+    return max(-1.0, min(1.0, together / apart)) if apart > 0 else 0.0
+
+
+def _novelty(
+    usual: Sequence[float] | None, amount: float, at: float, known_s: float, policy: Policy
+) -> float:
+    """0: as at this hour of other days; 1: twice that, or more."""
+    if usual is None or not any(usual):
+        # Of a site that was seen for long and never used enough to be remembered, this much is new.
+        return 1.0 if known_s >= policy.learn_s else UNKNOWN_NOVELTY
+    hour = int(at // HOUR_S) % HOURS
+    most = max(usual[hour - 1], usual[hour], usual[(hour + 1) % HOURS])
+    return min(1.0, max(0.0, amount / most - 1.0)) if most else 1.0
+
+
+def fall(before: float, window: Sequence[Frame], resource: Resource, for_s: float) -> float:
+    """By which share the victims' stall fell, of what it was (`before`); below 0: it rose."""
+    return 1.0 - latest(window, resource, for_s) / before if before > 0 else 0.0

@@ -1,0 +1,315 @@
+"""One round's moves on the ladder: each goes by a row of the table, within the limits that hold for all of them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from agent.isolate.attribution import Suspect
+from agent.isolate.measure import taken
+from agent.isolate.nature import WAYS
+from agent.isolate.policy import DAY_S, HOUR_S, Policy
+from agent.isolate.state import Record, State, Step
+from agent.isolate.table import TABLE, Finding, Row
+from agent.signals import Signals
+from fleet.caps import Level, Nature, Resource, Ruling, Tenant, effective
+from fleet.model import Caps, PlanId, SiteId, Why
+
+TIGHT, TIGHTER = 0.5, 0.25  # of its plan
+PUNISHING = Level.SOFT  # from here on something is held; a watch holds nothing
+# Findings that squeeze a site out of nothing: each needs room within the radius.
+BEGINNING = frozenset(
+    {
+        Finding.SUSPECT,
+        Finding.BLUNT,
+        Finding.URGENT,
+        Finding.AGAIN,
+        Finding.MANY,
+        Finding.HACKED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the orders say of the sites of this host."""
+
+    plans: Mapping[PlanId, Caps]
+    tenants: Mapping[SiteId, Tenant]
+    rulings: Mapping[SiteId, Ruling]
+
+    def caps(self, wall: float) -> dict[SiteId, Caps]:
+        """Of each site whose plan is known."""
+        return {
+            site: effective(self.plans[tenant.plan], tenant.override, wall)
+            for site, tenant in self.tenants.items()
+            if tenant.plan in self.plans
+        }
+
+    def enforced(self, site: SiteId, wall: float) -> bool:
+        """Whether what is decided of a site is held, or in shadow."""
+        tenant = self.tenants.get(site)
+        begins = tenant.enforced_from if tenant else None
+        return begins is not None and begins <= wall
+
+    def ruling(self, site: SiteId, wall: float) -> Ruling | None:
+        """What people say of a site now; every word of theirs ends too (rule R11)."""
+        ruling = self.rulings.get(site)
+        return ruling if ruling and ruling.note.since <= wall < ruling.note.until else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One move of one site."""
+
+    site: SiteId
+    was: Level
+    to: Level
+    why: Why
+    share: float = 1.0
+    enforced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a move is about: the resource, the kind of trouble, and what was measured. Ratios are 0..1."""
+
+    resource: Resource
+    nature: Nature = Nature.HEAVY
+    suspect: Suspect | None = None
+    stall: float | None = None
+    fell: float | None = None
+    signs: tuple[str, ...] = ()
+
+
+class Climb:
+    """The moves of one round, collected. Nothing outside of it is changed."""
+
+    def __init__(self, state: State, signals: Signals, house: House, policy: Policy) -> None:
+        assert state.clock is not None
+        self.signals, self.house, self.policy = signals, house, policy
+        self.at, self.wall = state.clock.at, state.clock.wall(state.clock.at)
+        self.caps = house.caps(self.wall)
+        self.records = dict(state.records)
+        self.acted = dict(state.acted)
+        self.asks: list[Why] = []
+        self.changes: list[Change] = []
+        self.cases: dict[SiteId, Case] = {}
+        self._before = state
+
+    @property
+    def before(self) -> State:
+        """The round as it was looked at, before any move."""
+        return self._before
+
+    @property
+    def state(self) -> State:
+        """The round with its moves made."""
+        return msgspec.structs.replace(
+            self._before,
+            records={site: kept for site in self.records if (kept := self._aged(site))},
+            acted={on: at for on, at in self.acted.items() if self.at - at < DAY_S},
+        )
+
+    def record(self, site: SiteId) -> Record:
+        return self.records.get(site, Record())
+
+    def term(self, seconds: float) -> float:
+        return self.policy.term(seconds)
+
+    def is_ruled(self, site: SiteId, *words: str) -> bool:
+        ruling = self.house.ruling(site, self.wall)
+        return ruling is not None and ruling.word in words
+
+    def may_act(self, resource: Resource) -> bool:
+        """One action for a resource at a time, or nobody could say which one helped."""
+        last = self.acted.get(resource)
+        return last is None or self.at - last >= self.term(self.policy.terms.apart_s)
+
+    def move(self, site: SiteId, finding: Finding, case: Case) -> bool:
+        """Take the table's row for what was found of `site`, if there is one and the limits allow it."""
+        record = self.record(site)
+        row = TABLE.get((record.level, finding))
+        if row is None or row.to > WAYS[case.nature].highest:
+            return False
+        rises = row.to >= PUNISHING and finding in BEGINNING and record.level < PUNISHING
+        if rises and not self._has_room(site, record):
+            return False
+        enforced = self.house.enforced(site, self.wall)
+        step = self._step(record, row, finding, case, enforced=enforced)
+        self.records[site] = self._noted(record, step, finding, case, rises=rises)
+        if step is not None and step.level >= PUNISHING and finding is not Finding.LOOSEN:
+            self.acted[case.resource] = self.at
+        self.cases[site] = case
+        self.changes.append(
+            Change(
+                site=site,
+                was=record.level,
+                to=row.to,
+                why=self._reason(row, step, case),
+                share=step.share if step else 1.0,
+                enforced=bool(step and step.enforced),
+            )
+        )
+        return True
+
+    def settle(self, site: SiteId, step: Step) -> None:
+        """Write down what became of a step where it stands."""
+        self.records[site] = msgspec.structs.replace(self.record(site), step=step)
+
+    def punished(self) -> list[SiteId]:
+        """Who is held here by relevo's own decision, in shadow too: they count alike."""
+        return [
+            site
+            for site, record in self.records.items()
+            if record.level >= PUNISHING and site in self.house.tenants
+        ]
+
+    def narrow(self) -> None:
+        """A host with fewer sites holds fewer: the mildest and newest are let go (rule R14)."""
+        held = self.punished()
+        excess = len(held) - self.policy.most(len(self.house.tenants))
+        by_weight = sorted(held, key=lambda site: self._weight(self.record(site)))
+        for site in by_weight[: max(0, excess)]:
+            self.move(site, Finding.CROWDED, Case(resource=Resource.CPU))
+
+    @staticmethod
+    def _weight(record: Record) -> tuple[int, float]:
+        return record.level, -(record.step.since if record.step else 0.0)
+
+    def _has_room(self, site: SiteId, record: Record) -> bool:
+        """Rule R14, and no pendulum; past either a person is asked."""
+        most, held = self.policy.most(len(self.house.tenants)), len(self.punished())
+        if held >= most:
+            self.asks.append(Why("isolation-too-many", {"held": held, "most": most, "site": site}))
+            return False
+        lately = sum(self.at - begun < self.term(HOUR_S) for begun in record.begun)
+        if lately >= self.policy.begins_per_hour:
+            self.asks.append(Why("isolation-pendulum", {"site": site, "times": lately}))
+            return False
+        return True
+
+    def _step(
+        self, record: Record, row: Row, finding: Finding, case: Case, *, enforced: bool
+    ) -> Step | None:
+        if row.to is Level.BASELINE:
+            return None
+        old, share = record.step, 1.0
+        if row.to is Level.CAP:
+            was = old.share if old and old.level is Level.CAP else 1.0
+            share = TIGHT if finding is Finding.LOOSEN else max(TIGHTER, was / 2)
+        tried = old is not None and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
+        return Step(
+            level=row.to,
+            resource=case.resource,
+            nature=case.nature,
+            share=share,
+            since=self.at,
+            until=self.at + self.term(self._lasts(record, row, finding)),
+            # What a second grip did is measured from before the first one.
+            before=max(case.stall or 0.0, old.before if old and tried else 0.0),
+            use=old.use if old and tried else self._use(case),
+            judged=finding is Finding.LOOSEN or not (case.suspect or tried),
+            why=self._reason(row, None, case),
+            enforced=enforced,
+        )
+
+    def _use(self, case: Case) -> float:
+        """What a step must lessen to have bitten."""
+        signs = self.signals.sites.get(case.suspect.site) if case.suspect else None
+        return 0.0 if signs is None else taken(signs, case.resource)
+
+    def _lasts(self, record: Record, row: Row, finding: Finding) -> float:
+        """A term in s, before it is scaled."""
+        terms = self.policy.terms
+        match row.to:
+            case Level.WATCH:
+                fresh = finding in (Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL)
+                return terms.watch_s if fresh else terms.probation_s
+            case Level.SOFT:
+                return terms.soft_s
+            case Level.CAP if finding is Finding.LOOSEN:
+                return terms.recover_s
+            case Level.CAP if finding is Finding.BLUNT:
+                return terms.soft_s
+            case Level.CAP:
+                since = _began(record) if record.level >= PUNISHING else self.at
+                earlier = tuple(at for at in record.caps if at < since)
+                lately = self._lately(earlier, terms.cap_memory_s)
+                return min(terms.cap_longest_s, terms.cap_s * 2.0**lately)
+            case Level.ISOLATE:
+                return terms.isolate_s
+            case _:
+                return terms.stop_s
+
+    def _lately(self, instants: tuple[float, ...], memory_s: float) -> int:
+        return sum(self.at - instant < self.term(memory_s) for instant in instants)
+
+    def softs(self, record: Record) -> int:
+        """Soft steps that are remembered."""
+        return self._lately(record.softs, self.policy.terms.soft_memory_s)
+
+    def capped(self, record: Record) -> int:
+        """Caps that are remembered."""
+        return self._lately(record.caps, self.policy.terms.isolate_memory_s)
+
+    def _noted(
+        self, record: Record, step: Step | None, finding: Finding, case: Case, *, rises: bool
+    ) -> Record:
+        """The record with this move in it. What helped nobody is no evidence, and shadow proves nothing."""
+        begun, softs, caps = record.begun, record.softs, record.caps
+        acquitted = record.acquitted
+        if rises:
+            begun = (*begun, self.at)
+        since = self.at if rises else _began(record)
+        if step is not None and step.enforced and finding in (Finding.SUSPECT, Finding.BLUNT):
+            softs = (*softs, self.at)
+        elif step is not None and step.enforced and step.level is Level.CAP:
+            # One cap, however often it was tightened or loosened.
+            caps = caps if any(at >= since for at in caps) else (*caps, self.at)
+        if finding is Finding.UNHELPFUL:
+            softs = tuple(at for at in softs if at < since)
+            caps = tuple(at for at in caps if at < since)
+            until = self.at + self.term(self.policy.terms.acquitted_s)
+            acquitted = {**acquitted, case.resource: until}
+        return Record(step=step, begun=begun, softs=softs, caps=caps, acquitted=acquitted)
+
+    def _aged(self, site: SiteId) -> Record | None:
+        """A record without what is too old to count; None: nothing is left of it."""
+        record = self.records[site]
+        terms = self.policy.terms
+        aged = Record(
+            step=record.step,
+            begun=self._since(record.begun, HOUR_S),
+            softs=self._since(record.softs, terms.soft_memory_s),
+            caps=self._since(record.caps, max(terms.cap_memory_s, terms.isolate_memory_s)),
+            acquitted={on: until for on, until in record.acquitted.items() if self.at < until},
+        )
+        return None if aged == Record() else aged
+
+    def _since(self, instants: tuple[float, ...], memory_s: float) -> tuple[float, ...]:
+        return tuple(at for at in instants if self.at - at < self.term(memory_s))
+
+    def _reason(self, row: Row, step: Step | None, case: Case) -> Why:
+        """Why `row` was taken; what was not measured is empty, or below 0."""
+        suspect = case.suspect
+        values: dict[str, str | int | float] = {
+            "resource": case.resource.value,
+            "nature": case.nature.value,
+            "stall_percent": _percent(case.stall),
+            "fell_percent": _percent(case.fell),
+            "share_percent": _percent(suspect.share if suspect else None),
+            "score": round(suspect.score, 2) if suspect else "",
+            "signs": ", ".join(case.signs),
+        }
+        return Why(row.code, {name: value for name, value in values.items() if value != ""})
+
+
+def _percent(ratio: float | None) -> int | str:
+    return "" if ratio is None else round(100 * ratio)
+
+
+def _began(record: Record) -> float:
+    """When the present squeeze began; long ago where none did, or nobody remembers."""
+    return record.begun[-1] if record.begun else -math.inf

@@ -1,0 +1,153 @@
+"""The ladder of penalties, decided: what a host saw becomes who is held, how tightly, until when and why.
+
+Rules: a site is held for what its neighbours suffer, or for what no plan allows (R14), by this host's own proof (R15);
+every step ends (R11) and carries its reason (R13); what helped nobody is undone; people win.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from agent.isolate import rise
+from agent.isolate.climb import Case, Change, Climb, House
+from agent.isolate.look import look
+from agent.isolate.measure import series, stalls
+from agent.isolate.policy import Policy
+from agent.isolate.state import State, Step, told
+from agent.isolate.table import Finding
+from agent.signals import Signals
+from fleet.caps import Evidence, Level, Penalty, Resource, Ruling
+from fleet.model import SiteId, Why
+
+POINTS = 60  # of a series of evidence: the window, twice over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What holds from now on, whole; `changes` says what is new of it.
+
+    `asks`: what this host needs people for, for as long as it stands. A CAP of memory with a share of 1 takes nothing:
+    it lifts memory.high, so that the OOM killer ends what reclaim can't. `evidence`: of steps that begin, without
+    their processes.
+    """
+
+    state: State
+    penalties: tuple[Penalty, ...] = ()
+    asks: tuple[Why, ...] = ()
+    changes: tuple[Change, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+def decide(
+    state: State, signals: Signals, house: House, policy: Policy, now: float, wall: float
+) -> Decision:
+    """Judge one round, seen at `now` (monotonic s) and `wall` (Unix s), and say who is held from now on."""
+    climb = Climb(
+        look(state, signals, policy, told(state.clock, now, wall)), signals, house, policy
+    )
+    _obey(climb)
+    rise.judge(climb)
+    rise.signs(climb)
+    rise.contention(climb)
+    climb.narrow()
+    state = climb.state
+    return Decision(
+        state=state,
+        penalties=_penalties(state, climb),
+        asks=tuple(climb.asks),
+        changes=tuple(climb.changes),
+        evidence=tuple(
+            _evidence(climb, change.site)
+            for change in climb.changes
+            if change.to >= Level.SOFT and change.to > change.was
+        ),
+    )
+
+
+def _obey(climb: Climb) -> None:
+    """People's words: what they release is let go; what another host suspected is looked at (rule R15)."""
+    for site in climb.house.rulings:
+        if climb.is_ruled(site, "release") and climb.record(site).step is not None:
+            climb.move(site, Finding.RELEASED, Case(resource=Resource.CPU))
+        if climb.is_ruled(site, "suspect") and climb.record(site).step is None:
+            climb.move(site, Finding.FOLLOWED, Case(resource=Resource.CPU))
+
+
+def _penalties(state: State, climb: Climb) -> tuple[Penalty, ...]:
+    """Everything that holds, by site; a person's quarantine stands in the place of what relevo decided."""
+    found = {
+        site: _penalty(climb, site, record.step)
+        for site, record in state.records.items()
+        if record.step is not None
+    }
+    for site in climb.house.rulings:
+        ruling = climb.house.ruling(site, climb.wall)
+        if ruling is not None and ruling.word == "quarantine":
+            found[site] = _quarantine(site, ruling)
+    relieved = (_relief(climb, site, until) for site, until in state.relieved.items())
+    return (*(found[site] for site in sorted(found)), *relieved)
+
+
+def _penalty(climb: Climb, site: SiteId, step: Step) -> Penalty:
+    clock = climb.before.clock
+    assert clock is not None
+    return Penalty(
+        site=site,
+        level=step.level,
+        resource=step.resource,
+        nature=step.nature,
+        share=step.share,
+        since=clock.wall(step.since),
+        until=clock.wall(step.until),
+        why=step.why,
+        enforced=step.enforced and climb.house.enforced(site, climb.wall),
+    )
+
+
+def _relief(climb: Climb, site: SiteId, until: float) -> Penalty:
+    """The memory watchdog's word: no level of the ladder, and nothing is taken."""
+    clock = climb.before.clock
+    assert clock is not None
+    return Penalty(
+        site=site,
+        level=Level.CAP,
+        resource=Resource.MEMORY,
+        since=clock.wall(until - climb.term(climb.policy.terms.soft_s)),
+        until=clock.wall(until),
+        why=Why("isolation-futile"),
+        enforced=climb.house.enforced(site, climb.wall),
+    )
+
+
+def _quarantine(site: SiteId, ruling: Ruling) -> Penalty:
+    """A person's word is held in shadow too: it is no plan's, and no policy's."""
+    return Penalty(
+        site=site,
+        level=ruling.level,
+        resource=Resource.EGRESS if ruling.level >= Level.ISOLATE else Resource.CPU,
+        nature=ruling.nature,
+        share=0.5 if ruling.level is Level.CAP else 1.0,
+        since=ruling.note.since,
+        until=ruling.note.until,
+        owner=ruling.note.owner[:100],
+        why=Why("isolation-by-person", {"owner": ruling.note.owner, "reason": ruling.note.reason}),
+        enforced=True,
+    )
+
+
+def _evidence(climb: Climb, site: SiteId) -> Evidence:
+    """What a step was decided from: the victims' stall beside the site's use."""
+    window = climb.before.window[-POINTS:]
+    case = climb.cases[site]
+    resource = Resource.CPU if case.resource is Resource.EGRESS else case.resource
+    apart = [later.at - earlier.at for earlier, later in pairwise(window)]
+    used: list[float] = []
+    for value in series(window, site, resource):
+        used.append(value if value is not None else (used[-1] if used else 0.0))
+    return Evidence(
+        site=site,
+        at=climb.wall,
+        every_s=sum(apart) / len(apart) if apart else 0.0,
+        stall=tuple(round(stall, 4) for stall in stalls(window, resource)),
+        use=tuple(round(value, 4) for value in used),
+        score=case.suspect.score if case.suspect else 0.0,
+    )

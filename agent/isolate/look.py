@@ -1,0 +1,83 @@
+"""A round is looked at: what it adds to what isolation remembers, before anything is decided from it."""
+
+import msgspec
+
+from agent.isolate import nature
+from agent.isolate.learn import EVERY_S, learned
+from agent.isolate.measure import suffered
+from agent.isolate.policy import CONTENDED, Policy
+from agent.isolate.state import Clock, Frame, State
+from agent.signals import Signals, SiteSigns
+from fleet.caps import Level, Resource
+from fleet.model import SiteId
+
+# An alarm that dips is the same one: what a noisy reading left out is not a new beginning.
+DIPS = 0.75
+
+
+def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
+    """`state` with this round in it."""
+    at = clock.at
+    frame = Frame(at=at, stall=suffered(signals, policy), sites=signals.sites)
+    window = (*(old for old in state.window if at - policy.window_s <= old.at < at), frame)
+    futile = _futile(state, signals, policy, at)
+    relieved = {site: until for site, until in state.relieved.items() if at < until}
+    lifted = at + policy.term(policy.terms.soft_s)
+    relieved |= {
+        site: lifted
+        for site, since in futile.items()
+        if at - since >= policy.futile_s and site not in relieved
+    }
+    danger = (signals.host.memory_stall or 0.0) > policy.danger_ratio
+    state = msgspec.structs.replace(
+        state,
+        clock=clock,
+        window=window,
+        since=at if state.since is None else state.since,
+        alarms=_alarms(state, frame, policy),
+        signs=nature.showing(state.signs, signals.sites, policy, at),
+        futile=futile,
+        relieved=relieved,
+        endangered=(at if state.endangered is None else state.endangered) if danger else None,
+    )
+    return _learn(state, policy, at)
+
+
+def _alarms(state: State, frame: Frame, policy: Policy) -> dict[Resource, float]:
+    """Since when the victims suffer by each resource."""
+    found = {}
+    for resource in CONTENDED:
+        since = state.alarms.get(resource)
+        least = policy.alarm(resource).stall_ratio * (1.0 if since is None else DIPS)
+        if frame.stall.get(resource, 0.0) >= least:
+            found[resource] = frame.at if since is None else since
+    return found
+
+
+def _futile(state: State, signals: Signals, policy: Policy, at: float) -> dict[SiteId, float]:
+    """Since when each site stands still in a reclaim that finds nothing."""
+    return {
+        site: state.futile.get(site, at)
+        for site, signs in signals.sites.items()
+        if signs.memory_stall and _is_futile(signs, policy)
+    }
+
+
+def _is_futile(signs: SiteSigns, policy: Policy) -> bool:
+    scanned = signs.scanned_per_s or 0.0
+    return (
+        (signs.memory_stall or 0.0) > policy.futile_stall_ratio
+        and not signs.oom_kills
+        and scanned > 0
+        and (signs.stolen_per_s or 0.0) < scanned * policy.futile_stolen_ratio
+    )
+
+
+def _learn(state: State, policy: Policy, at: float) -> State:
+    """Each minute; the trouble of a site that is held, or may be soon, teaches nothing."""
+    passed_s = at - state.learned if state.learned else EVERY_S
+    if passed_s < EVERY_S or state.alarms:
+        return state
+    held = {site for site, record in state.records.items() if record.level > Level.WATCH}
+    past = learned(state.past, state.window, held, policy, passed_s=passed_s)
+    return msgspec.structs.replace(state, past=past, learned=at)

@@ -1,0 +1,144 @@
+"""What a round's signals mean for attribution: how much a site uses of a resource, and how much its victims wait."""
+
+from collections.abc import Iterator, Sequence
+
+from agent.isolate.policy import CONTENDED, Policy
+from agent.isolate.state import Frame
+from agent.signals import HostSigns, Signals, SiteSigns
+from fleet.caps import Resource
+from fleet.model import SiteId
+
+PAGE_BYTES = 4096
+# What one operation costs a device beside its bytes: 20,000 a second fill one that moves 640 MB/s.
+OPERATION_BYTES = 32 << 10
+THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
+BUSY = 0.02  # of a core: less is not enough to suffer with
+HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
+PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
+
+
+def use(signs: SiteSigns, resource: Resource) -> float | None:
+    """How much of `resource` a site uses: cores, cost of I/O (bytes/s), tasks; None: not known.
+
+    Of memory it is what reclaim does for it (bytes/s looked at); see `series` for what it adds to itself.
+    """
+    if resource is Resource.CPU:
+        return signs.cpu_cores
+    if resource is Resource.TASKS:
+        return None if signs.tasks is None else float(signs.tasks)
+    if resource is Resource.IO:
+        moved = (signs.read_bytes_per_s, signs.write_bytes_per_s)
+        if moved == (None, None):
+            return None
+        operations = (signs.read_ops_per_s or 0.0) + (signs.write_ops_per_s or 0.0)
+        return sum(part or 0.0 for part in moved) + operations * OPERATION_BYTES
+    if held(signs) is None:
+        return None
+    return (signs.scanned_per_s or 0.0) * PAGE_BYTES
+
+
+def held(signs: SiteSigns) -> float | None:
+    """Memory that only this site can give back (bytes): page cache apart, where the kernel tells."""
+    own = signs.memory_bytes if signs.anon_bytes is None else signs.anon_bytes
+    return None if own is None else float(own + (signs.swap_bytes or 0))
+
+
+def taken(signs: SiteSigns, resource: Resource) -> float:
+    """What a site has of `resource` now, as far as a step can take it away: of memory what it holds."""
+    if resource is Resource.MEMORY:
+        return held(signs) or 0.0
+    return use(signs, resource) or 0.0
+
+
+def series(window: Sequence[Frame], site: SiteId, resource: Resource) -> list[float | None]:
+    """A site's use in each frame, oldest first. Memory: what it grew by and what reclaim did for it, bytes/s."""
+    found: list[float | None] = []
+    before: tuple[float, float] | None = None
+    for frame in window:
+        signs = frame.sites.get(site)
+        value = None if signs is None else use(signs, resource)
+        if resource is Resource.MEMORY and signs is not None and value is not None:
+            size = held(signs) or 0.0
+            if before is not None and frame.at > before[0]:
+                value += max(0.0, size - before[1]) / (frame.at - before[0])
+            before = (frame.at, size)
+        found.append(value)
+    return found
+
+
+def suffered(signals: Signals, policy: Policy) -> dict[Resource, float]:
+    """What the sites of this host suffer by each other (0..1), for every contended resource that is known."""
+    found = {}
+    for resource in CONTENDED:
+        stall = host_stall(signals.host, resource, policy)
+        if stall is None:
+            continue
+        asked = stall >= policy.alarm(resource).stall_ratio * PARTED
+        victims = victims_stall(signals, resource) if asked else None
+        # Memory that runs out hurts everyone in a moment, who suffers already or not.
+        if resource is Resource.MEMORY and is_scarce(signals.host, policy):
+            stall, victims = max(stall, policy.memory.stall_ratio), None
+        found[resource] = stall if victims is None else victims
+    return found
+
+
+def is_scarce(host: HostSigns, policy: Policy) -> bool:
+    return host.memory_available_bytes < host.memory_total_bytes * policy.scarce_ratio
+
+
+def host_stall(host: HostSigns, resource: Resource, policy: Policy) -> float | None:
+    """Of the whole host; forks are told as a share of what no busy machine does."""
+    if resource is Resource.TASKS:
+        forks = host.forks_per_s
+        return None if forks is None else min(1.0, forks / policy.forks_per_s)
+    return {
+        Resource.CPU: host.cpu_stall,
+        Resource.MEMORY: host.memory_stall,
+        Resource.IO: host.io_stall,
+    }[resource]
+
+
+def victims_stall(signals: Signals, resource: Resource) -> float | None:
+    """The share of their busy time that sites wait, without the one that uses most; None: it can't be told.
+
+    Its own quota is no contention: a throttled site is no victim. Where some active site's wait is not known, the
+    host's must do.
+    """
+    if resource is Resource.TASKS:
+        return None
+    most = max(signals.sites, key=lambda id: use(signals.sites[id], resource) or 0.0, default=None)
+    total = weight = 0.0
+    for site, signs in signals.sites.items():
+        cores = signs.cpu_cores or 0.0
+        if site == most or (signs.throttled_ratio or 0.0) > THROTTLED:
+            continue
+        if (stall := _site_stall(signs, resource)) is None:
+            if cores >= BUSY:
+                return None
+            continue
+        if (busy := stall + min(cores, 1.0)) >= BUSY:
+            total += min(busy, HEAVIEST) * stall / busy
+            weight += min(busy, HEAVIEST)
+    return total / weight if weight else 0.0
+
+
+def _site_stall(signs: SiteSigns, resource: Resource) -> float | None:
+    return {
+        Resource.CPU: signs.cpu_stall,
+        Resource.MEMORY: signs.memory_stall,
+        Resource.IO: signs.io_stall,
+    }[resource]
+
+
+def stalls(window: Sequence[Frame], resource: Resource) -> Iterator[float]:
+    """The victims' stall in each frame, oldest first; a round that could not tell counts as none."""
+    return (frame.stall.get(resource, 0.0) for frame in window)
+
+
+def latest(window: Sequence[Frame], resource: Resource, for_s: float) -> float:
+    """The victims' mean stall over the last `for_s`, the newest frame at least."""
+    if not window:
+        return 0.0
+    newest = window[-1].at
+    recent = [f.stall.get(resource, 0.0) for f in window if f.at > newest - for_s - 0.5]
+    return sum(recent) / len(recent)

@@ -1,0 +1,210 @@
+"""Findings of a round: how steps worked and end, what shows of a break-in, who is the suspect of a contention."""
+
+import msgspec
+
+from agent.isolate import nature
+from agent.isolate.attribution import Suspect, fall, suspects
+from agent.isolate.climb import TIGHTER, Case, Climb
+from agent.isolate.measure import latest, taken
+from agent.isolate.nature import WAYS
+from agent.isolate.policy import CONTENDED
+from agent.isolate.state import Record, Step
+from agent.isolate.table import Finding
+from fleet.caps import Level, Nature, Resource
+from fleet.model import SiteId, Why
+
+AFTER_S = 10.0  # what a step did is measured over the end of its trial
+
+
+def judge(climb: Climb) -> None:
+    """Every step: is the host in danger in spite of it, did it help, is it over?"""
+    for site, record in tuple(climb.records.items()):
+        step = record.step
+        if step is None or climb.is_ruled(site, "release"):
+            continue
+        if (finding := _finding(climb, site, step)) is not None:
+            climb.move(site, finding, _case(climb, step))
+            if finding is Finding.OVER and step.level is Level.ISOLATE:
+                climb.asks.append(Why("isolation-look-again", {"site": site}))
+
+
+def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
+    if step.enforced and _endangers(climb, site, step):
+        return Finding.DANGER
+    if climb.at >= step.until:
+        return _end(climb, site, step)
+    if step.judged or not step.enforced or step.level not in (Level.SOFT, Level.CAP):
+        return None
+    if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
+        return None
+    return _trial(climb, site, step)
+
+
+def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
+    if step.level is Level.CAP and step.share < 0.5:
+        return Finding.LOOSEN
+    if step.level is Level.WATCH and (
+        site in climb.before.signs or climb.is_ruled(site, "suspect")
+    ):
+        longer = climb.at + climb.term(climb.policy.terms.watch_s)
+        climb.settle(site, msgspec.structs.replace(step, until=longer))
+        return None
+    return Finding.OVER
+
+
+def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
+    """What a step did for its victims; None: what it should, or nothing more can be done."""
+    fell = fall(step.before, climb.before.window, step.resource, AFTER_S)
+    climb.settle(site, msgspec.structs.replace(step, judged=True))
+    if fell >= climb.policy.helped or step.resource not in climb.before.alarms:
+        return None
+    if not _bit(climb, site, step):
+        tightest = step.level is Level.CAP and step.share <= TIGHTER
+        return Finding.UNHELPFUL if tightest else Finding.UNBITTEN
+    if fell < climb.policy.unhelped:
+        return Finding.UNHELPFUL
+    return Finding.PARTLY if step.share > TIGHTER else None
+
+
+def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
+    """Whether the site takes less than it did: of a step that does not hold nothing can be learned."""
+    signs = climb.signals.sites.get(site)
+    if signs is None:
+        return True
+    # Memory comes back slowly: that it is no more than it was is what a step can do in its trial.
+    least = 1.0 if step.resource is Resource.MEMORY else 1 - climb.policy.bitten
+    return taken(signs, step.resource) <= step.use * least
+
+
+def _endangers(climb: Climb, site: SiteId, step: Step) -> bool:
+    """A memory stall or a storm of forks that a cap did not end."""
+    policy = climb.policy
+    if step.level not in (Level.CAP, Level.ISOLATE) or not climb.may_act(step.resource):
+        return False
+    if climb.at - step.since < policy.danger_s or step.resource not in climb.before.alarms:
+        return False
+    if step.resource is Resource.MEMORY:
+        since = climb.before.endangered
+        return since is not None and climb.at - since >= policy.danger_s
+    signs = climb.signals.sites.get(site)
+    return step.resource is Resource.TASKS and signs is not None and signs.tasks_refused > 0
+
+
+def _case(climb: Climb, step: Step) -> Case:
+    stall = latest(climb.before.window, step.resource, AFTER_S)
+    fell = fall(step.before, climb.before.window, step.resource, AFTER_S)
+    return Case(
+        resource=step.resource, nature=step.nature, stall=max(stall, step.before), fell=fell
+    )
+
+
+def signs(climb: Climb) -> None:
+    """Every site that shows something odd: look closer, or cut it off."""
+    for site, shown in climb.before.signs.items():
+        if site not in climb.house.tenants or climb.is_ruled(site, "release", "quarantine"):
+            continue
+        found = nature.standing(shown, climb.policy, climb.at)
+        if not found:
+            continue
+        case = Case(resource=Resource.EGRESS, nature=Nature.HACKED, signs=found)
+        if nature.is_hacked(found, climb.policy):
+            if climb.record(site).level < Level.ISOLATE:
+                climb.move(site, Finding.HACKED, case)
+        elif climb.record(site).level is Level.BASELINE:
+            climb.move(site, Finding.SIGN, case)
+
+
+def contention(climb: Climb) -> None:
+    """For each resource that victims wait for: its suspect, one at a time, or a call for help."""
+    for resource in CONTENDED:
+        since = climb.before.alarms.get(resource)
+        alarm = climb.policy.alarm(resource)
+        if since is None or climb.at - since < alarm.for_s or not climb.may_act(resource):
+            continue
+        found = _suspects(climb, resource)
+        free = [one for one in found if not _is_settled(climb, one.site, resource)]
+        if free and not _is_plain(climb, free[0], climb.at - since):
+            continue
+        if not free or not _act(climb, free[0], resource):
+            _ask(climb, resource, found, climb.at - since)
+
+
+def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
+    state = climb.before
+    return suspects(
+        state.window,
+        climb.signals.host,
+        resource,
+        climb.caps,
+        state.past,
+        climb.policy,
+        at=climb.at,
+        known_s=climb.at - (climb.at if state.since is None else state.since),
+    )
+
+
+def _is_settled(climb: Climb, site: SiteId, resource: Resource) -> bool:
+    """Whether a site was shown not to be the cause, or is in people's hands: the next suspect is asked."""
+    if climb.is_ruled(site, "quarantine"):
+        return True
+    until = climb.record(site).acquitted.get(resource)
+    return until is not None and climb.at < until
+
+
+def _is_plain(climb: Climb, suspect: Suspect, for_s: float) -> bool:
+    """Whether it is plain enough that it is this one: by its share, or because it has gone on for long."""
+    return suspect.share >= climb.policy.plain_share or for_s >= climb.policy.patience_s
+
+
+def _act(climb: Climb, suspect: Suspect, resource: Resource) -> bool:
+    """Act on the one suspect; whether it is dealt with."""
+    site, record = suspect.site, climb.record(suspect.site)
+    if climb.is_ruled(site, "release"):
+        return False
+    state, policy = climb.before, climb.policy
+    kind = nature.nature(
+        site, state.window, climb.caps[site], state.past.get(site, {}), policy, climb.at
+    )
+    stall = latest(state.window, resource, policy.alarm(resource).for_s)
+    case = Case(resource=resource, nature=kind, suspect=suspect, stall=stall)
+    step = record.step
+    if step is not None and step.level >= Level.SOFT:
+        # What is only in shadow can't have helped; what can't be held tighter is held.
+        if not step.enforced or step.level >= Level.ISOLATE:
+            return not step.enforced
+        if step.level is Level.CAP and step.share <= TIGHTER:
+            return False
+        return climb.move(site, Finding.PERSISTS, case)
+    finding = _first(climb, record, case, resource)
+    return climb.move(site, finding, case)
+
+
+def _first(climb: Climb, record: Record, case: Case, resource: Resource) -> Finding:
+    """How a suspect that is not held yet is met; in shadow nobody climbs on steps that were not held."""
+    urgent = climb.policy.alarm(resource).urgent_ratio
+    highest = WAYS[case.nature].highest
+    if climb.capped(record) >= climb.policy.caps_before_isolation and highest > Level.CAP:
+        return Finding.MANY
+    if urgent is not None and (case.stall or 0.0) >= urgent:
+        return Finding.URGENT
+    if climb.softs(record) + 1 >= WAYS[case.nature].softs:
+        return Finding.AGAIN
+    return Finding.SUSPECT if resource is Resource.CPU else Finding.BLUNT
+
+
+def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: float) -> None:
+    """Contention that nothing is done about for long is people's: nobody is punished for it."""
+    if for_s < climb.term(climb.policy.terms.ask_s):
+        return
+    stall = round(100 * latest(climb.before.window, resource, AFTER_S))
+    values: dict[str, str | int | float] = {
+        "resource": resource.value,
+        "stall_percent": stall,
+        "for_s": round(for_s),
+    }
+    if not found:
+        climb.asks.append(Why("isolation-no-culprit", values))
+    elif climb.is_ruled(found[0].site, "release"):
+        climb.asks.append(Why("isolation-released-suspect", {**values, "site": found[0].site}))
+    else:
+        climb.asks.append(Why("isolation-nothing-helps", {**values, "site": found[0].site}))
