@@ -18,12 +18,13 @@ from controller.notify.post import notifier
 from controller.parts import Controller
 from controller.snapshots import Keeper
 from controller.store import StoreError
-from controller.stores import Embedded, opening
+from controller.stores import Embedded, Etcd, opening
 from controller.visit import HttpVisitor
 from fleet.model import HostId
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from runtime import log
+from runtime.certificates import LOOK_S, told
 from runtime.config import BadConfig, load
 from runtime.probes import Probes
 from runtime.supervise import run, serve
@@ -99,7 +100,21 @@ async def _main(config: Config) -> None:
             services=controller.run(),
             snapshots=keeper.keep(),
             api=serve_api(Api(controller), config.listen, listens),
+            certificates=measure_certificate(config, exporter),
         )
+
+
+async def measure_certificate(config: Config, exporter: Exporter, look_s: float = LOOK_S) -> None:
+    """Eternal: when the certificate that is shown to etcd ends; the store takes a renewed one by itself."""
+    if not isinstance(config.store, Etcd) or config.store.cert is None:
+        await asyncio.Event().wait()
+        return
+
+    def tell(ends_at: float) -> None:
+        name = "relevo_certificate_expires_timestamp_seconds"
+        exporter.set(name, ends_at, certificate="store")
+
+    await told(config.store.cert, tell, look_s)
 
 
 @click.group("controller", invoke_without_command=True)

@@ -78,6 +78,23 @@ AGENT = (
         "relevo_host_disk_bytes_per_second", "gauge", "Traffic of a disk.", ("device", "direction")
     ),
     Metric("relevo_host_disk_busy_ratio", "gauge", "Share of time a disk was busy.", ("device",)),
+    Metric(
+        "relevo_caps_enforceable",
+        "gauge",
+        "1 where something here can hold sites to their caps.",
+    ),
+    Metric(
+        "relevo_caps_slices",
+        "gauge",
+        "Slices that are capped: those that hold what they should, and those that fall short of it.",
+        ("state",),
+    ),
+    Metric(
+        "relevo_caps_drift_total",
+        "counter",
+        "Caps that somebody else had changed, repaired.",
+    ),
+    Metric("relevo_caps_failures_total", "counter", "Caps that could not be set, each try."),
     Metric("relevo_service_up", "gauge", "1 while the local check of the web service passes."),
     Metric(
         "relevo_service_restarts_total",
@@ -273,7 +290,7 @@ CONTROLLER = (
     Metric(
         "relevo_certificate_expires_timestamp_seconds",
         "gauge",
-        "When a certificate ends (Unix time): `server`, the one shown to agents and people; `ca`.",
+        "When a certificate ends (Unix time): `server`, shown to agents and people; `store`, shown to etcd; `ca`.",
         ("certificate",),
     ),
     Metric(

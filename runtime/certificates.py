@@ -75,6 +75,19 @@ class Shown:
                 renewed(self.ends_at)
 
 
+async def told(certificate: Path, tell: Callable[[float], None], every_s: float = LOOK_S) -> Never:
+    """Eternal: `tell` when a certificate that others take from its file ends (Unix s), again once it is another."""
+    seen: object = None
+    while True:
+        if (now := stamp(certificate)) != seen:
+            seen = now
+            try:
+                tell(ends_at(certificate))
+            except BadConfig as error:
+                _log.warning("nobody knows when it ends", error=str(error))
+        await asyncio.sleep(every_s)
+
+
 def stamp(path: Path) -> tuple[int, int, int]:
     """What changes with a file; zeros where there is none."""
     try:

@@ -1,6 +1,7 @@
 """Certificates that are renewed under a running server: real handshakes before and after, on loopback."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
@@ -9,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from agent.websocket import Trust
-from controller.authority import Authority
+from controller.authority import SERVER_VALID, Authority
+from controller.config import Config
+from controller.daemon import measure_certificate
 from controller.install import replace
+from controller.stores import Etcd
+from fleet.model import ControllerId
+from metrics.catalogue import CONTROLLER
+from metrics.exporter import Exporter
 from runtime.certificates import Shown, ends_at, fingerprint, fingerprint_of
 from runtime.config import BadConfig
 
@@ -130,3 +137,33 @@ def test_what_can_not_be_shown_is_said_with_its_path(tmp_path: Path) -> None:
         Shown(server.ca, server.key)
     with pytest.raises(BadConfig, match="no certificate in PEM"):
         ends_at(server.key)
+
+
+async def test_when_the_certificate_for_etcd_ends_is_measured_and_again_once_renewed(
+    tmp_path: Path,
+) -> None:
+    """The store's own, of a controller that shows one; before it ends somebody must know."""
+    authority, cert = Authority.make("a test"), tmp_path / "client.crt"
+    store = Etcd(endpoints=("https://etcd1:2379",), ca=cert, cert=cert, key=cert)
+    exporter = Exporter(CONTROLLER)
+    name = 'relevo_certificate_expires_timestamp_seconds{certificate="store"}'
+
+    async def measured() -> float:
+        async with asyncio.timeout(5):
+            while not (
+                found := re.search(rf"^{re.escape(name)} (\S+)$", exporter.render().decode(), re.M)
+            ):
+                await asyncio.sleep(0.01)
+        return float(found[1])
+
+    cert.write_bytes(authority.issue("relevo", (), client=True, at=0.0).certificate)
+    config = Config(id=ControllerId("c1"), store=store)
+    async with asyncio.TaskGroup() as group:
+        measuring = group.create_task(measure_certificate(config, exporter, look_s=0.01))
+        first = await measured()
+        assert first == SERVER_VALID.total_seconds()
+        cert.write_bytes(authority.issue("relevo", (), client=True, at=86_400.0).certificate)
+        async with asyncio.timeout(5):
+            while await measured() != first + 86_400:
+                await asyncio.sleep(0.01)
+        measuring.cancel()

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from controller import authority as authorities
+from controller.authority import SERVER_VALID
 from controller.store import Ambiguous, Denied, Unavailable
 from controller.store.etcd import EtcdStore, Login, Tls
 from deploy.demo.certificates import Authority
+from runtime.clock import wall
 from tests.contract.stores import take
 from tests.etcds import HOST, NEW, OLD, Cluster, cluster, control
 
 pytestmark = pytest.mark.integration
 
+LOOK_S, ENDS_IN_S = 0.05, 4.0
 RELEVO, GUEST = Login("relevo", "correct horse"), Login("guest", "battery staple")
 
 
@@ -182,6 +186,39 @@ async def test_a_client_certificate_opens_the_door(tmp_path: Path) -> None:
                 near.kill()
                 await until_written(store)
                 assert len(await take(batches, 1)) >= 1
+
+
+async def test_a_renewed_client_certificate_is_shown_without_a_restart(tmp_path: Path) -> None:
+    """By connections that begin then, when the first one has ended; a broken one, or half of one, changes nothing."""
+    authority = Authority(tmp_path)
+    own = authorities.Authority(authority.path.read_bytes(), authority.key)
+    ends_at = wall() + ENDS_IN_S
+    cert, key = tmp_path / "client.crt", tmp_path / "client.key"
+    first = own.issue("relevo", (), client=True, at=ends_at - SERVER_VALID.total_seconds())
+    second = own.issue("relevo", (), client=True)
+    cert.write_bytes(first.certificate)
+    key.write_bytes(first.key)
+    async with (
+        secured(authority, size=1) as etcd,
+        EtcdStore.open(etcd.urls, tls=Tls(authority.path, cert, key), look_s=LOOK_S) as store,
+    ):
+        at = await store.put(b"a", b"1")
+        async with aclosing(store.watch(b"a", after=at)) as batches:
+            for certificate in (b"", second.certificate):
+                cert.write_bytes(certificate)
+                await asyncio.sleep(5 * LOOK_S)
+                await store.put(b"a", b"2")
+            key.write_bytes(second.key)
+            await asyncio.sleep(5 * LOOK_S)
+            await store.put(b"a", b"3")
+            assert len(await take(batches, 3)) == 3
+            await asyncio.sleep(max(ends_at + 1 - wall(), 0))
+            (member,) = etcd.members
+            member.kill()
+            etcd.start()
+            await etcd.ready()
+            await until_written(store)
+            assert len(await take(batches, 1)) >= 1
 
 
 async def until_written(store: EtcdStore) -> None:

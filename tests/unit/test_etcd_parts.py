@@ -1,18 +1,22 @@
 """etcd's answers judged, its messages translated: what needs no server."""
 
+import asyncio
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 from grpc import StatusCode
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from controller.store import Compacted, Denied, LeaseLost, NoSpace, StoreError
 from controller.store.etcd import Login, Tls
 from controller.store.etcd import rpc_pb2 as rpc
 from controller.store.etcd.answers import Next, judge, judge_reason
-from controller.store.etcd.member import tells_progress
+from controller.store.etcd.client import Client
+from controller.store.etcd.member import Member, loses_data, tells_progress
 from controller.store.etcd.wire import BATCH_EVENTS, Wire, span
 from deploy.demo.certificates import Authority
 
@@ -152,3 +156,50 @@ def test_broken_certificate_files_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_password_is_not_shown() -> None:
     """Neither in a log line nor in a traceback."""
     assert "secret" not in repr(Login("relevo", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("version", "loses"),
+    [
+        ("3.4.23", False),
+        ("3.5.0", True),
+        ("3.5.1+git", True),
+        ("3.5.5", True),
+        ("3.5.6", False),
+        ("3.5.16", False),
+        ("3.6.0", False),
+        ("", False),
+    ],
+)
+def test_the_releases_that_can_lose_data_are_known(version: str, loses: bool) -> None:
+    """3.5.0 to 3.5.5, and no other."""
+    assert loses_data(version) is loses
+
+
+class Answering:
+    """A member of the cluster 7 that runs `version`."""
+
+    url, foreign = "https://etcd1:2379", False
+
+    def __init__(self) -> None:
+        self.version = ""
+
+    def ask(self, *_: object) -> "asyncio.Future[rpc.StatusResponse]":
+        answer: asyncio.Future[rpc.StatusResponse] = asyncio.get_running_loop().create_future()
+        header = rpc.ResponseHeader(cluster_id=7)
+        answer.set_result(rpc.StatusResponse(header=header, version="3.5.4"))
+        return answer
+
+    def prove(self, version: str) -> None:
+        self.version = version
+
+
+async def test_a_member_that_can_lose_data_is_named_once() -> None:
+    """Each connection is proven; the log has one line for the version, with what to take instead."""
+    member = Answering()
+    client = Client([cast(Member, member)], None)
+    with capture_logs() as lines:
+        for _ in range(3):
+            await client.prove(cast(Member, member), 1.0)
+    assert [(line["member"], line["version"]) for line in lines] == [(member.url, "3.5.4")]
+    assert "3.5.6 or newer" in lines[0]["event"] and lines[0]["log_level"] == "warning"

@@ -8,6 +8,7 @@ from typing import Never
 import grpc
 
 from controller.store.protocol import Denied
+from runtime.certificates import stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Tls:
     ca: Path
     certificate: Path | None = None
     key: Path | None = None
+
+    @property
+    def stamps(self) -> tuple[object, ...]:
+        """What changes when one of the files is renewed."""
+        return tuple(stamp(path) for path in (self.ca, self.certificate, self.key) if path)
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Raises Denied, naming the file.

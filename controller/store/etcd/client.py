@@ -7,11 +7,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Never
 
 from grpc import aio
 
 from controller.store.etcd import rpc_pb2 as rpc
-from controller.store.etcd.access import Login
+from controller.store.etcd.access import Login, Tls
 from controller.store.etcd.answers import Next, judge
 from controller.store.etcd.member import (
     AUTHENTICATE,
@@ -22,6 +23,7 @@ from controller.store.etcd.member import (
     Request,
     Response,
     Rpc,
+    loses_data,
 )
 from controller.store.protocol import Ambiguous, Denied, Rewound, StoreError, Unavailable
 from runtime import log
@@ -137,6 +139,12 @@ class Client:
             self.under_way.discard(call)
         self.cluster = self.cluster or status.header.cluster_id
         self._compare(member, status.header, 0)
+        if status.version != member.version and loses_data(status.version):
+            _log.warning(
+                "this version of etcd can lose data; take 3.5.6 or newer, or Debian 12's 3.4",
+                member=member.url,
+                version=status.version,
+            )
         member.prove(status.version)
 
     async def metadata(self, member: Member, left_s: float) -> Metadata:
@@ -173,6 +181,25 @@ class Client:
         task = asyncio.current_task()
         if self.closed and not (task and task.cancelling()):
             raise Unavailable("the store was closed meanwhile")
+
+    async def keep(self, tls: Tls, every_s: float) -> Never:
+        """Eternal: connections to come are made with what `tls` names, once that was renewed and is whole."""
+        seen = tls.stamps
+        while True:
+            await asyncio.sleep(every_s)
+            if (stamps := tls.stamps) == seen:
+                continue
+            try:
+                credentials = tls.credentials()
+            except (Denied, OSError) as error:
+                _log.warning(
+                    "the renewed certificate can't be used; the old one stays", error=str(error)
+                )
+                continue
+            seen = stamps
+            for member in self.members:
+                member.renew(credentials)
+            _log.info("certificate for etcd renewed", certificate=str(tls.certificate))
 
     async def close(self) -> None:
         """What is under way ends as Unavailable, or Ambiguous. Idempotent."""

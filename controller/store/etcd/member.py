@@ -106,8 +106,13 @@ class Member:
         self.down = False
         self.foreign = False
         self.tells_progress = False
+        self.version = ""
+        self._retired: list[aio.Channel] = []
+        self._connect(credentials)
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> None:
         self._proven = False
-        target = urlsplit(url).netloc
+        target = urlsplit(self.url).netloc
         self._channel = (
             aio.secure_channel(target, credentials, OPTIONS)
             if credentials
@@ -123,6 +128,14 @@ class Member:
             WATCH, rpc.WatchRequest.SerializeToString, rpc.WatchResponse.FromString
         )
 
+    def renew(self, credentials: grpc.ChannelCredentials) -> None:
+        """From now on by these; a watch that runs goes on over the connection that it has.
+
+        A channel without calls does not dial again, so the old one costs a connection until the store is closed.
+        """
+        self._retired.append(self._channel)
+        self._connect(credentials)
+
     @property
     def proven(self) -> bool:
         """Whether the connection that was proven still stands; another one could lead to another cluster."""
@@ -134,7 +147,7 @@ class Member:
 
     def prove(self, version: str) -> None:
         """It answered, by a server of this version, and is ours: once per connection."""
-        self.tells_progress = tells_progress(version)
+        self.tells_progress, self.version = tells_progress(version), version
         self._proven, self.foreign = True, False
 
     def fail(self) -> None:
@@ -150,7 +163,20 @@ class Member:
         return self._watch(metadata=metadata)
 
     async def close(self) -> None:
-        await self._channel.close()
+        for channel in (*self._retired, self._channel):
+            await channel.close()
+
+
+def loses_data(version: str) -> bool:
+    """Whether this release is one of those whose data can become inconsistent, or be lost, when a member is killed.
+
+    Source: etcd's data inconsistency postmortem (3.5.0 to 3.5.2); its changelog, 3.5.3 to 3.5.6.
+    """
+    return (3, 5, 0) <= numbers(version) <= (3, 5, 5)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def tells_progress(version: str) -> bool:
@@ -158,7 +184,7 @@ def tells_progress(version: str) -> bool:
 
     Source: etcd issue 15220.
     """
-    found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    found = numbers(version)
     return any(first[:2] == found[:2] and found >= first for first in SYNCED_PROGRESS) or (
         found >= (3, 6)
     )

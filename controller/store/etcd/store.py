@@ -36,6 +36,7 @@ from controller.store.protocol import (
     Snapshot,
     TxnResult,
 )
+from runtime.certificates import LOOK_S
 
 
 class EtcdStore:
@@ -55,9 +56,11 @@ class EtcdStore:
         tls: Tls | None = None,
         login: Login | None = None,
         prefix: bytes = b"",
+        look_s: float = LOOK_S,
     ) -> AsyncGenerator["EtcdStore", None]:
         """The store below `prefix` in the cluster at `endpoints`, URLs of its members, the preferred one first.
 
+        `look_s`: how often the files of `tls` are looked at; renewed ones are for connections that begin then.
         A cluster that is away is no error here: the calls say so. Raises Denied for files that can't be used.
         """
         credentials = tls.credentials() if tls else None
@@ -68,9 +71,12 @@ class EtcdStore:
         try:
             async with asyncio.TaskGroup() as group:
                 store = cls(client, prefix, group)
+                renewing = group.create_task(client.keep(tls, look_s)) if tls else None
                 try:
                     yield store
                 finally:
+                    if renewing:
+                        renewing.cancel()
                     await store.aclose()
         except BaseExceptionGroup as failures:
             (first, *others) = failures.exceptions
