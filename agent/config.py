@@ -1,7 +1,8 @@
 """The agent's configuration file, whole."""
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,6 +51,34 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reload_delay_s: Annotated[float, Meta(ge=0)] = 2.0
 
 
+class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this host holds its sites to their caps.
+
+    `subtree`: a cgroup v2 directory that was delegated to the agent, where systemd does not run. `disks`: limits of
+    I/O hold on the physical disks under these paths. `egress`: whether `nft` closes port 25 to sites, and shuts in
+    those that are isolated; `mail` are the mail servers that they may still reach, `databases` the servers of
+    databases, beside this host's own: addresses. Isolated sites ask `resolvers`; none: those of /etc/resolv.conf.
+    """
+
+    driver: Literal["auto", "systemd", "cgroupfs", "off"] = "auto"
+    subtree: Path | None = None
+    disks: tuple[Path, ...] = (Path("/"), Path("/home"), Path("/srv"), Path("/var"))
+    verify_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
+    egress: bool = True
+    nft: str = "nft"
+    mail: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("mail", "databases", "resolvers"):
+            for address in getattr(self, field):
+                try:
+                    ip_address(address)
+                except ValueError as error:
+                    raise ValueError(f"caps.{field}: {error}") from error
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where /metrics and /healthz are served; beyond loopback only with TLS and a token."""
 
@@ -87,6 +116,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     service: Service | None = None
     edge: Edge | None = None
+    caps: Caps = Caps()
     metrics: Metrics = Metrics()
     debug: bool = False
 

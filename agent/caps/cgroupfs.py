@@ -29,9 +29,9 @@ class CgroupFs:
 
     name = "cgroupfs"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, changed: Pulse) -> None:
         self._root = root
-        self.reloaded = Pulse()
+        self.reloaded = changed
         self._known: frozenset[str] = frozenset()
         self._enabled = False
 

@@ -24,13 +24,14 @@ SAID_MAX = 300
 class Rules:
     """By uid. `sites`: those who may send mail by the mail servers only; `isolated`: who may send nothing else either.
 
-    `mail`, `reachable`: addresses beside this machine's own: mail servers, and what isolated sites need (databases).
+    Addresses beside this machine's own: `mail` servers, the `resolvers` and `databases` that isolated sites still need.
     """
 
     sites: frozenset[int] = frozenset()
     isolated: frozenset[int] = frozenset()
     mail: tuple[str, ...] = ()
-    reachable: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
 
 
 class Firewall(Protocol):
@@ -49,8 +50,10 @@ table {TABLE} {{
 {_set("isolated", "uid", map(str, sorted(rules.isolated)))}
 {_set("mail4", "ipv4_addr", _of(4, rules.mail))}
 {_set("mail6", "ipv6_addr", _of(6, rules.mail))}
-{_set("reachable4", "ipv4_addr", _of(4, rules.reachable))}
-{_set("reachable6", "ipv6_addr", _of(6, rules.reachable))}
+{_set("resolvers4", "ipv4_addr", _of(4, rules.resolvers))}
+{_set("resolvers6", "ipv6_addr", _of(6, rules.resolvers))}
+{_set("databases4", "ipv4_addr", _of(4, rules.databases))}
+{_set("databases6", "ipv6_addr", _of(6, rules.databases))}
 	chain egress {{
 		type filter hook output priority filter; policy accept;
 		oifname "lo" accept
@@ -64,9 +67,10 @@ table {TABLE} {{
 	}}
 	chain isolated {{
 		ct direction reply accept
-		meta l4proto {{ tcp, udp }} th dport 53 accept
-		ip daddr @reachable4 accept
-		ip6 daddr @reachable6 accept
+		ip daddr @resolvers4 meta l4proto {{ tcp, udp }} th dport 53 accept
+		ip6 daddr @resolvers6 meta l4proto {{ tcp, udp }} th dport 53 accept
+		ip daddr @databases4 accept
+		ip6 daddr @databases6 accept
 		counter reject
 	}}
 }}

@@ -39,20 +39,20 @@ Property = tuple[str, Variant]
 
 
 class Systemd:
-    """The driver of hosts that run systemd. `reachable`: what an isolated site may still speak with."""
+    """The driver of hosts that run systemd. `reachable`: addresses that an isolated site may still speak with."""
 
     name = "systemd"
 
     def __init__(
         self,
-        root: Path = Path("/sys/fs/cgroup"),
-        run: Path = Path("/run/systemd"),
-        *,
+        root: Path,
+        run: Path,
+        changed: Pulse,
         reachable: Collection[str] = (),
     ) -> None:
         self._root, self._run = root, run
         self._reachable = [ip_network(each) for each in ("127.0.0.0/8", "::1", *reachable)]
-        self.reloaded = Pulse()
+        self.reloaded = changed
         self._bus: MessageBus | None = None
         self._owner = ""
         self._set: dict[str, Limits] = {}  # what we told systemd since we began

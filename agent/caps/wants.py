@@ -90,8 +90,8 @@ def _low_ratio(world: World, shared: Iterable[list[tuple[SiteId, Tenant, Caps]]]
     return min(1.0, most / promised) if promised and most else 1.0
 
 
-def rules(world: World, *, mail: tuple[str, ...], reachable: tuple[str, ...]) -> Rules:
-    """What the users of these sites may send out. Nobody's user is shut in for what another site does."""
+def rules(world: World, servers: Rules) -> Rules:
+    """What the users of these sites may send out, beside what `servers` names. Nobody else's user is shut in."""
     sites: set[int] = set()
     isolated: set[int] = set()
     for site, tenant in world.orders.tenants.items():
@@ -101,9 +101,7 @@ def rules(world: World, *, mail: tuple[str, ...], reachable: tuple[str, ...]) ->
             sites.update(uids)
         if any(p.level >= Level.ISOLATE for p in world.penalties_of((site,))):
             isolated.update(uids)
-    return Rules(
-        sites=frozenset(sites), isolated=frozenset(isolated), mail=mail, reachable=reachable
-    )
+    return replace(servers, sites=frozenset(sites), isolated=frozenset(isolated))
 
 
 def next_change_s(world: World) -> float:

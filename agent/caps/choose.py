@@ -1,0 +1,137 @@
+"""Which driver holds the caps on this host, and why; what of the host bears on them."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from agent import config
+from agent.caps.cgroupfs import CgroupFs
+from agent.caps.devices import disks, scheduled_fairly
+from agent.caps.driver import Driver
+from agent.caps.limits import CONTROLLERS, HostFacts
+from agent.caps.systemd import Systemd
+from runtime import log
+from runtime.pulse import Pulse
+
+CGROUPS = Path("sys/fs/cgroup")
+
+_log = log.logger("caps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """`driver`: None where nothing can be enforced; `why` then says what is missing."""
+
+    driver: Driver | None
+    why: str
+
+
+def choose(
+    settings: config.Caps, changed: Pulse, root: Path = Path("/"), uid: int | None = None
+) -> Chosen:
+    """Judge this host; said once, loudly where nothing can be held. `changed` is the driver's to beat."""
+    found = _choose(settings, changed, root, os.geteuid() if uid is None else uid)
+    if found.driver is not None:
+        _log.info("caps are held", driver=found.driver.name, why=found.why)
+    elif settings.driver != "off":
+        _log.error(
+            "NO CAPS CAN BE HELD HERE: use is measured and told, nothing else", why=found.why
+        )
+    return found
+
+
+def _choose(settings: config.Caps, changed: Pulse, root: Path, uid: int) -> Chosen:
+    if settings.driver == "off":
+        return Chosen(driver=None, why="switched off in agent.toml: caps.driver")
+    if settings.driver == "cgroupfs" or (settings.driver == "auto" and settings.subtree):
+        return _cgroupfs(settings, changed)
+    if reason := _no_systemd(root, uid):
+        return Chosen(driver=None, why=reason)
+    allowed = (*resolvers(settings, root), *settings.mail, *settings.databases)
+    driver = Systemd(root / CGROUPS, root / "run/systemd", changed, allowed)
+    return Chosen(driver=driver, why="systemd is this host's first process")
+
+
+def _no_systemd(root: Path, uid: int) -> str:
+    """Why systemd can't hold caps here; empty if it can."""
+    controllers = _controllers(root / CGROUPS)
+    if controllers is None:
+        return "cgroup v1, or none: boot with systemd.unified_cgroup_hierarchy=1"
+    if not controllers & CONTROLLERS.keys():
+        return "the kernel gives this machine no controllers: cpu, memory, io and pids are missing"
+    if not (root / "run/systemd/system").is_dir():
+        return "systemd does not run here: delegate a cgroup subtree, and name it in caps.subtree"
+    return "" if uid == 0 else "the agent is not root: systemd would refuse it"
+
+
+def _cgroupfs(settings: config.Caps, changed: Pulse) -> Chosen:
+    subtree = settings.subtree
+    if subtree is None:
+        return Chosen(
+            driver=None, why="caps.driver is cgroupfs, and caps.subtree names no directory"
+        )
+    controllers = _controllers(subtree)
+    if not controllers:
+        return Chosen(driver=None, why=f"{subtree} is no cgroup v2 directory with controllers")
+    if not os.access(subtree, os.W_OK):
+        return Chosen(
+            driver=None, why=f"{subtree} is not delegated to the agent: it can't write there"
+        )
+    return Chosen(driver=CgroupFs(subtree, changed), why=f"{subtree} is delegated to the agent")
+
+
+def _controllers(group: Path) -> frozenset[str] | None:
+    """None: that is no cgroup v2."""
+    try:
+        return frozenset((group / "cgroup.controllers").read_text().split())
+    except OSError:
+        return None
+
+
+def resolvers(settings: config.Caps, root: Path = Path("/")) -> tuple[str, ...]:
+    """Whom sites ask for names: as configured, or as /etc/resolv.conf says. Source: resolv.conf(5)."""
+    if settings.resolvers:
+        return settings.resolvers
+    try:
+        lines = (root / "etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        return ()
+    named = (line.split() for line in lines)
+    servers = (words[1] for words in named if len(words) > 1 and words[0] == "nameserver")
+    return tuple(server for server in servers if _is_address(server))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:  # one with a zone, fe80::1%eth0, can't be named in a rule for all sites
+        return False
+
+
+def facts(settings: config.Caps, root: Path = Path("/")) -> Callable[[], HostFacts]:
+    """What reads the host anew, in a thread. Raises OSError."""
+
+    def read() -> HostFacts:
+        devices = disks(settings.disks, root)
+        controllers = _controllers(settings.subtree or root / CGROUPS) or frozenset()
+        return HostFacts(
+            cores=float(os.cpu_count() or 1),
+            memory_total_bytes=_memory_total(root),
+            controllers=controllers & CONTROLLERS.keys(),
+            devices=devices,
+            has_swap=len((root / "proc/swaps").read_text().splitlines()) > 1,
+            has_io_weight=any(scheduled_fairly(device, root) for device in devices),
+        )
+
+    return read
+
+
+def _memory_total(root: Path) -> int:
+    """Source: proc_meminfo(5); the kernel's kB are KiB."""
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemTotal":
+            return int(rest.split()[0]) << 10
+    return 0

@@ -1,0 +1,331 @@
+"""Keeps what the kernel holds as it should be: after every order, penalty and daemon-reload, and each 30 s."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Never
+
+import msgspec
+
+from agent.caps import ours as memory
+from agent.caps.driver import Driver
+from agent.caps.egress import Firewall, Rules
+from agent.caps.kernel import comparable, look, unlike
+from agent.caps.limits import FREE, HostFacts
+from agent.caps.ours import Ours
+from agent.caps.steps import STEP_S
+from agent.caps.wants import Share, World, next_change_s, rules, shares
+from agent.layout.attached import Attached
+from agent.ports import DriverError
+from fleet.caps import Limits, Penalty
+from fleet.messages import Orders
+from fleet.model import SiteId, Why
+from metrics.exporter import Exporter
+from runtime import clock, log
+from runtime.pulse import Pulse
+
+VERIFY_S = 30.0
+RETRY_S = 2.0
+AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
+FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
+EGRESS = "egress"  # among slices' names, which end in ".slice"
+
+_log = log.logger("caps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One site's caps. `wanted` is what should be held, free in shadow; `held`: what the kernel says; None: not there.
+
+    `short`: what could not be reached, for people. `because`: why `wanted` is so, by field.
+    """
+
+    slice: str
+    wanted: Limits
+    held: Limits | None = None
+    because: Mapping[str, Why] = field(default_factory=dict)
+    short: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What one slice is to hold in this round. `release`: it is not ours any more once that is so."""
+
+    sites: tuple[SiteId, ...]
+    limits: Limits
+    because: Mapping[str, Why]
+    release: bool = False
+
+
+class Keeper:
+    """`driver`: None where nothing can be enforced, and `unable` says why. `changed` is the drivers' pulse too."""
+
+    def __init__(
+        self,
+        driver: Driver | None,
+        firewall: Firewall | None,
+        *,
+        unable: str,
+        facts: Callable[[], HostFacts],
+        state: Path,
+        exporter: Exporter,
+        changed: Pulse,
+        servers: Rules = Rules(),  # noqa: B008 - frozen
+        wall: Callable[[], float] = clock.wall,
+        verify_s: float = VERIFY_S,
+    ) -> None:
+        self.unable = unable
+        self.drift = 0
+        self.told = Pulse()  # beats when `state` has changed
+        self._driver, self._firewall, self._facts = driver, firewall, facts
+        self._path, self._exporter, self._changed = state, exporter, changed
+        self._servers, self._wall = servers, wall
+        self._verify_s = verify_s
+        self._ours = memory.read(state)
+        self._orders: Orders | None = None
+        self._attached: Mapping[SiteId, Attached] | None = None
+        self._penalties: tuple[Penalty, ...] = ()
+        self._kept: dict[SiteId, Kept] = {}
+        self._good: dict[str, Limits] = {}  # what was verified, by slice
+        self._short: dict[str, tuple[str, ...]] = {}
+        self._frozen_since: dict[str, float] = {}
+        self._failed: dict[str, str] = {}
+
+    @property
+    def driver(self) -> str:
+        """Which one holds the caps; "": none."""
+        return self._driver.name if self._driver else ""
+
+    def follow(self, orders: Orders) -> None:
+        self._orders = orders
+        self._changed.beat()
+
+    def attach(self, attached: Mapping[SiteId, Attached]) -> None:
+        self._attached = attached
+        self._changed.beat()
+
+    def penalize(self, penalties: Iterable[Penalty]) -> None:
+        """All that there are now; who is not among them is free of any."""
+        if (now := tuple(penalties)) != self._penalties:
+            self._penalties = now
+            self._changed.beat()
+
+    def state(self) -> Mapping[SiteId, Kept]:
+        """Of the sites that have a slice, as of the last look."""
+        return self._kept
+
+    async def keep(self) -> Never:
+        """Eternal."""
+        async with asyncio.TaskGroup() as group:
+            if self._driver is not None:
+                group.create_task(self._driver.keep())
+            while True:
+                count = self._changed.count
+                wait_s = await self._round()
+                await self._changed.within(count, wait_s)
+
+    async def _round(self) -> float:
+        """Compare what should be with what is, close the difference; gives in how many seconds to look again."""
+        if self._orders is None or self._attached is None:
+            return self._verify_s
+        try:
+            facts = await look(self._facts)
+            world = World(
+                orders=self._orders,
+                attached=self._attached,
+                penalties=self._penalties,
+                facts=facts,
+                now=self._wall(),
+            )
+            by_slice = shares(world)
+            await self._shut_in(world)
+            await self._hold(self._aims(world, by_slice))
+        except DriverError as error:
+            self._fail("", error)
+            return RETRY_S
+        self._failed.pop("", None)
+        return self._wait_s(world)
+
+    def _wait_s(self, world: World) -> float:
+        waits = [self._verify_s, next_change_s(world)]
+        if any(self._short.values()):
+            waits.append(STEP_S)
+        if self._frozen_since:
+            waits.append(FREEZE_S)
+        if self._failed.keys() - {EGRESS}:
+            waits.append(RETRY_S)
+        return max(0.1, min(waits))
+
+    def _aims(self, world: World, by_slice: Mapping[str, Share]) -> dict[str, Aim]:
+        """What to hold, and what of ours to let go: in shadow, told to be removed, or found in another slice."""
+        aims = {
+            name: Aim(
+                sites=share.sites,
+                limits=share.wanted.limits,
+                because=share.wanted.because,
+                release=not share.in_force and share.wanted.limits == FREE,
+            )
+            for name, share in by_slice.items()
+        }
+        for name, mine in self._ours.items():
+            if name not in aims:
+                gone = all(_has_left(site, name, world) for site in mine.sites)
+                limits = FREE if gone else mine.limits
+                aims[name] = Aim(sites=mine.sites, limits=limits, because={}, release=gone)
+        return {name: aim for name, aim in aims.items() if not aim.release or name in self._ours}
+
+    async def _hold(self, aims: Mapping[str, Aim]) -> None:
+        if self._driver is None:
+            self._report(aims, {})
+            return
+        aims = {name: await self._stopped(self._driver, name, aim) for name, aim in aims.items()}
+        await self._remember({name: aim for name, aim in aims.items() if not aim.release})
+        held = await self._driver.held(aims)
+        wrong = [name for name, aim in aims.items() if self._differs(name, aim, held.get(name))]
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for name in wrong:
+                group.create_task(self._apply(self._driver, gate, name, aims[name]))
+        if wrong:
+            held = {**held, **await self._driver.held(wrong)}
+        self._verify(aims, held)
+        await self._remember({name: aim for name, aim in aims.items() if self._stays(name, aim)})
+        self._report(aims, held)
+
+    def _stays(self, name: str, aim: Aim) -> bool:
+        return not aim.release or self._good.get(name) != aim.limits
+
+    def _differs(self, name: str, aim: Aim, held: Limits | None) -> bool:
+        """Whether to apply; a change that nobody ordered is drift."""
+        good = self._good.get(name)
+        if held is None:
+            return good != aim.limits
+        fields = unlike(aim.limits, comparable(aim.limits, held))
+        if fields and good == aim.limits:
+            self.drift += 1
+            self._exporter.count("relevo_caps_drift_total")
+            _log.warning(
+                "somebody else changed what a slice holds: repaired",
+                slice=name,
+                fields=sorted(fields),
+                found={name: getattr(held, name) for name in sorted(fields)},
+            )
+        return bool(fields) or good != aim.limits
+
+    async def _apply(self, driver: Driver, gate: asyncio.Semaphore, name: str, aim: Aim) -> None:
+        async with gate:
+            try:
+                self._short[name] = await driver.apply(name, aim.limits)
+            except DriverError as error:
+                self._fail(name, error)
+                return
+        if self._failed.pop(name, None):
+            _log.info("a slice holds again what it should", slice=name)
+
+    def _verify(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
+        """What is there must hold what was asked for; what is not there was told to its driver, and waits."""
+        for name, aim in aims.items():
+            now = held.get(name)
+            fields = unlike(aim.limits, comparable(aim.limits, now)) if now else frozenset()
+            if name in self._failed:
+                self._good.pop(name, None)
+            elif not fields:
+                if now is not None and self._good.get(name) != aim.limits:
+                    _log.info("a slice holds what it should", slice=name, limits=aim.limits)
+                self._good[name] = aim.limits
+                self._short.pop(name, None)
+            else:
+                self._good.pop(name, None)
+                steps = self._short.get(name, ())
+                self._short[name] = steps or tuple(f"{each}: not held" for each in sorted(fields))
+
+    async def _stopped(self, driver: Driver, name: str, aim: Aim) -> Aim:
+        try:
+            return await self._stop(driver, name, aim)
+        except DriverError as error:
+            self._fail(name, error)
+            return aim
+
+    async def _stop(self, driver: Driver, name: str, aim: Aim) -> Aim:
+        """A site that is to stop stands still first, then ends; what kept it running starts again at the end."""
+        mine = self._ours.get(name)
+        stopped = mine.stopped if mine else None
+        now = asyncio.get_running_loop().time()
+        if not aim.limits.frozen:
+            self._frozen_since.pop(name, None)
+            if stopped is not None and mine is not None:
+                await driver.start(stopped)
+                self._ours[name] = msgspec.structs.replace(mine, stopped=None)
+            return aim
+        if stopped is None and now - self._frozen_since.setdefault(name, now) < FREEZE_S:
+            return aim
+        if stopped is None and mine is not None:
+            units = await driver.kill(name)
+            _log.warning("a site was stopped", slice=name, sites=aim.sites, units=units)
+            self._ours[name] = msgspec.structs.replace(mine, stopped=units)
+            self._frozen_since.pop(name, None)
+        return replace(aim, limits=msgspec.structs.replace(aim.limits, frozen=False))
+
+    async def _remember(self, aims: Mapping[str, Aim]) -> None:
+        """On disk before it is done: what we have put on we must know to take off."""
+        new = {}
+        for name, aim in aims.items():
+            mine = self._ours.get(name)
+            stopped = mine.stopped if mine else None
+            new[name] = Ours(sites=aim.sites, limits=aim.limits, stopped=stopped)
+        if new == self._ours:
+            return
+        self._ours = new
+        try:
+            await look(memory.write, self._path, new)
+        except DriverError as error:
+            _log.error("caps are held but a restart would forget whose they are", error=str(error))
+
+    async def _shut_in(self, world: World) -> None:
+        if self._firewall is None:
+            return
+        try:
+            if await self._firewall.hold(rules(world, self._servers)):
+                self._exporter.count("relevo_caps_drift_total")
+                self.drift += 1
+                _log.warning("somebody else changed our firewall rules: repaired")
+        except DriverError as error:
+            self._fail(EGRESS, error)
+        else:
+            self._failed.pop(EGRESS, None)
+
+    def _fail(self, what: str, error: DriverError) -> None:
+        """Logged on the edge, counted always."""
+        self._exporter.count("relevo_caps_failures_total")
+        if self._failed.get(what) != (text := str(error)):
+            _log.error("caps are not as they should be", what=what or "all", error=text)
+        self._failed[what] = text
+
+    def _report(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
+        kept = {
+            site: Kept(
+                slice=name,
+                wanted=aim.limits,
+                held=held.get(name),
+                because=aim.because,
+                short=self._short.get(name, ())
+                + ((error,) if (error := self._failed.get(name)) else ()),
+            )
+            for name, aim in aims.items()
+            for site in aim.sites
+        }
+        if kept != self._kept:
+            self._kept = kept
+            self.told.beat()
+        short = sum(1 for name in aims if self._short.get(name) or name in self._failed)
+        self._exporter.set("relevo_caps_slices", len(aims) - short, state="held")
+        self._exporter.set("relevo_caps_slices", short, state="short")
+
+
+def _has_left(site: SiteId, slice: str, world: World) -> bool:
+    """Whether a site was told to be removed, or lives elsewhere here; one that nobody speaks of stays (rule R7)."""
+    if site in world.orders.removed_sites:
+        return True
+    attached = world.attached.get(site)
+    return attached is not None and attached.slice != slice
