@@ -154,10 +154,10 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a host's own history says of one site, over the `days` (at most 40) that it has seen it.
+    """What a host's own history says of one site, which it has seen for `days` (at most 40).
 
-    `at_cap_min`: minutes in which its use was at a cap of each plan of the fleet: what that plan would have meant.
-    `shadow_min`: of the last week, the minutes in which its own caps or a penalty would have held it and did not.
+    `at_cap_min`: the minutes of those days in which it was at a cap of each plan of the fleet, had that been its own.
+    Of the last week: `shadow_min`, in which its caps or a penalty would have held it and did not, and percentiles.
     """
 
     days: Annotated[float, Meta(ge=0, le=1000)]

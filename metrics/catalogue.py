@@ -1,6 +1,7 @@
 """Each metric: name, type, labels, help. Names follow Prometheus' conventions: base units, `_total` for counters.
 
-Labels are bounded by the fleet: hosts, locations, verdicts, phases; never sites or domains (10,000 of them).
+Labels are bounded by the fleet: hosts, locations, verdicts, phases; never domains (10,000 of them), and sites only in
+`relevo_site_*`: those of one host, all of them or the busiest, as its agent is configured.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,26 @@ class Metric:
     buckets: tuple[float, ...] = ()
     whole: bool = False
 
+
+# What its host sees of a site. A site of which a value is not known has no series of it: unknown is not zero.
+SITES = tuple(
+    Metric(f"relevo_site_{name}", "gauge", said, ("site",), whole=True)
+    for name, said in (
+        ("cpu_cores", "CPU that a site uses, in cores."),
+        ("throttled_ratio", "Share of the time that its own quota holds a site."),
+        ("memory_bytes", "Memory of a site, page cache included where its cgroup tells."),
+        ("anon_memory_bytes", "Memory that is a site's own: no cache."),
+        ("swap_bytes", "Swap of a site."),
+        ("read_bytes_per_second", "What a site reads from disks."),
+        ("write_bytes_per_second", "What a site writes to disks."),
+        ("tasks", "Processes and threads of a site."),
+        ("requests_per_second", "Requests to a site, by its log or its php-fpm."),
+        ("queue", "Requests that wait for a worker of a site."),
+        ("cpu_stall_ratio", "Share of the time that some task of a site waits for a CPU."),
+        ("memory_stall_ratio", "Share of the time that all tasks of a site wait for memory."),
+        ("io_stall_ratio", "Share of the time that all tasks of a site wait for disks."),
+    )
+)
 
 AGENT = (
     Metric("relevo_agent_build", "info", "Version of this agent.", ("version",)),
@@ -131,6 +152,26 @@ AGENT = (
     Metric(
         "relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("backend",)
     ),
+    *SITES,
+    Metric(
+        "relevo_host_stall_ratio",
+        "gauge",
+        "Share of a round of readings in which some task waited for a CPU, or all for memory or disks.",
+        ("resource",),
+    ),
+    Metric("relevo_usage_sites", "gauge", "Sites by how they are attached.", ("attachment",)),
+    Metric(
+        "relevo_usage_round_seconds",
+        "histogram",
+        "Time of one round of reading what sites use.",
+        (),
+        ROUND_BUCKETS,
+    ),
+    Metric("relevo_usage_rows_total", "counter", "Rows of the history, by outcome.", ("outcome",)),
+    Metric(
+        "relevo_site_oom_kills_total", "counter", "Processes of sites killed for want of memory."
+    ),
+    Metric("relevo_site_tasks_refused_total", "counter", "Forks refused to sites at their cap."),
 )
 
 # What a host's agent said last, told by every controller that it reports to. The names are not the agent's own: where

@@ -18,7 +18,7 @@ import msgspec
 # mod_log_config, nginx' ngx_http_log_module.
 # Nothing in it is tried twice: whoever writes the line may not choose how long that takes.
 LINE = re.compile(
-    rb"(?:(?P<host>[A-Za-z0-9._-]++)(?::\d++)? )?(?P<client>[0-9A-Fa-f.:]++) \S++ [^\[]++\[[^\]]++\] "
+    rb"(?:[A-Za-z0-9._-]++(?::\d++)? )?(?P<client>[0-9A-Fa-f.:]++) \S++ [^\[]++\[[^\]]++\] "
     rb'"(?:[A-Z]++ )?(?P<url>[^ "?]*+)[^"]*+" (?P<status>\d{3}) \S++(?P<rest>.*+)'
 )
 # What people add at the end: a number of s with a point (nginx' $request_time), or one of µs (Apache's %D).
@@ -35,7 +35,6 @@ MINUTE_S = 60.0
 class Line(msgspec.Struct, frozen=True, gc=False):
     """`took_s`: None where the format does not say it."""
 
-    host: str
     client: bytes
     url: str
     status: int
@@ -46,11 +45,10 @@ def parse(line: bytes) -> Line | None:
     """None for a line of another shape."""
     if (found := LINE.match(line)) is None:
         return None
-    host, client, url, status, rest = found.groups()
+    client, url, status, rest = found.groups()
     # After the last quote: a user agent may well end in a number.
     time = TIME.search(rest[rest.rfind(b'"') + 1 :]) if rest else None
     return Line(
-        (host or b"").decode("ascii").lower(),
         client,
         url[:URL_MAX].decode("utf-8", "replace"),
         int(status),

@@ -35,6 +35,8 @@ BUSY_CORES = 0.01
 # A stall from which nobody who works is idle: half of what the first alarm takes.
 TROUBLE_RATIO = 0.05
 TROUBLE_AVAILABLE_RATIO = 0.1
+# Pools whose workers are of a user that many share: a site's own users run its cron and its logins only.
+POOLS_OF_OTHERS = frozenset({"layout-pool-of-all"})
 
 _log = log.logger("usage")
 
@@ -148,9 +150,7 @@ class Sampler:
             phase_s = FULL_S * (len(self._watched) % SPREAD) / SPREAD
             cgroup = Cgroup(path, self._budget, self._devices)
             self._watched[path] = Watched(cgroup, attachment, phase_s)
-        self._users.follow(
-            frozenset(uid for a in sites.values() if not by_kernel(a) for uid in a.uids)
-        )
+        self._users.follow(frozenset(uid for a in sites.values() for uid in own_users(a)))
 
     def round(self, now: float) -> Round:
         """Look, at `now` (monotonic s)."""
@@ -222,11 +222,12 @@ class Users:
 
     def signs(self, attached: Attached) -> SiteSigns:
         """Of a site by its users; nothing is told of one that has none of its own."""
-        if self._used is None or not attached.uids:
+        uids = own_users(attached)
+        if self._used is None or not uids:
             return SiteSigns(attachment=attached.attachment)
         # A user without processes uses nothing, and that is known once there was a look before.
         idle = processes.Used(0.0 if self._every_s else None, 0, 0)
-        used = [self._used.get(uid, idle) for uid in attached.uids]
+        used = [self._used.get(uid, idle) for uid in uids]
         cores = [one.cpu_cores for one in used if one.cpu_cores is not None]
         memory_bytes = sum(one.memory_bytes for one in used)
         return SiteSigns(
@@ -240,8 +241,15 @@ class Users:
 
 
 def by_kernel(attached: Attached) -> bool:
-    """Whether cgroups tell all of a site. Of a pool's site they hold its logins and cron only: its users tell more."""
-    return bool(attached.cgroups) and (attached.attachment is Attachment.SLICE or not attached.uids)
+    """Whether cgroups tell of a site."""
+    return bool(attached.cgroups)
+
+
+def own_users(attached: Attached) -> tuple[int, ...]:
+    """Whose processes are all of a site: only where its PHP runs as they do, in a pool of its own."""
+    if by_kernel(attached) or attached.attachment is not Attachment.POOL:
+        return ()
+    return () if attached.why.code in POOLS_OF_OTHERS else attached.uids
 
 
 def in_trouble(signs: HostSigns) -> bool:

@@ -24,51 +24,37 @@ SILENT = 4
 _log = log.logger("usage")
 
 
-class Shared:
-    """One log and the sites that write to it. With several a line is known by the virtual host that begins it."""
+class Followed:
+    """The access log of one site."""
 
     def __init__(self, path: Path) -> None:
-        self.log = Log(path)
-        self.sites: dict[SiteId, Site] = {}
-        self.hosts: dict[str, SiteId] = {}
+        self.path = path
+        self.log, self.site = Log(path), Site()
         self._read_at: float | None = None
         self._failing = False
 
-    def round(self, now: float) -> Mapping[SiteId, Web]:
-        """What each site's lines say since the last round; nothing at first, or where lines name no site."""
+    def round(self, now: float) -> Web | None:
+        """What its lines say since the last round; None at first, and where nothing can be read."""
         try:
             return self._told(now)
         except OSError as error:
             if not self._failing:
-                _log.warning("an access log can't be read", error=str(error))
+                _log.warning("an access log can't be read", path=str(self.path), error=str(error))
             self._failing = True
-            return {}
+            return None
 
-    def _told(self, now: float) -> Mapping[SiteId, Web]:
+    def _told(self, now: float) -> Web | None:
         if self._read_at is None:
             self.log.begin()
             self._read_at = now
-            return {}
-        for site in self.sites.values():
-            site.turn(now)
+            return None
+        self.site.turn(now)
         lines, factor = self.log.portion()
-        named = self._add(lines)
-        passed_s, self._read_at, self._failing = now - self._read_at, now, False
-        if len(self.sites) > 1 and lines and not named:
-            return {}
-        return {id: site.told(passed_s, factor) for id, site in self.sites.items()}
-
-    def _add(self, lines: Collection[bytes]) -> int:
-        only = next(iter(self.sites.values())) if len(self.sites) == 1 else None
-        added = 0
         for line in map(accesslog.parse, lines):
-            if line is None:
-                continue
-            site = only or self.sites.get(self.hosts.get(line.host, SiteId("")))
-            if site:
-                site.add(line)
-                added += 1
-        return added
+            if line is not None:
+                self.site.add(line)
+        passed_s, self._read_at, self._failing = now - self._read_at, now, False
+        return self.site.told(passed_s, factor)
 
 
 class Pool:
@@ -119,23 +105,17 @@ class WebSide:
 
     def __init__(self, answer_s: float = fpm.ANSWER_S) -> None:
         self._answer_s = answer_s
-        self._logs: dict[Path, Shared] = {}
+        self._logs: dict[SiteId, Followed] = {}
         self._pools: dict[SiteId, Pool] = {}
 
-    def follow(
-        self, sites: Mapping[SiteId, Attached], domains: Mapping[SiteId, Collection[str]]
-    ) -> None:
+    def follow(self, sites: Mapping[SiteId, Attached]) -> None:
         """These are the sites from the next round on; what is known of those that stay is kept."""
-        wanted: dict[Path, list[SiteId]] = {}
-        for site, attached in sites.items():
-            if attached.log:
-                wanted.setdefault(attached.log, []).append(site)
-        for path in self._logs.keys() - wanted.keys():
-            self._logs.pop(path).log.close()
-        for path, names in wanted.items():
-            shared = self._logs.setdefault(path, Shared(path))
-            shared.sites = {site: shared.sites.get(site) or Site() for site in names}
-            shared.hosts = {host: site for site in names for host in domains.get(site, ())}
+        wanted = {site: attached.log for site, attached in sites.items() if attached.log}
+        for site in [s for s, known in self._logs.items() if wanted.get(s) != known.path]:
+            self._logs.pop(site).log.close()
+        for site, path in wanted.items():
+            if site not in self._logs:
+                self._logs[site] = Followed(path)
         asked = {site: attached.status for site, attached in sites.items() if attached.status}
         self._pools = {
             site: known
@@ -147,8 +127,9 @@ class WebSide:
     def round(self, now: float, awake: Collection[SiteId]) -> dict[SiteId, Web]:
         """What each site's web side did since the last round; only pools of `awake` sites are asked."""
         found: dict[SiteId, Web] = {}
-        for shared in self._logs.values():
-            found.update(shared.round(now))
+        for site, followed in self._logs.items():
+            if told := followed.round(now):
+                found[site] = told
         self._ask(now, awake)
         for site, pool in self._pools.items():
             found[site] = together(found.get(site), pool.tell() if site in awake else Web(queue=0))
@@ -156,14 +137,12 @@ class WebSide:
 
     def urls(self, site: SiteId) -> dict[str, int]:
         """What was asked for most in the last minute or two, without queries (rule R16)."""
-        for shared in self._logs.values():
-            if site in shared.sites:
-                return shared.sites[site].urls.top()
-        return {}
+        followed = self._logs.get(site)
+        return followed.site.urls.top() if followed else {}
 
     def close(self) -> None:
-        for shared in self._logs.values():
-            shared.log.close()
+        for followed in self._logs.values():
+            followed.log.close()
 
     def _ask(self, now: float, awake: Collection[SiteId]) -> None:
         due = [

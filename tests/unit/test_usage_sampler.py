@@ -267,6 +267,19 @@ def test_a_pools_site_is_told_by_its_users_processes(tree: Tree) -> None:
     assert seen.signals.sites[B].cpu_cores == 0.0, "nobody runs anything there, and that is known"
 
 
+def test_a_part_of_a_site_is_not_called_the_whole(tree: Tree) -> None:
+    """Where PHP runs as somebody whom many share, its own users' cron says nothing of what it costs."""
+    tree.process(10)
+    why = Why("layout-pool-of-all")
+    of_all = Attached(attachment=Attachment.POOL, why=why, uids=(os.getuid(),))
+    by_log = Attached(attachment=Attachment.LOG, why=Why("layout-log"), uids=(os.getuid(),))
+    one = sampler(tree)
+    one.follow({A: of_all, B: by_log})
+    rounds(one, 100.0, 110.0)
+    sites = one.round(112.0).signals.sites
+    assert (sites[A].cpu_cores, sites[A].tasks, sites[B].cpu_cores) == (None, None, None)
+
+
 def process(**values: int) -> processes.Seen:
     fields = {"uid": 1, "parent": 1, "begun": 10, "cpu_ticks": 0, "threads": 1, "memory_bytes": 0}
     return processes.Seen(**{**fields, **values})

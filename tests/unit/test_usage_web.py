@@ -22,7 +22,7 @@ from agent.usage.web import WebSide
 from fleet.caps import Attachment
 from fleet.model import SiteId, Why
 
-A, B = SiteId("a"), SiteId("b")
+A = SiteId("a")
 WHEN = "[21/Nov/2026:10:00:00 +0000]"
 
 
@@ -32,23 +32,19 @@ def line(
     return f'{client} - - {WHEN} "GET {url} HTTP/1.1" {status} 512{rest}\n'
 
 
-def logged(*logs: Path, **more: object) -> list[Attached]:
-    return [Attached(attachment=Attachment.LOG, why=Why("mod-php"), log=log) for log in logs]
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (line(url="/a?token=secret"), Line("", b"203.0.113.7", "/a", 200, None)),
-        (line(client="2001:db8::1"), Line("", b"2001:db8::1", "/", 200, None)),
-        ("Club.example:443 " + line(), Line("club.example", b"203.0.113.7", "/", 200, None)),
-        (line(rest=' "-" "agent 7" 0.250'), Line("", b"203.0.113.7", "/", 200, 0.25)),
-        (line(rest=' "-" "agent 7" 250000'), Line("", b"203.0.113.7", "/", 200, 0.25)),
-        (line(rest=' "-" "x" rt=1.5'), Line("", b"203.0.113.7", "/", 200, 1.5)),
-        (line(rest=""), Line("", b"203.0.113.7", "/", 200, None)),
+        (line(url="/a?token=secret"), Line(b"203.0.113.7", "/a", 200, None)),
+        (line(client="2001:db8::1"), Line(b"2001:db8::1", "/", 200, None)),
+        ("Club.example:443 " + line(), Line(b"203.0.113.7", "/", 200, None)),
+        (line(rest=' "-" "agent 7" 0.250'), Line(b"203.0.113.7", "/", 200, 0.25)),
+        (line(rest=' "-" "agent 7" 250000'), Line(b"203.0.113.7", "/", 200, 0.25)),
+        (line(rest=' "-" "x" rt=1.5'), Line(b"203.0.113.7", "/", 200, 1.5)),
+        (line(rest=""), Line(b"203.0.113.7", "/", 200, None)),
         (
             f'::1 - ana b {WHEN} "-" 408 0 "-" "-"\n',
-            Line("", b"::1", "-", 408, None),
+            Line(b"::1", "-", 408, None),
         ),
     ],
 )
@@ -119,9 +115,9 @@ def test_urls_are_bounded_and_the_most_asked_is_among_them(asked: list[str]) -> 
 class Follow:
     """A log that several rounds look at."""
 
-    def __init__(self, *logs: Path, domains: dict[SiteId, tuple[str, ...]] | None = None) -> None:
+    def __init__(self, log: Path) -> None:
         self.web = WebSide()
-        self.web.follow(dict(zip((A, B), logged(*logs), strict=False)), domains or {})
+        self.web.follow({A: Attached(attachment=Attachment.LOG, why=Why("mod-php"), log=log)})
         self.now = 0.0
         self.web.round(self.now, ())
 
@@ -204,17 +200,6 @@ def test_a_flood_is_reckoned_from_its_newest_lines(log: Path) -> None:
     seen = it.later()[A].requests_per_s
     assert seen == pytest.approx(30_000, rel=0.01)
     assert time.perf_counter() - began < 0.2
-    it.web.close()
-
-
-def test_a_log_that_several_share_is_told_apart_by_virtual_host(log: Path) -> None:
-    """Lines that name no site are nobody's, and then nothing is told of anybody."""
-    it = Follow(log, log, domains={A: ("a.example", "www.a.example"), B: ("b.example",)})
-    append(log, "a.example:80 " + line() + "www.a.example:443 " + line() + "c.example:80 " + line())
-    seen = it.later()
-    assert (seen[A].requests_per_s, seen[B].requests_per_s) == (1.0, 0.0)
-    append(log, line() * 5)
-    assert it.later() == {}
     it.web.close()
 
 
@@ -347,7 +332,7 @@ def test_a_pool_is_asked_each_ten_seconds_and_only_while_it_works(pool: Fpm) -> 
     """A question would start a worker in a pool that sleeps on demand."""
     site = Attached(attachment=Attachment.POOL, why=Why("x"), status=(pool.path, "/status"))
     web = WebSide()
-    web.follow({A: site}, {})
+    web.follow({A: site})
     assert web.round(0.0, ()) == {A: Web(queue=0)}
     assert pool.asked == []
     web.round(2.0, {A})
@@ -371,7 +356,7 @@ def test_pools_that_hang_do_not_hold_up_a_round(tmp_path: Path) -> None:
         status = (tmp_path / f"{n}.sock", "/status")
         sites[SiteId(str(n))] = Attached(attachment=Attachment.POOL, why=Why("x"), status=status)
     web = WebSide(answer_s=0.02)
-    web.follow(sites, {})
+    web.follow(sites)
     began = time.perf_counter()
     web.round(0.0, sites.keys())
     assert time.perf_counter() - began < 0.2
@@ -385,5 +370,5 @@ def test_descriptors_of_logs_are_let_go_of(log: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     it = Follow(log)
     assert len(os.listdir("/proc/self/fd")) == before + 1
-    it.web.follow({}, {})
+    it.web.follow({})
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,47 @@
+"""A site's use against a plan, its own or any other: what would have held it. Pure."""
+
+from collections.abc import Mapping
+
+from agent.signals import SiteSigns
+from fleet.caps import Resource
+from fleet.model import Caps, PlanId
+
+# A quota is enforced in slices of 100 ms, and readings are 2 s apart: what is held at its cap reads a little below.
+AT_CAP_RATIO = 0.95
+
+
+def at_cap(signs: SiteSigns, caps: Caps) -> frozenset[Resource]:
+    """Of which resources it uses all that `caps` allow, as far as it can be seen.
+
+    Memory is what is its own (anon), where that is told: the page cache fills whatever there is and hurts nobody.
+    """
+    memory = signs.memory_bytes if signs.anon_bytes is None else signs.anon_bytes
+    used = (
+        (Resource.CPU, signs.cpu_cores, caps.cpu_percent / 100),
+        (Resource.MEMORY, memory, caps.memory_max_bytes),
+        (Resource.TASKS, signs.tasks, caps.tasks),
+        (Resource.IO, signs.read_bytes_per_s, caps.read_bytes_per_s),
+        (Resource.IO, signs.write_bytes_per_s, caps.write_bytes_per_s),
+        (Resource.IO, signs.read_ops_per_s, caps.read_iops),
+        (Resource.IO, signs.write_ops_per_s, caps.write_iops),
+    )
+    return frozenset(
+        resource for resource, use, cap in used if use is not None and use >= AT_CAP_RATIO * cap
+    )
+
+
+def plans_reached(signs: SiteSigns, plans: Mapping[PlanId, Caps]) -> tuple[PlanId, ...]:
+    """The plans that would hold it at this use."""
+    return tuple(plan for plan, caps in plans.items() if at_cap(signs, caps))
+
+
+def weighted(values: list[tuple[float, float]], ratio: float) -> float:
+    """The value that the sum of weights reaches at `ratio` of all, from the least up; of (value, weight), not empty."""
+    ranked = sorted(values)
+    wanted = ratio * sum(weight for _, weight in ranked)
+    reached = 0.0
+    for value, weight in ranked:
+        reached += weight
+        if reached >= wanted:
+            return value
+    return ranked[-1][0]
