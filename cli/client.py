@@ -77,7 +77,7 @@ class Controllers:
         return asyncio.run(self.ask("GET", path, query=query))
 
     def every(self, path: str, what: str, *, accept: str = "", **query: str) -> bytes:
-        """All pages of a list as one: an object whose `what` holds every item, as it was told."""
+        """All pages of a list as one: `what` holds every item; what stands beside it is the last page's."""
         headers = {"Accept": accept} if accept else {}
         items: list[msgspec.Raw] = []
         cursor = ""
@@ -88,7 +88,8 @@ class Controllers:
             items += msgspec.json.decode(page[what], type=list[msgspec.Raw])
             cursor = msgspec.json.decode(page.get("next", NULL), type=str | None) or ""
             if not cursor:
-                return msgspec.json.encode({what: items})
+                rest = {name: said for name, said in page.items() if name != "next"}
+                return msgspec.json.encode({**rest, what: items})
 
     def order(self, method: Method, path: str, said: Mapping[str, object]) -> bytes:
         return asyncio.run(self.ask(method, path, body=msgspec.json.encode(said)))

@@ -24,7 +24,7 @@ MEANING = {
     Exit.NOT_ALLOWED: "the token is missing or not accepted",
     Exit.NOT_FOUND: "there is no such host, site, incident or change",
     Exit.CONFLICT: "it changed meanwhile: look, then repeat",
-    Exit.CHANGES: "fleet diff: the file would change something",
+    Exit.CHANGES: "fleet diff: the file would change something; caps verify: the kernel differs",
 }
 
 

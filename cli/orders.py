@@ -2,7 +2,7 @@
 
 import click
 
-from cli import access, answers, tables
+from cli import access, answers, holding, tables
 from cli.client import Controllers
 from cli.looks import raw, read, segment, show
 from cli.options import for_s, reason, talks
@@ -117,7 +117,11 @@ def reconsider(to: Controllers, as_json: bool, id: str, reason: str) -> None:
 
 @click.group()
 def site() -> None:
-    """One site: look at it, move it."""
+    """One site: look at it, move it, hold it, let it go."""
+
+
+for command in (holding.explain, holding.quarantine, holding.release, holding.override):
+    site.add_command(command)
 
 
 @site.command("show")

@@ -30,6 +30,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     """The chain from plan to kernel of one site, and all that bears on it.
 
     `enforced_from` (Unix s; null: shadow, nothing is enforced) by the most specific word, `enforced`: it has come.
+    `known`: its host has told what should be held and what is; else null in the chain is "not told", not "no limit".
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
     """
 
@@ -43,6 +44,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     ruling: Ruling | None
     penalties: tuple[Penalty, ...]
     evidence: Evidence | None
+    known: bool
     chain: tuple[Link, ...]
     differs: tuple[str, ...]
     past: tuple[Ended, ...]

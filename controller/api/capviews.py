@@ -90,6 +90,7 @@ class CapsView:
                 use.because if use else {},
                 self._wall,
             ),
+            known=use is not None and use.wanted is not None and use.held is not None,
             differs=differing(use.wanted, use.held) if use else (),
             past=kept.past if kept else (),
         )

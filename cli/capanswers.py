@@ -1,0 +1,148 @@
+"""The API's answers about caps as the command line needs them; what it does not know in them it ignores."""
+
+import msgspec
+
+from cli.answers import Note, Reason
+
+Value = int | bool | None
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One cap on its way from plan to kernel."""
+
+    cap: str
+    plan: int | bool | None
+    override: int | bool | None
+    wanted: int | bool | None
+    held: int | bool | None
+    because: Reason | None
+    differs: bool
+
+
+class Penalty(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    level: int
+    resource: str
+    nature: str
+    share: float
+    since: float
+    until: float
+    owner: str
+    why: Reason
+    enforced: bool
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    penalty: Penalty
+    host: str
+    ended: float
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    pid: int
+    user: str
+    command: str
+    cpu_cores: float = 0.0
+    memory_bytes: int = 0
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    at: float
+    every_s: float
+    stall: tuple[float, ...] = ()
+    use: tuple[float, ...] = ()
+    score: float = 0.0
+    processes: tuple[Process, ...] = ()
+    urls: dict[str, int] = {}
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    caps: dict[str, int | float]
+    note: Note
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    word: str
+    level: int
+    nature: str
+    note: Note
+
+
+class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    host: str | None
+    age_s: float | None
+    driver: str
+    unable: str
+    plan: str
+    attachment: str | None
+    slice: str
+    enforced_from: float | None
+    enforced: bool
+    override: Override | None
+    ruling: Ruling | None
+    penalties: tuple[Penalty, ...]
+    evidence: Evidence | None
+    known: bool
+    chain: tuple[Link, ...]
+    differs: tuple[str, ...]
+    past: tuple[Ended, ...]
+
+
+class Differing(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    slice: str
+    age_s: float
+    chain: tuple[Link, ...]
+
+
+class HostCaps(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    age_s: float | None
+    driver: str
+    unable: str
+    drift: int
+    sites: int
+    enforced: int
+    attachments: dict[str, int]
+    differing: tuple[Differing, ...]
+    unknown: tuple[str, ...]
+    help: tuple[Reason, ...]
+
+
+class Reported(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    plan: str
+    host: str | None
+    attachment: str | None
+    enforced: bool
+    shadow_min: float
+    penalized_min: float
+    penalties: int
+    level: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    days: float
+    sites: tuple[Reported, ...]
+    quiet: int
+    unheard: int
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    since: float | None = None
+
+
+class Words(msgspec.Struct, frozen=True, kw_only=True):
+    all: Turn = Turn()
+    hosts: dict[str, Turn] = {}
+    plans: dict[str, Turn] = {}
+    sites: dict[str, Turn] = {}
+
+
+class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
+    words: Words
+    enforced: int
+    shadow: int
+    waiting: int
+    unable: int

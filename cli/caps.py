@@ -1,0 +1,147 @@
+"""Commands on caps as a whole: where they hold, whether the kernels hold them, what shadow found."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import click
+
+from cli import answers, capanswers, captables
+from cli.client import Controllers
+from cli.failures import Exit
+from cli.looks import raw, read, segment, show
+from cli.options import reason, talks
+from cli.tables import when
+
+
+class Date(click.ParamType[float]):
+    """A day, or an instant, of which the time is UTC unless it says otherwise: Unix s."""
+
+    name = "date"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            at = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date; write 2026-12-01 or 2026-12-01T08:00", param, ctx)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+@click.group()
+def caps() -> None:
+    """What holds sites inside their plans."""
+
+
+@caps.command()
+@talks
+def status(to: Controllers, as_json: bool) -> None:
+    """Where caps hold, where they only watch, and of how many sites."""
+    body = to.get("/v1/caps/enforcement")
+    raw(body) if as_json else show(captables.enforcement(read(body, capanswers.Enforcement)))
+
+
+@caps.command()
+@click.argument("host")
+@talks
+@click.pass_context
+def verify(context: click.Context, to: Controllers, as_json: bool, host: str) -> None:
+    """Whether a host's kernel holds what it should. Exit code 7: something differs; 1: the host has said nothing."""
+    body = to.get(f"/v1/hosts/{segment(host)}/caps")
+    found = read(body, capanswers.HostCaps)
+    raw(body) if as_json else show(*captables.host(found))
+    if found.differing:
+        context.exit(Exit.CHANGES)
+    if found.age_s is None:
+        context.exit(Exit.FAILED)
+
+
+@caps.command()
+@talks
+def report(to: Controllers, as_json: bool) -> None:
+    """What caps and penalties did to sites in the last week, and would have done where they only watch."""
+    body = to.every("/v1/caps/report", "sites")
+    raw(body) if as_json else show(*captables.report(read(body, capanswers.Report)))
+
+
+def scoped(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say for what: everything, or one plan, host or site."""
+    for name in ("site", "host", "plan"):
+        command = click.option(f"--{name}", metavar="ID", help=f"only this {name}")(command)
+    return click.option("--all", "everything", is_flag=True, help="everything")(command)
+
+
+def _ordered(
+    to: Controllers,
+    as_json: bool,
+    said: str,
+    order: Mapping[str, object],
+    *,
+    everything: bool,
+    **named: str | None,
+) -> None:
+    chosen = [(scope, id) for scope, id in named.items() if id is not None]
+    if len(chosen) + everything != 1:
+        raise click.UsageError("say one of --all, --plan, --host and --site")
+    scope, id = chosen[0] if chosen else ("all", None)
+    body = to.order("PUT", "/v1/caps/enforcement", {"scope": scope, "id": id, **order})
+    if as_json:
+        return raw(body)
+    subject = f"{scope} {id}" if id else "everything"
+    return show(f"{subject}: {said} (revision {read(body, answers.Done).revision})")
+
+
+@caps.command()
+@scoped
+@click.option(
+    "--from", "since", type=Date(), metavar="DATE", help="2026-12-01, or with a time; else now"
+)
+@reason
+@talks
+def arm(
+    to: Controllers,
+    as_json: bool,
+    *,
+    reason: str,
+    since: float | None,
+    everything: bool,
+    plan: str | None,
+    host: str | None,
+    site: str | None,
+) -> None:
+    """Let caps hold, now or from a date."""
+    order = {"word": "arm", "since": since, "reason": reason}
+    said = "caps hold" if since is None else f"caps hold from {when(since)}"
+    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
+
+
+def worded(name: str, word: str | None, said: str, help: str) -> click.Command:
+    """A command that gives a scope this word, or takes its own word away."""
+
+    @click.command(name, help=help)
+    @scoped
+    @reason
+    @talks
+    def command(
+        to: Controllers,
+        as_json: bool,
+        reason: str,
+        everything: bool,
+        plan: str | None,
+        host: str | None,
+        site: str | None,
+    ) -> None:
+        order = {"word": word, "reason": reason}
+        _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
+
+    return command
+
+
+caps.add_command(
+    worded("shadow", "shadow", "caps only watch", "Measure and record what would be held; hold nothing.")
+)  # fmt: skip
+caps.add_command(
+    worded("inherit", None, "as its surroundings", "Forget a scope's own word: the wider one holds.")
+)  # fmt: skip

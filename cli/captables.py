@@ -1,0 +1,244 @@
+"""Caps, penalties and their evidence as people read them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+
+from cli.capanswers import (
+    Differing,
+    Ended,
+    Enforcement,
+    Evidence,
+    HostCaps,
+    Link,
+    Penalty,
+    Report,
+    Ruling,
+    SiteCaps,
+    Turn,
+    Value,
+)
+from cli.durations import shown
+from cli.tables import facts, note, plain, table, when, why
+from runtime.clock import wall
+
+LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+US_PER_PERCENT = 10_000
+BARS = " ▁▂▃▄▅▆▇█"
+PAST_SHOWN = 5
+HELD = {
+    "slice": "all of it in one slice: every cap holds",
+    "pool": "workers of a shared php-fpm master: seen by user, held at the edges",
+    "log": "mod_php and alike: an estimate from the access log, held at the edges",
+    "none": "nothing of it can be told from its neighbours",
+}
+
+
+def size(count: int) -> str:
+    """Rounded to what is read at a glance, the unit with it."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.4g} {UNITS[unit]}"
+
+
+def amount(cap: str, value: Value, none: str = "no limit") -> str:
+    if value is None:
+        return none
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if cap == "cpu_quota_us":
+        return f"{value / US_PER_PERCENT:g} %"
+    return size(value) if "_bytes" in cap else str(value)
+
+
+def site(of: SiteCaps) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        facts(
+            ("site", f"{of.site}, plan {of.plan}, on {of.host or 'no host yet'}"),
+            ("attachment", _attachment(of)),
+            ("caps", _enforced(of.enforced, of.enforced_from)),
+            ("host", _driver(of.age_s, of.driver, of.unable)),
+            ("word", _ruling(of.ruling) if of.ruling else ""),
+            ("override", note(of.override.note) if of.override else ""),
+        ),
+        "",
+        _chain(of.chain, known=of.known),
+    ]
+    reasons = [
+        f"{link.cap}: {why(link.because)}"
+        for link in of.chain
+        if link.because and link.because.code != "cap-plan"
+    ]
+    parts += [plain(reason) for reason in reasons]
+    if of.differs:
+        said = f"the kernel holds something else: {', '.join(of.differs)}"
+        parts.append(plain(said, "bold red"))
+    for penalty in of.penalties:
+        parts += ["", *_penalty(penalty)]
+    if of.penalties and of.evidence:
+        parts += _evidence(of.evidence)
+    if of.past:
+        parts += ["", table("ENDED", "WAS", "FOR", "WHERE", rows=_past(of.past))]
+    return parts
+
+
+def _attachment(of: SiteCaps) -> str:
+    if of.attachment is None:
+        return "not told yet"
+    said = f"{of.attachment}: {HELD.get(of.attachment, '')}"
+    return f"{said} ({of.slice})" if of.slice else said
+
+
+def _enforced(enforced: bool, since: float | None) -> str:
+    if since is None:
+        return "shadow: measured and recorded, nothing is enforced"
+    return f"enforced since {when(since)}" if enforced else f"enforced from {when(since)}"
+
+
+def _driver(age_s: float | None, driver: str, unable: str) -> str:
+    if age_s is None:
+        return "has said nothing of it to this controller"
+    told = f"told {shown(age_s)} ago"
+    return f"{told}, held by {driver}" if driver else f"{told}, can enforce nothing: {unable}"
+
+
+def _ruling(of: Ruling) -> str:
+    level = f" at {LEVELS[of.level]}" if of.word == "quarantine" else ""
+    return f"{of.word}{level} {note(of.note)}"
+
+
+def _chain(links: Iterable[Link], *, known: bool) -> Table:
+    none = "no limit" if known else "?"
+    rows = [
+        (
+            link.cap,
+            amount(link.cap, link.plan, ""),
+            amount(link.cap, link.override, ""),
+            amount(link.cap, link.wanted, none),
+            amount(link.cap, link.held, none) + (" !" if link.differs else ""),
+        )
+        for link in links
+        if link.plan is not None or link.wanted or link.held
+    ]
+    return table("CAP", ">PLAN", ">OVERRIDE", ">WANTED", ">HELD", rows=rows)
+
+
+def _penalty(of: Penalty) -> Iterator[RenderableType]:
+    left = shown(of.until - wall())
+    shadow = "" if of.enforced else ", only recorded"
+    share = f" to {of.share:.0%}" if of.share < 1 else ""
+    level = LEVELS[of.level] if of.level < len(LEVELS) else str(of.level)
+    yield plain(
+        f"{level} {of.resource}{share}, for {left} more, by {of.owner}{shadow}: {of.nature}", "bold"
+    )
+    yield Padding(plain(why(of.why)), (0, 0, 0, 2))
+
+
+def _evidence(of: Evidence) -> list[RenderableType]:
+    rows = [("neighbours wait", _bars(of.stall)), ("it uses", _bars(of.use))]
+    parts: list[RenderableType] = [facts(*((name, plain(bars)) for name, bars in rows if bars))]
+    processes = [
+        (str(p.pid), p.user, f"{p.cpu_cores:.2f}", size(p.memory_bytes), p.command)
+        for p in of.processes
+    ]
+    if processes:
+        parts.append(table(">PID", "USER", ">CORES", ">MEMORY", "COMMAND", rows=processes))
+    if of.urls:
+        urls = sorted(of.urls.items(), key=lambda item: -item[1])
+        parts.append(table(">ASKED", "PATH", rows=[(str(n), path) for path, n in urls]))
+    return parts
+
+
+def _bars(series: Sequence[float]) -> str:
+    """A line of bars, oldest first, and its greatest value."""
+    top = max(series, default=0.0)
+    if top <= 0:
+        return ""
+    bars = "".join(BARS[round(max(0.0, v) / top * (len(BARS) - 1))] for v in series[-48:])
+    return f"{bars} up to {top:.2f}"
+
+
+def _past(of: Sequence[Ended]) -> list[tuple[str, ...]]:
+    return [
+        (
+            when(old.ended)[:16],
+            f"{LEVELS[old.penalty.level]} {old.penalty.resource}"
+            + ("" if old.penalty.enforced else ", only recorded"),
+            shown(old.ended - old.penalty.since),
+            old.host,
+        )
+        for old in of[:PAST_SHOWN]
+    ]
+
+
+def host(of: HostCaps) -> list[RenderableType]:
+    attached = ", ".join(f"{count} {name}" for name, count in sorted(of.attachments.items()))
+    parts: list[RenderableType] = [
+        facts(
+            ("host", of.host),
+            ("told", _driver(of.age_s, of.driver, of.unable)),
+            ("sites", f"{of.sites}, caps enforced for {of.enforced}"),
+            ("attached", attached),
+            ("repaired", f"{of.drift} times since its agent started" if of.drift else ""),
+            ("not told", ", ".join(of.unknown)),
+            ("asks for help", "; ".join(map(why, of.help))),
+        )
+    ]
+    if of.differing:
+        rows = [row for found in of.differing for row in _differing(found)]
+        parts += ["", table("SITE", "CAP", ">WANTED", ">HELD", "SLICE", rows=rows)]
+    elif of.age_s is not None and len(of.unknown) < of.sites:
+        parts.append(plain("The kernel holds what it should.", "green"))
+    return parts
+
+
+def _differing(of: Differing) -> Iterator[tuple[str, ...]]:
+    for link in of.chain:
+        values = (amount(link.cap, link.wanted), amount(link.cap, link.held))
+        yield of.site, link.cap, *values, of.slice
+
+
+def report(of: Report) -> list[RenderableType]:
+    rows = [
+        (
+            one.site,
+            one.plan,
+            one.attachment or "",
+            f"{one.shadow_min:g} min" if one.shadow_min else "",
+            f"{one.penalized_min:g} min" if one.penalized_min else "",
+            one.level,
+            "enforced" if one.enforced else "shadow",
+        )
+        for one in of.sites
+    ]
+    columns = ("SITE", "PLAN", "ATTACHED", ">WOULD", ">WAS", "LEVEL", "CAPS")
+    parts: list[RenderableType] = [table(*columns, rows=rows), ""] if rows else []
+    rest = f"{of.quiet} sites: nothing to tell of the last {of.days:g} days"
+    unheard = f"; nothing is known of {of.unheard} sites" if of.unheard else ""
+    return [*parts, plain(f"{rest}{unheard}.")]
+
+
+def enforcement(of: Enforcement) -> Table:
+    unable = f"{of.unable} (their hosts can enforce nothing, or said nothing)" if of.unable else ""
+    return facts(
+        ("caps", _turn(of.words.all)),
+        ("plans", _each(of.words.plans)),
+        ("hosts", _each(of.words.hosts)),
+        ("sites", _each(of.words.sites)),
+        ("enforced", f"{of.enforced} sites"),
+        ("shadow", f"{of.shadow} sites"),
+        ("waiting", f"{of.waiting} sites, for their date" if of.waiting else ""),
+        ("not enforced", unable),
+    )
+
+
+def _turn(of: Turn) -> str:
+    return "shadow" if of.since is None else f"from {when(of.since)}"
+
+
+def _each(words: dict[str, Turn]) -> str:
+    return ", ".join(f"{id}: {_turn(turn)}" for id, turn in sorted(words.items()))

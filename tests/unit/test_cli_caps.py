@@ -1,0 +1,301 @@
+"""The commands on caps against a server that says what the API's own types say."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from cli.failures import Exit
+from controller.api.capshapes import (
+    Differing,
+    EnforcementTold,
+    HostCaps,
+    Report,
+    Reported,
+    SiteCaps,
+)
+from controller.chain import Link
+from fleet.caps import (
+    Attachment,
+    Enforcement,
+    Evidence,
+    Level,
+    Nature,
+    Override,
+    Penalty,
+    Process,
+    Resource,
+    Ruling,
+    Turn,
+)
+from fleet.model import HostId, Note, PlanId, SiteId, Why
+from fleet.penalized import Ended
+from tests.unit.commands import relevo
+from tests.unit.test_cli import answering, says
+
+NOTE = Note(owner="ana", reason="a campaign", since=0, until=4e9)
+PENALTY = Penalty(
+    site=SiteId("huerto"),
+    level=Level.CAP,
+    resource=Resource.CPU,
+    nature=Nature.CRAWLED,
+    share=0.5,
+    since=1_795_229_264,
+    until=4e9,
+    why=Why("cap-share", {"percent": 50}),
+)
+CHAIN = (
+    Link(cap="cpu_quota_us", plan=1_500_000, wanted=750_000, held=750_000, because=PENALTY.why),
+    Link(cap="memory_max_bytes", plan=1 << 30, override=2 << 30, wanted=2 << 30, held=2 << 30),
+    Link(cap="tasks_max", plan=120, wanted=120, held=99, because=Why("cap-plan"), differs=True),
+    Link(cap="swap_max_bytes", plan=1 << 20),
+)
+SITE = SiteCaps(
+    host=HostId("mx1-web-01"),
+    age_s=4.0,
+    driver="systemd",
+    site=SiteId("huerto"),
+    plan=PlanId("standard"),
+    attachment=Attachment.SLICE,
+    slice="user-1001.slice",
+    enforced_from=1_795_229_264.0,
+    enforced=True,
+    override=Override(caps={"memory_max_bytes": 2 << 30}, note=NOTE),
+    ruling=Ruling(word="quarantine", level=Level.CAP, note=NOTE),
+    penalties=(PENALTY,),
+    evidence=Evidence(
+        site=SiteId("huerto"),
+        at=0,
+        every_s=2,
+        stall=(0.1, 0.8),
+        use=(0.0, 1.5),
+        processes=(Process(pid=77, user="huerto", command="php-fpm: pool huerto", cpu_cores=1.4),),
+        urls={"/wp-login.php": 900},
+    ),
+    known=True,
+    chain=CHAIN,
+    differs=("tasks_max",),
+    past=(Ended(penalty=PENALTY, host=HostId("mx1-web-09"), ended=1_795_229_864.0),),
+)
+HOST = HostCaps(
+    host=HostId("mx1-web-01"),
+    age_s=4.0,
+    driver="systemd",
+    drift=3,
+    sites=2,
+    enforced=2,
+    attachments={"slice": 1},
+    differing=(
+        Differing(site=SiteId("huerto"), slice="user-1001.slice", age_s=4.0, chain=CHAIN[2:3]),
+    ),
+    unknown=(SiteId("blog"),),
+    help=(Why("no-culprit"),),
+)
+REPORT = Report(
+    days=7.0,
+    sites=(
+        Reported(
+            site=SiteId("huerto"),
+            plan=PlanId("standard"),
+            host=HostId("mx1-web-01"),
+            attachment=Attachment.POOL,
+            enforced=False,
+            shadow_min=14.0,
+            penalized_min=0.0,
+            penalties=2,
+            level="cap",
+            history=None,
+        ),
+    ),
+    quiet=80,
+    unheard=3,
+    next=None,
+)
+ENFORCEMENT = EnforcementTold(
+    words=Enforcement(plans={PlanId("plus"): Turn(since=1_795_229_264.0)}),
+    enforced=1,
+    shadow=90,
+    waiting=2,
+    unable=4,
+)
+
+
+def plain(told: object) -> Any:
+    """As the API writes it: with a reason's sentence."""
+    text = msgspec.json.encode(told).replace(b'"values":', b'"text":"So it is.","values":')
+    return msgspec.json.decode(text)
+
+
+LOOKS = [
+    (
+        ("site", "explain", "huerto"),
+        SITE,
+        [
+            "plan standard, on mx1-web-01",
+            "user-1001.slice",
+            "quarantine at cap by ana",
+            "150 %",
+            "75 %",
+            "1 GiB 2 GiB 2 GiB",
+            "120 120 99 !",
+            "no limit",
+            "cpu_quota_us: So it is.",
+            "something else: tasks_max",
+            "cap cpu to 50%",
+            "only recorded: crawled",
+            "up to 0.80",
+            "php-fpm: pool huerto",
+            "900 /wp-login.php",
+            "10 min mx1-web-09",
+        ],
+    ),
+    (("caps", "status"), ENFORCEMENT, ["caps shadow", "plus: from 2026-11-21", "90 sites", "4 (their"]),
+    (
+        ("caps", "report"),
+        REPORT,
+        ["huerto standard pool 14 min cap shadow", "80 sites: nothing", "known of 3 sites"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "shown"), LOOKS, ids=[" ".join(c) for c, _, _ in LOOKS]
+)
+async def test_what_holds_sites_is_told_in_80_columns(
+    command: tuple[str, ...], said: object, shown: list[str]
+) -> None:
+    """Values have their units, reasons their sentence; with --json it is the API's own."""
+    async with answering(says(plain(said))) as (url, _):
+        result = await relevo(*command, "--url", url)
+        as_json = await relevo(*command, "--json", "--url", url)
+    assert (result.code, result.err) == (Exit.OK, "")
+    flat = " ".join(result.out.split())
+    assert [text for text in shown if text not in flat] == [], result.out
+    assert result.width <= 80
+    told = plain(said)
+    told.pop("next", None)
+    assert msgspec.json.decode(as_json.out) == told
+
+
+@pytest.mark.parametrize(
+    ("told", "code", "shown"),
+    [
+        (HOST, Exit.CHANGES, "huerto tasks_max 120 99 user-1001.slice"),
+        (msgspec.structs.replace(HOST, differing=()), Exit.OK, "The kernel holds what it should."),
+        (
+            msgspec.structs.replace(HOST, differing=(), age_s=None, driver=""),
+            Exit.FAILED,
+            "has said nothing",
+        ),
+    ],
+    ids=["differs", "holds", "silent"],
+)
+async def test_a_verified_host_is_told_by_the_exit_code(
+    told: HostCaps, code: Exit, shown: str
+) -> None:
+    """7 where the kernel holds something else, which is listed; 1 where nothing is known; 0 where all is held."""
+    async with answering(says(plain(told))) as (url, requests):
+        result = await relevo("caps", "verify", "mx1-web-01", "--url", url)
+        as_json = await relevo("caps", "verify", "mx1-web-01", "--json", "--url", url)
+    assert (result.code, as_json.code) == (code, code)
+    assert shown in " ".join(result.out.split())
+    assert {request.path for request in requests} == {"/v1/hosts/mx1-web-01/caps"}
+
+
+async def test_use_that_is_not_told_is_not_shown_as_no_limit() -> None:
+    """A site whose host said nothing has question marks, not freedom."""
+    silent = msgspec.structs.replace(
+        SITE, age_s=None, known=False, attachment=None, differs=(),
+        chain=(Link(cap="tasks_max", plan=120),), penalties=(), past=(), enforced_from=None,
+    )  # fmt: skip
+    async with answering(says(plain(silent))) as (url, _):
+        result = await relevo("site", "explain", "huerto", "--url", url)
+    assert "120 ? ?" in " ".join(result.out.split()), result.out
+    assert "no limit" not in result.out and "not told yet" in result.out
+
+
+ORDERS: list[tuple[tuple[str, ...], str, dict[str, object]]] = [
+    (
+        ("site", "quarantine", "huerto", "--nature", "hacked"),
+        "PUT /v1/sites/huerto/quarantine",
+        {"reason": "why", "for_s": 7200.0, "level": "isolate", "nature": "hacked"},
+    ),
+    (
+        ("site", "quarantine", "huerto", "--remove"),
+        "DELETE /v1/sites/huerto/quarantine",
+        {"reason": "why"},
+    ),
+    (
+        ("site", "release", "huerto", "--for", "1h"),
+        "PUT /v1/sites/huerto/release",
+        {"reason": "why", "for_s": 3600.0},
+    ),
+    (
+        ("site", "override", "huerto", "memory_max_bytes=2G", "tasks=200", "memory_high_ratio=0.8"),
+        "PUT /v1/sites/huerto/override",
+        {
+            "caps": {"memory_max_bytes": 2 << 30, "tasks": 200, "memory_high_ratio": 0.8},
+            "reason": "why",
+            "for_s": 7 * 86_400.0,
+        },
+    ),
+    (
+        ("site", "override", "huerto", "--remove"),
+        "DELETE /v1/sites/huerto/override",
+        {"reason": "why"},
+    ),
+    (
+        ("caps", "arm", "--plan", "plus", "--from", "2026-12-01"),
+        "PUT /v1/caps/enforcement",
+        {"scope": "plan", "id": "plus", "word": "arm", "since": 1_796_083_200.0, "reason": "why"},
+    ),
+    (
+        ("caps", "shadow", "--all"),
+        "PUT /v1/caps/enforcement",
+        {"scope": "all", "id": None, "word": "shadow", "reason": "why"},
+    ),
+    (
+        ("caps", "inherit", "--site", "huerto"),
+        "PUT /v1/caps/enforcement",
+        {"scope": "site", "id": "huerto", "word": None, "reason": "why"},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "route", "body"), ORDERS, ids=[" ".join(c) for c, _, _ in ORDERS]
+)
+async def test_an_order_about_caps_goes_where_it_should(
+    command: tuple[str, ...], route: str, body: dict[str, object]
+) -> None:
+    """Whole, with its reason and its end; without a reason nobody is asked."""
+    async with answering(says({"revision": 7})) as (url, requests):
+        without = await relevo(*command, "--url", url)
+        assert (without.code, requests) == (Exit.USAGE, [])
+        result = await relevo(*command, "--reason", "why", "--url", url)
+    assert (result.code, result.err) == (Exit.OK, "")
+    assert "revision 7" in result.out
+    assert f"{requests[0].method} {requests[0].path}" == route
+    assert msgspec.json.decode(await requests[0].read()) == body
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("site", "override", "huerto"),
+        ("site", "override", "huerto", "tasks=200", "--remove"),
+        ("site", "override", "huerto", "tasks"),
+        ("site", "override", "huerto", "memory_max_bytes=2 parsecs"),
+        ("site", "override", "huerto", "tasks=1", "tasks=2"),
+        ("site", "quarantine", "huerto", "--for", "8d"),
+        ("caps", "arm"),
+        ("caps", "arm", "--all", "--site", "huerto"),
+        ("caps", "arm", "--all", "--from", "tomorrow"),
+    ],
+    ids=" ".join,
+)
+async def test_what_makes_no_sense_about_caps_is_refused(command: tuple[str, ...]) -> None:
+    """Before anybody is asked."""
+    async with answering(says({"revision": 7})) as (url, requests):
+        result = await relevo(*command, "--reason", "why", "--url", url)
+    assert (result.code, requests) == (Exit.USAGE, [])
