@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Never
@@ -18,6 +18,7 @@ from agent import serve
 from agent.beat import Beats, Identity, last_state
 from agent.config import Config
 from agent.credential import Change, Credentials
+from agent.hosting import Hosting
 from agent.join import join
 from agent.link import Asked, Links
 from agent.orders import FileCache, Follower
@@ -98,13 +99,19 @@ class HostSenses:
 
 
 class Appliers:
-    """Makes orders true on this host."""
+    """Makes orders true on this host. `hosted`: what it does for its sites follows at once, and is done soon after."""
 
-    def __init__(self, neighbours: Probes, traffic: Traffic | None) -> None:
-        self._neighbours, self._traffic = neighbours, traffic
+    def __init__(
+        self,
+        neighbours: Probes,
+        traffic: Traffic | None,
+        hosted: Callable[[Orders], None] = lambda _: None,
+    ) -> None:
+        self._neighbours, self._traffic, self._hosted = neighbours, traffic, hosted
 
     async def apply(self, orders: Orders) -> tuple[str, ...]:
         """Raises DriverError. Orders without routes leave HAProxy as it is (rule R7)."""
+        self._hosted(orders)
         refused = self._neighbours.follow(orders.probes)
         if self._traffic is None:
             if Role.EDGE in orders.roles:
@@ -150,6 +157,7 @@ class Agent:
         self._traffic, self._exporter = traffic, exporter
         self._listens = asyncio.Event()
         self._neighbours = Probes(probing)
+        self.hosting = Hosting(config, exporter)
         self._shutdown = Shutdown(
             wait_s=config.shutdown_wait_s,
             orders=lambda: self.orders.newest,
@@ -172,7 +180,7 @@ class Agent:
         self.orders = Follower(
             config.host,
             FileCache(config.state / "orders.json"),
-            Appliers(self._neighbours, traffic).apply,
+            Appliers(self._neighbours, traffic, self.hosting.follow).apply,
             acknowledge=self.links.applied,
             exporter=exporter,
         )
@@ -211,6 +219,7 @@ class Agent:
             "neighbours": self._neighbours.keep(),
             "shutdown": self._shutdown.keep(),
             "serve": serve.keep(door, self._exporter, self.beats.unwell, self._listens),
+            **self.hosting.services(),
         }
         if self._service:
             services["service"] = self._service.keep()

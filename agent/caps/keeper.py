@@ -127,13 +127,13 @@ class Keeper:
 
     async def _round(self) -> float:
         """Compare what should be with what is, close the difference; gives in how many seconds to look again."""
-        if self._orders is None or self._attached is None:
-            return self._verify_s
+        if self._orders is None or (self._attached is None and self._orders.tenants):
+            return self._verify_s  # not seen yet is not gone (rule R7)
         try:
             facts = await look(self._facts)
             world = World(
                 orders=self._orders,
-                attached=self._attached,
+                attached=self._attached or {},
                 penalties=self._penalties,
                 facts=facts,
                 now=self._wall(),

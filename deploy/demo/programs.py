@@ -127,6 +127,7 @@ class Outfit:
             "state": folder / "state",
             "package_locks": [],  # the machine's own package runs are not this host's
             "controllers": self._lab.apis,
+            "caps": {"driver": "off"},  # its machines share this one's kernel, and its users
             "metrics": self._metrics(machine),
             **role,
         }
