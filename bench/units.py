@@ -9,7 +9,8 @@ UNITS = Path(__file__).parents[1] / "deploy" / "systemd"
 # What each daemon needs that costs it points.
 LEFT = {
     "relevo-agent.service": (
-        "runs as root without a single capability: it restarts services and will cap slices over D-Bus",
+        "runs as root: systemd lets only root restart services and cap slices over D-Bus",
+        "two capabilities: to shut isolated users in (nft), to read logs that only their owners may",
         "reaches the network: its links to the controllers, and probes of its neighbours",
         "sees all processes: a host's load is theirs",
     ),

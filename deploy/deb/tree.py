@@ -77,7 +77,7 @@ def _prune(packages: Path) -> None:
 
 def _files(root: Path, version: str, built_s: int) -> None:
     systemd = ROOT / "deploy" / "systemd"
-    for unit in ("relevo-agent.service", "relevo-controller.service"):
+    for unit in ("relevo-agent.service", "relevo-controller.service", "relevo.slice"):
         _copy(systemd / unit, root / "usr/lib/systemd/system" / unit)
     _copy(systemd / SLICE, root / "usr/lib/systemd/system/user-.slice.d/50-relevo.conf")
     for name in PHP:

@@ -109,6 +109,19 @@ def test_an_edge_starts_in_any_order() -> None:
     assert "StartLimitIntervalSec=0" in (UNITS / "haproxy-relevo.conf").read_text().splitlines()
 
 
+def test_the_agents_slice_is_protected_like_the_agent(tmp_path: Path) -> None:
+    """A minimum of memory counts only where every slice above has one too; systemd finds no fault in it."""
+    slice = tmp_path / "relevo.slice"
+    slice.write_text((UNITS / "relevo.slice").read_text())
+    assert complaints(slice) == (0, [])
+    agent = (UNITS / AGENT).read_text()
+    assert "\nSlice=relevo.slice\n" in agent
+    least = [
+        int(re.findall(r"^MemoryMin=(\d+)M$", text, re.M)[0]) for text in (agent, slice.read_text())
+    ]
+    assert least[0] <= least[1]
+
+
 def test_the_units_are_notified_and_watched(unit: Path) -> None:
     """Both daemons tell systemd when they are ready, and are restarted when their loop hangs."""
     text = unit.read_text()
