@@ -17,6 +17,7 @@ LIB = Path("usr/lib/relevo")
 PACKAGES = LIB / f"lib/python{PYTHON}/site-packages"
 DOC = Path("usr/share/doc/relevo")
 
+UNITS = ("relevo-agent.service", "relevo-controller.service", "relevo.slice")
 SLICE = "relevo-user-slice.conf"
 # `relevo layout convert` writes its own copies: a site's PHP must not stop when relevo is removed.
 PHP = ("relevo-php@.service", "relevo-php@.socket", "relevo-php-pool.conf")
@@ -77,7 +78,7 @@ def _prune(packages: Path) -> None:
 
 def _files(root: Path, version: str, built_s: int) -> None:
     systemd = ROOT / "deploy" / "systemd"
-    for unit in ("relevo-agent.service", "relevo-controller.service", "relevo.slice"):
+    for unit in UNITS:
         _copy(systemd / unit, root / "usr/lib/systemd/system" / unit)
     _copy(systemd / SLICE, root / "usr/lib/systemd/system/user-.slice.d/50-relevo.conf")
     for name in PHP:

@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from deploy.deb.__main__ import control, debian_version
-from deploy.deb.tree import EDGE, PHP, SLICE
+from deploy.deb.tree import EDGE, PHP, SLICE, UNITS
 from deploy.deb.wheels import LOCK, CantBuild, raise_unless_locked
 
 ROOT = Path(__file__).parents[2]
@@ -62,5 +62,4 @@ def test_a_dependency_that_the_lock_lacks_stops_the_build() -> None:
 def test_each_file_for_systemd_is_in_the_package() -> None:
     """What an edge links is what docs/operate.md copies; the rest is installed, or shown as an example."""
     units = {path.name for path in (ROOT / "deploy" / "systemd").iterdir()}
-    daemons = {"relevo-agent.service", "relevo-controller.service"}
-    assert {*EDGE, *daemons, *PHP, SLICE} == units
+    assert {*EDGE, *UNITS, *PHP, SLICE} == units
