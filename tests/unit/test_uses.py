@@ -1,0 +1,147 @@
+"""What a controller believes of what hosts tell of their sites: its own, bounded, with an end (R15)."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.uses import REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
+from fleet.caps import Attachment, Evidence, Level, Limits, Penalty, Resource, Ruling
+from fleet.messages import (
+    BEAT_LIMIT_BYTES,
+    FRAME_LIMIT_BYTES,
+    Past,
+    SiteUse,
+    Usage,
+    usage_limit_bytes,
+)
+from fleet.model import HostId, Note, SiteId, Why
+from fleet.penalized import TERM_S
+from metrics.catalogue import CONTROLLER
+from metrics.exporter import Exporter
+from runtime.clock import wall
+from tests.unit.test_penalties import A, B, Desk
+
+pytestmark = pytest.mark.virtual_time
+OURS, THEIRS = SiteId("huerto"), SiteId("blog")
+LIMITS = Limits(
+    cpu_weight=100,
+    cpu_quota_us=None,
+    memory_high_bytes=None,
+    memory_max_bytes=None,
+    memory_low_bytes=0,
+    swap_max_bytes=None,
+    tasks_max=None,
+)
+
+
+def desk() -> tuple[Desk, Uses]:
+    """`huerto` is on host a, `blog` on host b."""
+    made = Desk("huerto", "blog")
+    made.mirror.ready = True
+    made.place({OURS: A, THEIRS: B})
+    return made, Uses(made.mirror, Exporter(CONTROLLER))
+
+
+def use(**said: Any) -> SiteUse:
+    return SiteUse(attachment=Attachment.SLICE, **said)
+
+
+def penalty(site: SiteId = OURS, **said: Any) -> Penalty:
+    now = wall()
+    plain = Penalty(
+        site=site, level=Level.CAP, resource=Resource.CPU, since=now, until=now + 60, why=Why("cap-soft")
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **said)
+
+
+async def test_only_the_host_of_a_site_is_believed() -> None:
+    """Use, penalties and evidence of another host's site are dropped; a host that is not declared has no say at all."""
+    _, uses = desk()
+    evidence = (Evidence(site=THEIRS, at=1, every_s=2),)
+    said = Usage(
+        host=A, sites={OURS: use(), THEIRS: use()}, penalties=(penalty(THEIRS),), evidence=evidence
+    )
+    uses.take(A, said)
+    uses.take(HostId("stranger"), said)
+    assert uses.of(OURS) is not None and uses.of(THEIRS) is None
+    word = uses.hosts[A]
+    assert (set(word.sites), word.penalties, word.evidence) == ({OURS}, {}, {})
+    assert uses.hosts.keys() == {A}
+
+
+async def test_what_is_told_seldom_is_kept() -> None:
+    """Limits, their reasons and the past stay as they were told last; use does not."""
+    _, uses = desk()
+    past = Past(days=1.0)
+    first = use(
+        cpu_cores=1.0, wanted=LIMITS, held=LIMITS, because={"io": Why("cap-plan")}, past=past
+    )
+    uses.take(A, Usage(host=A, sites={OURS: first}))
+    uses.take(A, Usage(host=A, sites={OURS: use(tasks=3)}))
+    word = uses.of(OURS)
+    assert word is not None
+    assert (word.use.cpu_cores, word.use.tasks) == (None, 3)
+    assert (word.use.wanted, word.use.held, word.use.past) == (LIMITS, LIMITS, past)
+    assert word.use.because == {"io": Why("cap-plan")}
+
+
+async def test_a_part_of_the_sites_leaves_the_others_as_told() -> None:
+    """A host of many sites tells a part at a time; penalties are whole each time."""
+    made, uses = desk()
+    made.place({OURS: A, THEIRS: A})
+    uses.take(A, Usage(host=A, sites={OURS: use()}, penalties=(penalty(),)))
+    uses.take(A, Usage(host=A, sites={THEIRS: use()}))
+    assert set(uses.hosts[A].sites) == {OURS, THEIRS}
+    assert uses.hosts[A].penalties == {}
+
+
+async def test_a_moved_site_is_forgotten_with_its_old_host() -> None:
+    """What the old host said is not what the new one holds."""
+    made, uses = desk()
+    uses.take(A, Usage(host=A, sites={OURS: use()}))
+    made.place({OURS: B, THEIRS: B})
+    assert uses.of(OURS) is None
+    uses.take(A, Usage(host=A))
+    assert uses.hosts[A].sites == {}
+
+
+async def test_no_penalty_lasts_for_ever_or_borrows_a_name() -> None:
+    """A term is a day at most; an owner is a person only where that person's word stands in the store."""
+    made, uses = desk()
+    uses.take(A, Usage(host=A, penalties=(penalty(until=1e11, since=1e11, owner="ana"),)))
+    (found,) = uses.hosts[A].penalties[OURS]
+    assert found.until <= wall() + TERM_S and found.since <= wall()
+    assert found.owner == "relevo"
+    note = Note(owner="ana", reason="spam", since=0, until=4e9)
+    made.mirror.rulings = {OURS: Ruling(word="quarantine", note=note)}
+    uses.take(A, Usage(host=A, penalties=(penalty(owner="ana"),)))
+    assert uses.hosts[A].penalties[OURS][0].owner == "ana"
+
+
+async def test_a_resource_has_one_penalty() -> None:
+    """Ten thousand of one site are one."""
+    _, uses = desk()
+    uses.take(A, Usage(host=A, penalties=(penalty(),) * 10_000))
+    assert len(uses.hosts[A].penalties[OURS]) == 1
+
+
+async def test_reasons_are_no_longer_than_ours() -> None:
+    """A code and values of any length and number are cut to what a sentence holds."""
+    _, uses = desk()
+    long = Why("c" * 999, {f"{'n' * 99}{n}": "v" * 9999 for n in range(99)})
+    assert len(msgspec.json.encode(tidy(long))) < 12 * (VALUE_CHARACTERS + 80) + 100
+    because = {f"f{n}": long for n in range(999)}
+    uses.take(A, Usage(host=A, sites={OURS: use(wanted=LIMITS, held=LIMITS, because=because)}))
+    word = uses.of(OURS)
+    assert word is not None and len(word.use.because) == REASONS_MAX
+
+
+async def test_a_frame_may_be_as_large_as_its_host_s_sites_need() -> None:
+    """A host without sites has beats only; before the store is known nobody is cut off for what can't be judged."""
+    made, uses = desk()
+    assert uses.limit_bytes(HostId("c")) == FRAME_LIMIT_BYTES
+    assert FRAME_LIMIT_BYTES < uses.limit_bytes(B) < uses.limit_bytes(A)  # both are at home on a
+    assert usage_limit_bytes(10_000) == BEAT_LIMIT_BYTES
+    made.mirror.ready = False
+    assert uses.limit_bytes(HostId("c")) == BEAT_LIMIT_BYTES
