@@ -5,6 +5,7 @@ import importlib
 import sys
 
 BENCHES = {
+    "edgelimits": "limits at an edge, off and on: latency, CPU, memory, a flooded site's neighbour",
     "units": "how far systemd confines the daemons",
     "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
