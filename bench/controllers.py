@@ -102,14 +102,14 @@ async def _with_a_host(
         )
         await way.end(it, leader)
         await bring_home(it, it.stage.lab.machines[followed.struck.host])
-        await _all_ready(desks)
+        await _all_well(desks)
     seconds(f"leader {way.name}, with a host: proven", proven, p99=way.host_p99_s)
     seconds(f"leader {way.name}, with a host: dns", announced)
 
 
 async def _leader(it: Show, desks: Mapping[str, Client]) -> Machine:
-    """The machine of the controller that leads, once all three answer."""
-    await _all_ready(desks)
+    """The machine of the controller that leads, once all three are well."""
+    await _all_well(desks)
     found: list[str] = []
 
     async def led() -> bool:
@@ -120,11 +120,14 @@ async def _leader(it: Show, desks: Mapping[str, Client]) -> Machine:
     return it.stage.lab.machines[found[0]]
 
 
-async def _all_ready(desks: Mapping[str, Client]) -> None:
-    async def ready() -> bool:
-        return all([await desk.ready() for desk in desks.values()])
+async def _all_well(desks: Mapping[str, Client]) -> None:
+    """Wait until each controller has watched for long enough to be a witness: what is tried is the loss of one."""
 
-    await until(ready)
+    async def well() -> bool:
+        ready = all([await desk.ready() for desk in desks.values()])
+        return ready and not any([(await desk.status()).doubts_itself for desk in desks.values()])
+
+    await until(well)
 
 
 async def _decided(desks: Mapping[str, Client]) -> None:

@@ -76,6 +76,7 @@ class StatusItem(msgspec.Struct, frozen=True, kw_only=True):
     paused: dict[str, object] | None = None
     rewound: Reason | None = None
     led_by: str | None = None
+    doubts_itself: bool = False
 
 
 class _Listing(msgspec.Struct, frozen=True):
