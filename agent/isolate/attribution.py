@@ -48,7 +48,7 @@ def suspects(
         return ()
     stall = list(stalls(window, resource))
     parts = _parts(window, host, resource)
-    of = sum(_weight(caps[site], resource) for site in parts if site in caps)
+    of = sum(_weight(one, resource) for one in caps.values())
     found = []
     for site, (amount, share) in parts.items():
         if site not in caps or share < policy.share or amount < policy.alarm(resource).floor:

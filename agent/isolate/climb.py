@@ -197,7 +197,8 @@ class Climb:
             return None
         old, share = record.step, 1.0
         if row.to is Level.CAP:
-            was = old.share if old and old.level is Level.CAP else 1.0
+            same = old and old.level is Level.CAP and old.resource is case.resource
+            was = old.share if old and same else 1.0
             share = TIGHT if finding is Finding.LOOSEN else max(TIGHTER, was / 2)
         tried = old is not None and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
         return Step(

@@ -43,13 +43,28 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
 def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     if step.level is Level.CAP and step.share < 0.5:
         return Finding.LOOSEN
+    terms = climb.policy.terms
     if step.level is Level.WATCH and (
         site in climb.before.signs or climb.is_ruled(site, "suspect")
     ):
-        longer = climb.at + climb.term(climb.policy.terms.watch_s)
-        climb.settle(site, msgspec.structs.replace(step, until=longer))
+        _prolong(climb, site, step, terms.watch_s)
+        return None
+    held = step.level in (Level.SOFT, Level.CAP)
+    if held and not step.enforced and _is_suspect(climb, site, step.resource):
+        _prolong(climb, site, step, terms.soft_s)  # were it held, it would be another step
         return None
     return Finding.OVER
+
+
+def _prolong(climb: Climb, site: SiteId, step: Step, by_s: float) -> None:
+    """What holds nothing goes on for as long as there is reason, a term at a time."""
+    until = climb.at + climb.term(by_s)
+    climb.settle(site, msgspec.structs.replace(step, until=until))
+
+
+def _is_suspect(climb: Climb, site: SiteId, resource: Resource) -> bool:
+    found = _suspects(climb, resource) if resource in climb.before.alarms else ()
+    return bool(found) and found[0].site == site
 
 
 def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
@@ -71,8 +86,8 @@ def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
     signs = climb.signals.sites.get(site)
     if signs is None:
         return True
-    # Memory comes back slowly: that it is no more than it was is what a step can do in its trial.
-    least = 1.0 if step.resource is Resource.MEMORY else 1 - climb.policy.bitten
+    # Memory goes back slowly: a twentieth of it in a trial is a step that holds.
+    least = 0.95 if step.resource is Resource.MEMORY else 1 - climb.policy.bitten
     return taken(signs, step.resource) <= step.use * least
 
 
@@ -83,18 +98,26 @@ def _endangers(climb: Climb, site: SiteId, step: Step) -> bool:
         return False
     if climb.at - step.since < policy.danger_s or step.resource not in climb.before.alarms:
         return False
-    if step.resource is Resource.MEMORY:
-        since = climb.before.endangered
-        return since is not None and climb.at - since >= policy.danger_s
+    if _is_endangered(climb, step.resource):
+        return True
     signs = climb.signals.sites.get(site)
     return step.resource is Resource.TASKS and signs is not None and signs.tasks_refused > 0
+
+
+def _is_endangered(climb: Climb, resource: Resource) -> bool:
+    since = climb.before.endangered
+    stood_s = 0.0 if since is None else climb.at - since
+    return resource is Resource.MEMORY and stood_s >= climb.policy.danger_s
 
 
 def _case(climb: Climb, step: Step) -> Case:
     stall = latest(climb.before.window, step.resource, AFTER_S)
     fell = fall(step.before, climb.before.window, step.resource, AFTER_S)
     return Case(
-        resource=step.resource, nature=step.nature, stall=max(stall, step.before), fell=fell
+        resource=step.resource,
+        nature=step.nature,
+        stall=max(stall, step.before),
+        fell=max(0.0, fell),
     )
 
 
@@ -167,29 +190,37 @@ def _act(climb: Climb, suspect: Suspect, resource: Resource) -> bool:
     )
     stall = latest(state.window, resource, policy.alarm(resource).for_s)
     case = Case(resource=resource, nature=kind, suspect=suspect, stall=stall)
-    step = record.step
-    if step is not None and step.level >= Level.SOFT:
-        # What is only in shadow can't have helped; what can't be held tighter is held.
-        if not step.enforced or step.level >= Level.ISOLATE:
-            return not step.enforced
-        if step.level is Level.CAP and step.share <= TIGHTER:
-            return False
-        return climb.move(site, Finding.PERSISTS, case)
-    finding = _first(climb, record, case, resource)
-    return climb.move(site, finding, case)
+    if record.step is not None and record.level >= Level.SOFT:
+        return _tighten(climb, site, record.step, case)
+    return climb.move(site, _first(climb, record, case), case)
 
 
-def _first(climb: Climb, record: Record, case: Case, resource: Resource) -> Finding:
+def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
+    """What to do about a suspect that is held already. What is only in shadow can't have helped, and is let be."""
+    if not step.enforced:
+        return True
+    if step.level is Level.ISOLATE and _is_endangered(climb, case.resource):
+        return climb.move(site, Finding.DANGER, case)
+    if step.level is Level.CAP and step.share <= TIGHTER and step.resource is case.resource:
+        return False
+    return climb.move(site, Finding.URGENT if _is_urgent(climb, case) else Finding.PERSISTS, case)
+
+
+def _is_urgent(climb: Climb, case: Case) -> bool:
+    urgent = climb.policy.alarm(case.resource).urgent_ratio
+    return urgent is not None and (case.stall or 0.0) >= urgent
+
+
+def _first(climb: Climb, record: Record, case: Case) -> Finding:
     """How a suspect that is not held yet is met; in shadow nobody climbs on steps that were not held."""
-    urgent = climb.policy.alarm(resource).urgent_ratio
     highest = WAYS[case.nature].highest
     if climb.capped(record) >= climb.policy.caps_before_isolation and highest > Level.CAP:
         return Finding.MANY
-    if urgent is not None and (case.stall or 0.0) >= urgent:
+    if _is_urgent(climb, case):
         return Finding.URGENT
     if climb.softs(record) + 1 >= WAYS[case.nature].softs:
         return Finding.AGAIN
-    return Finding.SUSPECT if resource is Resource.CPU else Finding.BLUNT
+    return Finding.SUSPECT if case.resource is Resource.CPU else Finding.BLUNT
 
 
 def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: float) -> None:
@@ -202,9 +233,16 @@ def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: fl
         "stall_percent": stall,
         "for_s": round(for_s),
     }
-    if not found:
-        climb.asks.append(Why("isolation-no-culprit", values))
-    elif climb.is_ruled(found[0].site, "release"):
+    tried = [site for site, record in climb.records.items() if _was_tried(climb, record, resource)]
+    if found and climb.is_ruled(found[0].site, "release"):
         climb.asks.append(Why("isolation-released-suspect", {**values, "site": found[0].site}))
+    elif tried:
+        climb.asks.append(Why("isolation-nothing-helps", {**values, "site": tried[-1]}))
     else:
-        climb.asks.append(Why("isolation-nothing-helps", {**values, "site": found[0].site}))
+        climb.asks.append(Why("isolation-no-culprit", values))
+
+
+def _was_tried(climb: Climb, record: Record, resource: Resource) -> bool:
+    """Whether a site is held for `resource`, or was in vain."""
+    held = record.level >= Level.SOFT and record.step and record.step.resource is resource
+    return bool(held) or climb.at < record.acquitted.get(resource, 0.0)
