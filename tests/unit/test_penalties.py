@@ -192,7 +192,8 @@ class Desk:
     def __init__(self, *sites: str) -> None:
         self.mirror = Mirror()
         self.mirror.fleet = a_fleet(*sites)
-        self.uses = Uses(self.mirror, Exporter(CONTROLLER))
+        self.exporter = Exporter(CONTROLLER)
+        self.uses = Uses(self.mirror, self.exporter)
         self.recorder = Recorder(self.mirror, self.uses)
         self.now = 0.0
         self.place(dict.fromkeys(map(SiteId, sites), A))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -176,10 +177,11 @@ async def test_a_word_on_a_site_is_sent_to_its_host_alone() -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(link.serve(host, wire)) for host, wire in ((A, one), (B, other))]
         await asyncio.sleep(0.01)
-        link.order(intent(on={1: B}), Epoch(1, 1))
+        plain = intent(on={1: B})
+        link.order(plain, Epoch(1, 1))
         await asyncio.sleep(0.01)
         assert (one.sent, other.sent) == (1, 1)
-        ruled = intent(on={1: B}, rulings={SECOND: Ruling(word="release", note=NOTE)})
+        ruled = replace(plain, rulings={SECOND: Ruling(word="release", note=NOTE)})
         for revision in (2, 3):
             link.order(ruled, Epoch(1, revision))
             await asyncio.sleep(0.01)

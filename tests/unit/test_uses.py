@@ -40,7 +40,7 @@ def desk() -> tuple[Desk, Uses]:
     made = Desk("huerto", "blog")
     made.mirror.ready = True
     made.place({OURS: A, THEIRS: B})
-    return made, Uses(made.mirror, Exporter(CONTROLLER))
+    return made, Uses(made.mirror, made.exporter)
 
 
 def use(**said: Any) -> SiteUse:
@@ -57,7 +57,7 @@ def penalty(site: SiteId = OURS, **said: Any) -> Penalty:
 
 async def test_only_the_host_of_a_site_is_believed() -> None:
     """Use, penalties and evidence of another host's site are dropped; a host that is not declared has no say at all."""
-    _, uses = desk()
+    made, uses = desk()
     evidence = (Evidence(site=THEIRS, at=1, every_s=2),)
     said = Usage(
         host=A, sites={OURS: use(), THEIRS: use()}, penalties=(penalty(THEIRS),), evidence=evidence
@@ -68,6 +68,8 @@ async def test_only_the_host_of_a_site_is_believed() -> None:
     word = uses.hosts[A]
     assert (set(word.sites), word.penalties, word.evidence) == ({OURS}, {}, {})
     assert uses.hosts.keys() == {A}
+    told = made.exporter.render().decode()
+    assert "relevo_usage_foreign_sites_total 2.0" in told  # in use, and in penalties and evidence
 
 
 async def test_what_is_told_seldom_is_kept() -> None:
