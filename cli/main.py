@@ -30,6 +30,7 @@ STARTED = {
     "agent": "Run the agent of this host, or let it join.",
     "controller": "Run a controller, add one, renew its certificate.",
     "discover": "What runs on this host, as a fleet document to complete.",
+    "layout": "How this host runs each site; give one a unit of its own.",
     "demo": "A co-op in miniature: a host dies, its sites live on.",
 }
 EXITS = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in MEANING.items())

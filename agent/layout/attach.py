@@ -54,6 +54,11 @@ def attach(
     return {site: _Site(site, tenant, host).attached() for site, tenant in tenants.items()}
 
 
+def parts(tenants: Mapping[SiteId, Tenant], running: Running, site: SiteId) -> Mapping[str, Part]:
+    """The pools that serve `site`, by the sockets that the web server asks them at."""
+    return _Site(site, tenants[site], _host(tenants, running, Path("/"))).parts()
+
+
 def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> Host:
     by_domain: dict[str, list[VirtualHost]] = defaultdict(list)
     by_log: dict[str, set[str]] = defaultdict(set)
@@ -98,7 +103,7 @@ class _Site:
     def __init__(self, id: SiteId, tenant: Tenant, host: Host) -> None:
         self._id, self._tenant, self._host = id, tenant, host
         self._virtual = _virtual_hosts(tenant, host.by_domain)
-        self._parts = self._its_parts()
+        self._parts = tuple({p.pool.place: p for p in self.parts().values()}.values())
         users = [u for u in tenant.users if u not in SHARED]
         self._own = [u for u in users if host.by_user[u] == {id}]
         self._others = sorted({s for u in users for s in host.by_user[u]} - {id})
@@ -116,14 +121,14 @@ class _Site:
             return self._in_slice(self._tenant.slice)
         return self._without_php()
 
-    def _its_parts(self) -> tuple[Part, ...]:
+    def parts(self) -> dict[str, Part]:
         """By the sockets of its virtual hosts; where none is known, by its users' own pools."""
         of = self._host.by_socket
         found = {s: of[s] for v in self._virtual for s in v.sockets if s in of}
         if not found and not self._virtual:
             own = [u for u in self._tenant.users if self._host.by_user[u] == {self._id}]
             found = {socket: part for socket, part in of.items() if part.pool.user in own}
-        return tuple({part.pool.place: part for part in found.values()}.values())
+        return found
 
     def _pool_others(self, part: Part) -> list[SiteId]:
         return sorted(self._host.by_pool.get(part.pool.place, frozenset()) - {self._id})

@@ -1,0 +1,207 @@
+"""`relevo layout`: how this host runs each site, and moving one site's PHP into a unit of its own and back."""
+
+import asyncio
+import os
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import msgspec
+
+from agent.config import Config
+from agent.layout.attach import attach
+from agent.layout.attached import Attached
+from agent.layout.carry import Carrier, Systemctl
+from agent.layout.convert import CantMove, Places, Plan
+from agent.layout.running import CGROUPS, Reader
+from agent.layout.survey import Host, convert, undo
+from agent.ports import DriverError
+from fleet.caps import Attachment, Tenant
+from fleet.messages import Orders
+from fleet.model import SiteId
+from runtime import config as settings
+from runtime.words import LANGUAGES, explain
+
+CONFIG = Path("/etc/relevo/agent.toml")
+WIDTH = 100
+# What an attachment lets a host hold.
+HELD = {
+    Attachment.SLICE: "CPU, memory, tasks, I/O, what it sends out",
+    Attachment.POOL: "requests at the edges, what it sends out (by user); use is seen by user",
+    Attachment.LOG: "requests at the edges; use is an estimate",
+    Attachment.NONE: "requests at the edges; use is not known",
+}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One site, for programs. `why` is in English; `code` is for programs."""
+
+    site: SiteId
+    attachment: Attachment
+    held: str
+    slice: str | None
+    cgroups: tuple[str, ...]
+    uids: tuple[int, ...]
+    log: str | None
+    code: str
+    why: str
+
+
+class NoOrders(Exception):
+    """Which sites are at home here is not known; the message says what to do."""
+
+
+def tenants(config: Path) -> Mapping[SiteId, Tenant]:
+    """The sites of this host by its agent's newest orders, with or without a controller. Raises NoOrders."""
+    try:
+        path = settings.load(config, Config).state / "orders.json"
+        orders = msgspec.json.decode(path.read_bytes(), type=Orders)
+    except settings.BadConfig as error:
+        raise NoOrders(str(error)) from error
+    except FileNotFoundError as error:
+        raise NoOrders(f"{path}: not there: has this host joined, and its agent run?") from error
+    except (OSError, ValueError) as error:
+        raise NoOrders(f"{path}: {error}") from error
+    if not orders.tenants:
+        raise NoOrders(f"{path}: no site is at home here, or the controllers do not tell of caps")
+    return orders.tenants
+
+
+@click.group("layout", invoke_without_command=True)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=CONFIG,
+    show_default=True,
+    help="the agent's configuration, which says where its orders are",
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON: one object for each site")
+@click.pass_context
+def command(context: click.Context, config: Path, as_json: bool) -> None:
+    """How this host runs each site: what can be seen and held of it, and what would better it.
+
+    Reads the web server's and php-fpm's configuration, and where processes run. Run it as root.
+    """
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    found = attach(_tenants(config), Reader().look(), Path(CGROUPS))
+    if as_json:
+        rows = [_row(site, one) for site, one in sorted(found.items())]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
+    else:
+        click.echo(table(found, _language()), nl=False)
+
+
+@command.command("convert")
+@click.argument("site")
+@click.option("--yes", is_flag=True, help="do it (else only say what would be done)")
+@click.pass_obj
+def convert_command(config: Path, site: str, yes: bool) -> None:
+    """Move SITE's pool out of a shared php-fpm into a unit of its own, in its slice; no request fails.
+
+    The socket keeps its name, its owner and its mode, so the web server is not touched. Stopped half-way, visitors are
+    served all the same: run it again to go on.
+    """
+    _move(_plan(config, site, None), yes)
+
+
+@command.command("undo")
+@click.argument("site")
+@click.option("--yes", is_flag=True, help="do it (else only say what would be done)")
+@click.option(
+    "--accept-cut",
+    is_flag=True,
+    help="reload the shared php-fpm even if it cuts off requests of its other pools",
+)
+@click.pass_obj
+def undo_command(config: Path, site: str, yes: bool, accept_cut: bool) -> None:
+    """Put SITE's pool back into the shared php-fpm that it came from; no request fails."""
+    _move(_plan(config, site, accept_cut), yes)
+
+
+def _plan(config: Path, site: str, undo_by_cut: bool | None) -> Plan:
+    known = _tenants(config)
+    if site not in known:
+        raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
+    host = Host(running=Reader().look(), tenants=known)
+    try:
+        if undo_by_cut is None:
+            return convert(host, SiteId(site))
+        return undo(host, SiteId(site), accept_cut=undo_by_cut)
+    except CantMove as error:
+        for reason in error.reasons:
+            click.echo(reason, err=True)
+        raise SystemExit(1) from error
+
+
+def _move(plan: Plan, yes: bool) -> None:
+    if not plan.steps:
+        click.echo("Nothing is left to be done.")
+    for number, step in enumerate(plan.steps, 1):
+        click.echo(f"{number:3}. {step}")
+    for note in plan.notes:
+        click.echo(textwrap.fill(f"Note: {note}", WIDTH))
+    if not plan.steps:
+        return
+    if not yes:
+        click.echo("Nothing was done. To do it: --yes")
+        return
+    if os.geteuid() != 0:
+        click.echo("relevo layout: this is for root", err=True)
+        raise SystemExit(1)
+    asyncio.run(carry_out(plan, Carrier(Places(), Systemctl())))
+
+
+async def carry_out(plan: Plan, carrier: Carrier) -> None:
+    """Step by step, stopped at the first that fails. Raises SystemExit."""
+    for number, step in enumerate(plan.steps, 1):
+        try:
+            await carrier.carry_out(step)
+        except DriverError as error:
+            click.echo(f"Step {number} failed: {error}", err=True)
+            click.echo("Visitors are served as before. Run it again to go on.", err=True)
+            raise SystemExit(1) from error
+        click.echo(f"{number:3}. done: {step}")
+
+
+def _tenants(config: Path) -> Mapping[SiteId, Tenant]:
+    try:
+        return tenants(config)
+    except NoOrders as error:
+        click.echo(f"relevo layout: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+def _row(site: SiteId, one: Attached) -> Row:
+    return Row(
+        site=site,
+        attachment=one.attachment,
+        held=HELD[one.attachment],
+        slice=one.slice,
+        cgroups=tuple(map(str, one.cgroups)),
+        uids=one.uids,
+        log=str(one.log) if one.log else None,
+        code=one.why.code,
+        why=explain(one.why),
+    )
+
+
+def table(found: Mapping[SiteId, Attached], language: str) -> str:
+    """For people: a line for each site, and below it why, and what would better it."""
+    wide = max((len(site) for site in found), default=4)
+    lines = []
+    for site, one in sorted(found.items(), key=lambda item: (item[1].attachment.value, item[0])):
+        lines.append(f"{site:{wide}}  {one.attachment.value:5}  {HELD[one.attachment]}")
+        indent = " " * (wide + 9)
+        why = explain(one.why, language)
+        lines.append(textwrap.fill(why, WIDTH, initial_indent=indent, subsequent_indent=indent))
+    counts = {kind: sum(one.attachment is kind for one in found.values()) for kind in Attachment}
+    total = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
+    return "\n".join([*lines, "", f"{len(found)} sites: {total}", ""])
+
+
+def _language() -> str:
+    said = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return said[:2] if said[:2] in LANGUAGES else LANGUAGES[0]

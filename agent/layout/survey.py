@@ -1,0 +1,171 @@
+"""What a move of one site's pool is planned from: its files, its sockets, its shared master. Reads only."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files as resources
+from pathlib import Path
+
+import msgspec
+
+from agent.discover.accounts import is_person
+from agent.discover.files import HostFiles
+from agent.layout import pools
+from agent.layout.attach import Part, parts, proposed
+from agent.layout.carry import guarded, listening
+from agent.layout.convert import CantMove, Places, Plan, Record, Shared, Sockets, refuse_odd
+from agent.layout.convert import convert as plan_convert
+from agent.layout.convert import undo as plan_undo
+from agent.layout.running import Running
+from fleet.caps import Tenant
+from fleet.model import SiteId
+
+TEMPLATES = ("relevo-php@.service", "relevo-php@.socket")
+MAIN = ("", "etc", "php")  # of Debian's own masters: /etc/php/8.2/fpm/php-fpm.conf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host as it is. `program` overrides the one that runs a version of PHP, for tests."""
+
+    running: Running
+    tenants: Mapping[SiteId, Tenant]
+    places: Places = field(default_factory=Places)
+    program: str | None = None
+
+
+def convert(host: Host, site: SiteId) -> Plan:
+    """How `site` gets a unit of its own from where things stand. Raises CantMove."""
+    record = kept(host.places, site)
+    if record is None:
+        record = _record(host, site)
+        refuse_odd(record, _shared(host, record), same_disk=_same_disk(record, host.places))
+    text = HostFiles().read(record.file)
+    remains = pools.cut(text, record.pool) if text is not None else None
+    templates = {name: (resources("deploy") / "systemd" / name).read_text() for name in TEMPLATES}
+    return plan_convert(
+        record,
+        _shared(host, record),
+        sockets(record, host.places),
+        remains,
+        templates,
+        host.places,
+    )
+
+
+def undo(host: Host, site: SiteId, *, accept_cut: bool) -> Plan:
+    """How `site` goes back into the shared master. Raises CantMove."""
+    record = kept(host.places, site)
+    if record is None:
+        raise CantMove(f"{site}: was not converted by relevo: nothing to undo")
+    text = HostFiles().read(record.file)
+    return plan_undo(
+        record,
+        _shared(host, record),
+        sockets(record, host.places),
+        text,
+        host.places,
+        accept_cut=accept_cut,
+    )
+
+
+def kept(places: Places, site: SiteId) -> Record | None:
+    """What a conversion of `site`, finished or not, has noted. Raises CantMove where that can't be read."""
+    path = places.conf / f"{site}.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CantMove(
+            f"{path}: {error}: the note of a conversion; put it right by hand"
+        ) from error
+
+
+def _record(host: Host, site: SiteId) -> Record:
+    tenant = host.tenants[site]
+    part, name = _pool(host, site)
+    main = part.master.main.split("/")
+    if tuple(main[:3]) != MAIN or len(main) != 6:
+        raise CantMove(
+            f"{part.master.main}: {part.pool.name}: not a master of Debian's php-fpm: only its pools are moved"
+        )
+    file = part.pool.place.rpartition(":")[0]
+    text = HostFiles().read(file) or ""
+    found = pools.cut(text, part.pool.name)
+    if found is None:
+        raise CantMove(f"{file} [{part.pool.name}]: not there once: write each pool once")
+    own = [u for u in tenant.users if sum(u in t.users for t in host.tenants.values()) == 1]
+    accounts = [host.running.accounts.get(user) for user in own]
+    uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
+    bound = pools.settings(found.section).get("listen", "")
+    return Record(
+        site=site,
+        pool=part.pool.name,
+        slice=tenant.slice or proposed(site, uids if len(tenant.users) == 1 else ()),
+        unit=part.master.unit,
+        program=host.program or f"/usr/sbin/php-fpm{main[3]}",
+        main=part.master.main,
+        file=file,
+        section=text if found.is_all else found.section,
+        name=name,
+        bound=bound,
+    )
+
+
+def _pool(host: Host, site: SiteId) -> tuple[Part, str]:
+    """The one pool that serves `site` and no other, and where the web server asks for it. Raises CantMove."""
+    mine = parts(host.tenants, host.running, site)
+    if not mine:
+        raise CantMove(f"{site}: no pool of php-fpm: there is nothing to move; see relevo layout")
+    places = {part.pool.place for part in mine.values()}
+    if len(places) > 1:
+        names = ", ".join(sorted(part.pool.name for part in mine.values()))
+        raise CantMove(f"{site}: {names}: several pools; let it have one")
+    name, part = next(iter(mine.items()))
+    if len(mine) > 1:
+        raise CantMove(f"{site}: {', '.join(sorted(mine))}: several names of one socket; use one")
+    others = sorted(
+        other
+        for other in host.tenants.keys() - {site}
+        for one in parts(host.tenants, host.running, other).values()
+        if one.pool.place == part.pool.place
+    )
+    if others:
+        raise CantMove(
+            f"{part.pool.place} [{part.pool.name}]: serves {', '.join(others)} too: give each a pool of its own first"
+        )
+    return part, name
+
+
+def _shared(host: Host, record: Record) -> Shared:
+    master = next((m for m in host.running.masters if m.main == record.main), None)
+    found: Iterable[str] = () if master is None else (pool.name for pool in master.pools)
+    return Shared(
+        text=HostFiles().read(record.main) or "",
+        siblings=tuple(sorted(set(found) - {record.pool})),
+        is_running=master is not None and master.pid is not None,
+    )
+
+
+def sockets(record: Record, places: Places) -> Sockets:
+    """How the name stands now."""
+    name, own = Path(record.name), places.run / f"{record.site}.sock"
+    try:
+        ours = name.samefile(own)
+    except OSError:  # one of them is not there
+        ours = False
+    return Sockets(
+        ours=ours,
+        link=name.is_symlink(),
+        guarded=name in guarded(),
+        listening=listening(),
+    )
+
+
+def _same_disk(record: Record, places: Places) -> bool:
+    """Whether a socket can have names in both folders: one file system."""
+    folder = next(path for path in (places.run, *places.run.parents) if path.exists())
+    try:
+        return Path(record.name).parent.stat().st_dev == folder.stat().st_dev
+    except OSError:
+        return False
