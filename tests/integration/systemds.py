@@ -1,0 +1,174 @@
+"""A stand-in for systemd on a private bus, with made-up cgroups under it: slices are capped as PID 1 would.
+
+Source: org.freedesktop.systemd1(5), systemd.resource-control(5).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dbus_fast import BusType, Message, MessageType, RequestNameReply, Variant
+from dbus_fast.aio import MessageBus
+
+from agent.caps.kernel import slice_path
+
+NAME = "org.freedesktop.systemd1"
+PATH = "/org/freedesktop/systemd1"
+MANAGER = "org.freedesktop.systemd1.Manager"
+INFINITY = 2**64 - 1
+# What a slice of a kernel with all controllers shows, before anybody caps it.
+PLAIN = {
+    "cpu.weight": "100",
+    "cpu.max": "max 100000",
+    "memory.high": "max",
+    "memory.max": "max",
+    "memory.low": "0",
+    "memory.swap.max": "max",
+    "memory.current": "0",
+    "pids.max": "max",
+    "io.max": "",
+    "io.weight": "default 100",
+    "cgroup.freeze": "0",
+    "cgroup.events": "populated 0\nfrozen 0",
+    "cgroup.procs": "",
+}
+NUMBERS = {
+    "CPUWeight": "cpu.weight",
+    "MemoryHigh": "memory.high",
+    "MemoryMax": "memory.max",
+    "MemoryLow": "memory.low",
+    "MemorySwapMax": "memory.swap.max",
+    "TasksMax": "pids.max",
+}
+IO = {
+    "IOReadBandwidthMax": "rbps",
+    "IOWriteBandwidthMax": "wbps",
+    "IOReadIOPSMax": "riops",
+    "IOWriteIOPSMax": "wiops",
+}
+
+
+@dataclass
+class Systemd:
+    """`calls`: each method that was called with its unit; `sent`: the names of properties, call by call."""
+
+    bus: MessageBus
+    cgroups: Path
+    run: Path
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    sent: list[list[str]] = field(default_factory=list)
+    arrays: dict[tuple[str, str], list[list[object]]] = field(default_factory=dict)
+    numbers: dict[tuple[str, str], object] = field(default_factory=dict)
+    refuses: str = ""
+
+    def group(self, unit: str) -> Path:
+        return self.cgroups / slice_path(unit)
+
+    def appear(self, unit: str) -> Path:
+        """A slice comes up: it holds what was set for it, and subscribers hear of it."""
+        group = self.group(unit)
+        group.mkdir(parents=True)
+        for name, text in PLAIN.items():
+            (group / name).write_text(f"{text}\n")
+        self.realize(unit)
+        self.signal("UnitNew", "so", unit, f"{PATH}/unit/x")
+        return group
+
+    def reload(self) -> None:
+        """daemon-reload: every attribute of every slice is written anew."""
+        self.signal("Reloading", "b", True)
+        for unit in {unit for unit, _ in self.numbers}:
+            self.realize(unit)
+        self.signal("Reloading", "b", False)
+
+    def signal(self, member: str, signature: str, *body: object) -> None:
+        self.bus.send(Message.new_signal(PATH, MANAGER, member, signature, list(body)))
+
+    def realize(self, unit: str) -> None:
+        group = self.group(unit)
+        if not group.is_dir():
+            return
+        for (of, name), value in self.numbers.items():
+            if of != unit:
+                continue
+            if name == "CPUQuotaPerSecUSec":
+                quota = "max" if value == INFINITY else str(int(str(value)) // 10)
+                (group / "cpu.max").write_text(f"{quota} 100000\n")
+            elif name == "IOWeight":
+                (group / "io.weight").write_text(f"default {value}\n")
+            else:
+                text = "max" if value == INFINITY else str(value)
+                (group / NUMBERS[name]).write_text(f"{text}\n")
+        (group / "io.max").write_text(self._io_max(unit))
+
+    def _io_max(self, unit: str) -> str:
+        limits: dict[str, dict[str, str]] = {}
+        for name, word in IO.items():
+            for path, value in self.arrays.get((unit, name), []):
+                if value != INFINITY:
+                    limits.setdefault(str(path).removeprefix("/dev/block/"), {})[word] = str(value)
+        words = {
+            d: [f"{w}={told.get(w, 'max')}" for w in IO.values()] for d, told in limits.items()
+        }
+        return "".join(f"{device} {' '.join(told)}\n" for device, told in words.items())
+
+    def answer(self, message: Message) -> Message | bool:
+        """The bus' message handler."""
+        if message.message_type is not MessageType.METHOD_CALL or message.path != PATH:
+            return False
+        unit = str(message.body[0]) if message.body else ""
+        self.calls.append((message.member or "", unit))
+        if self.refuses == message.member:
+            return Message.new_error(message, "org.freedesktop.DBus.Error.AccessDenied", "no")
+        if message.member == "SetUnitProperties":
+            assert message.body[1] is True, "at run time only"
+            self._set(unit, message.body[2])
+        elif message.member in ("FreezeUnit", "ThawUnit"):
+            frozen = int(message.member == "FreezeUnit")
+            (self.group(unit) / "cgroup.freeze").write_text(f"{frozen}\n")
+        elif message.member == "KillUnit":
+            (self.group(unit) / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+        elif message.member in ("StopUnit", "StartUnit"):
+            return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
+        return Message.new_method_return(message)
+
+    def _set(self, unit: str, properties: Iterable[tuple[str, Variant]]) -> None:
+        names = []
+        for name, value in properties:
+            names.append(name)
+            if value.signature == "t":
+                assert name in NUMBERS or name in ("CPUQuotaPerSecUSec", "IOWeight"), name
+                self.numbers[unit, name] = value.value
+            else:
+                told = self.arrays.setdefault((unit, name), [])
+                told[:] = [*told, *value.value] if value.value else []  # arrays grow
+                self._drop_in(unit, name, told)
+        self.sent.append(names)
+        self.realize(unit)
+
+    def _drop_in(self, unit: str, name: str, values: list[list[object]]) -> None:
+        folder = self.run / "system.control" / f"{unit}.d"
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f"{name}={value}\n" for value in values)
+        (folder / f"50-{name}.conf").write_text(f"# made by hand\n[Slice]\n{name}=\n{lines}")
+
+
+@asynccontextmanager
+async def stand_in(address: str, folder: Path) -> AsyncIterator[Systemd]:
+    """Own systemd's name on the bus at `address`; its cgroups and its /run are in `folder`."""
+    bus = MessageBus(address, BusType.SYSTEM)
+    async with asyncio.timeout(5):
+        await bus.connect()
+    cgroups, run = folder / "cgroup", folder / "run"
+    cgroups.mkdir(exist_ok=True)
+    run.mkdir(exist_ok=True)
+    systemd = Systemd(bus, cgroups, run)
+    try:
+        bus.add_message_handler(systemd.answer)
+        if await bus.request_name(NAME) is not RequestNameReply.PRIMARY_OWNER:
+            raise RuntimeError(f"{NAME} is taken on {address}: this must be a private bus")
+        yield systemd
+    finally:
+        bus.disconnect()

@@ -1,0 +1,282 @@
+"""What both drivers promise, systemd's over a real dbus-daemon: slices hold what they were told, whenever they come."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from dbus_fast import BusType, Message
+from dbus_fast.aio import MessageBus
+
+from agent.caps.cgroupfs import NO_EGRESS, CgroupFs
+from agent.caps.driver import Driver
+from agent.caps.kernel import UNLIMITED
+from agent.caps.limits import FREE
+from agent.caps.systemd import Systemd
+from agent.ports import DriverError
+from deploy.demo.logind import private_bus
+from fleet.caps import IoLimit, Limits
+from runtime.pulse import Pulse
+from tests.integration import systemds
+from tests.integration.systemds import MANAGER, PATH, PLAIN
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="no dbus-daemon here"),
+]
+
+MB = 1 << 20
+SHOP = "user-1001.slice"
+DISK = IoLimit(
+    read_bytes_per_s=20 * MB, write_bytes_per_s=10 * MB, read_ops_per_s=2000, write_ops_per_s=1000
+)
+CAPPED = Limits(
+    cpu_weight=50,
+    cpu_quota_us=1_500_000,
+    memory_high_bytes=900 * MB,
+    memory_max_bytes=1024 * MB,
+    memory_low_bytes=96 * MB,
+    swap_max_bytes=100 * MB,
+    tasks_max=120,
+    io={"8:0": DISK},
+)
+changed = msgspec.structs.replace
+
+
+@dataclass
+class Host:
+    """One kind of host with its driver; `appear` brings a slice up and gives its cgroup."""
+
+    driver: Driver
+    appear: Callable[[str], Path]
+    systemd: systemds.Systemd | None = None
+
+    async def holds(self, limits: Limits, slice: str = SHOP) -> None:
+        held = (await self.driver.held((slice,)))[slice]
+        if limits.io_weight is None:
+            held = changed(held, io_weight=None)
+        assert held == limits
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: a Unix socket's has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="relevo-") as path:
+        yield Path(path)
+
+
+@asynccontextmanager
+async def under_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    async with private_bus(folder) as address, systemds.stand_in(address, folder) as systemd:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        driver = Systemd(systemd.cgroups, systemd.run, Pulse(), ("192.0.2.53",))
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            task = group.create_task(driver.keep())
+            await driver.reloaded.after(0)
+            yield Host(driver, systemd.appear, systemd)
+            task.cancel()
+
+
+@asynccontextmanager
+async def in_a_subtree(folder: Path, _: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    (folder / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (folder / "cgroup.subtree_control").touch()
+
+    def appear(slice: str) -> Path:
+        group = folder / slice
+        group.mkdir(exist_ok=True)
+        for name, text in PLAIN.items():
+            (group / name).write_text(f"{text}\n")
+        return group
+
+    yield Host(CgroupFs(folder, Pulse()), appear)
+
+
+@pytest.fixture(params=[under_systemd, in_a_subtree])
+async def host(
+    request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Host]:
+    async with request.param(folder, monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
+async def machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
+    async with under_systemd(folder, monkeypatch) as made:
+        yield made
+
+
+async def test_a_slice_holds_what_it_was_told(host: Host) -> None:
+    """Every field, read back from the kernel's own files; then free of all of it again."""
+    host.appear(SHOP)
+    for limits in (CAPPED, changed(CAPPED, cpu_quota_us=None, frozen=True, io_weight=20)):
+        assert await host.driver.apply(SHOP, limits) == ()
+        await host.holds(limits)
+    await host.driver.apply(SHOP, FREE)
+    held = (await host.driver.held((SHOP,)))[SHOP]
+    no_io = {device: msgspec.structs.asdict(limit) for device, limit in held.io.items()}
+    assert all(set(limit.values()) == {UNLIMITED} for limit in no_io.values())
+    assert changed(held, io={}, io_weight=None) == FREE
+
+
+async def test_a_disk_that_is_not_limited_any_more_is_let_go(machine: Host) -> None:
+    """systemd's arrays grow when they are set: what was in them is emptied first."""
+    machine.appear(SHOP)
+    both = changed(CAPPED, io={"8:0": DISK, "8:16": DISK})
+    for limits in (both, CAPPED, both, changed(CAPPED, io={})):
+        await machine.driver.apply(SHOP, limits)
+        await machine.holds(limits)
+
+
+async def test_what_is_so_already_is_not_written_again(host: Host) -> None:
+    """The second time nothing is set; of a change only what changed."""
+    group = host.appear(SHOP)
+    await host.driver.apply(SHOP, CAPPED)
+    before = {path: path.stat().st_mtime_ns for path in group.iterdir()}
+    calls = len(host.systemd.sent) if host.systemd else 0
+    await host.driver.apply(SHOP, CAPPED)
+    assert {path: path.stat().st_mtime_ns for path in group.iterdir()} == before
+    await host.driver.apply(SHOP, changed(CAPPED, tasks_max=80))
+    assert (group / "pids.max").read_text().strip() == "80"
+    if host.systemd:
+        assert host.systemd.sent[calls:] == [["TasksMax"]]
+
+
+async def test_a_slice_that_is_not_there_is_held_from_its_first_moment(host: Host) -> None:
+    """It is not held now, and that is no error; when it comes it holds all."""
+    assert await host.driver.held((SHOP,)) == {}
+    told = await host.driver.apply(SHOP, CAPPED)
+    if host.systemd:
+        assert told == ()
+        host.appear(SHOP)
+        await host.holds(CAPPED)
+    else:
+        assert [line.split(":")[0] for line in told][:2] == ["cpu.weight", "cpu.max"]
+
+
+async def test_memory_in_use_is_squeezed_in_steps(host: Host) -> None:
+    """The maximum stays over what is used, the high mark a tenth under it, and what is not reached yet is said."""
+    group = host.appear(SHOP)
+    used = 2048 * MB
+    (group / "memory.current").write_text(f"{used}\n")
+    told = await host.driver.apply(SHOP, CAPPED)
+    assert int((group / "memory.max").read_text()) >= used
+    assert 0.89 * used < int((group / "memory.high").read_text()) <= 0.9 * used
+    assert [line.split(":")[0] for line in told] == ["memory.high", "memory.max"]
+    (group / "memory.current").write_text(f"{700 * MB}\n")
+    assert await host.driver.apply(SHOP, CAPPED) == ()
+    assert int((group / "memory.max").read_text()) == CAPPED.memory_max_bytes
+
+
+async def test_what_somebody_wrote_by_hand_is_seen_and_mended(host: Host) -> None:
+    """The kernel's file counts, not what the driver remembers."""
+    group = host.appear(SHOP)
+    await host.driver.apply(SHOP, CAPPED)
+    (group / "cpu.max").write_text("max 100000\n")
+    assert (await host.driver.held((SHOP,)))[SHOP].cpu_quota_us is None
+    await host.driver.apply(SHOP, CAPPED)
+    assert (await host.driver.held((SHOP,)))[SHOP].cpu_quota_us == 1_500_000
+
+
+async def test_a_slice_that_is_killed_is_empty(host: Host) -> None:
+    """Under systemd its services are stopped first, so that none starts again, and given for the day they may."""
+    group = host.appear(SHOP)
+    (group / "cgroup.kill").write_text("")
+    (group / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    (group / "php@shop.service").mkdir()
+    (group / "user@1001.service").mkdir()
+    units = await host.driver.kill(SHOP)
+    if host.systemd:
+        assert units == ("php@shop.service", "user@1001.service")
+        order = [call for call, _ in host.systemd.calls if call in ("StopUnit", "KillUnit")]
+        assert order == ["StopUnit", "StopUnit", "KillUnit"]
+        await host.driver.start(units)
+        assert host.systemd.calls[-1] == ("StartUnit", "user@1001.service")
+    else:
+        assert (group / "cgroup.kill").read_text() == "1"
+
+
+async def test_an_isolated_slice_speaks_with_this_machine_and_those_it_needs(machine: Host) -> None:
+    """By systemd's address rules, seen in its own files; lifted, they are gone. Elsewhere that is said."""
+    systemd = machine.systemd
+    assert systemd is not None
+    machine.appear(SHOP)
+    closed = changed(FREE, egress_closed=True)
+    await machine.driver.apply(SHOP, closed)
+    await machine.holds(closed)
+    assert [*map(tuple, systemd.arrays[SHOP, "IPAddressDeny"])] == [
+        (2, bytes(4), 0),
+        (10, bytes(16), 0),
+    ]
+    allowed = [prefix for _, _, prefix in systemd.arrays[SHOP, "IPAddressAllow"]]
+    assert allowed == [8, 128, 32]
+    await machine.driver.apply(SHOP, FREE)
+    await machine.holds(FREE)
+    assert systemd.arrays[SHOP, "IPAddressDeny"] == []
+
+
+async def test_a_subtree_says_that_it_knows_no_addresses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Egress is held by user there, and the controllers that were given are passed on."""
+    async with in_a_subtree(folder, monkeypatch) as host:
+        host.appear(SHOP)
+        assert await host.driver.apply(SHOP, changed(FREE, egress_closed=True)) == (NO_EGRESS,)
+        assert (folder / "cgroup.subtree_control").read_text() == "+pids"  # the last one written
+
+
+async def test_a_reload_and_a_slice_that_comes_are_heard(machine: Host) -> None:
+    """Only systemd's own word counts, and of slices only those that are held."""
+    systemd, driver = machine.systemd, machine.driver
+    assert systemd is not None
+    heard = driver.reloaded.count
+    systemd.reload()
+    heard = await driver.reloaded.after(heard)
+    machine.appear("user-7.slice")
+    await driver.apply(SHOP, CAPPED)  # answered after the signal: it was heard by now
+    assert driver.reloaded.count == heard
+    machine.appear(SHOP)
+    heard = await driver.reloaded.after(heard)
+    forger = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    try:
+        await forger.send(Message.new_signal(PATH, MANAGER, "Reloading", "b", [False]))
+        await asyncio.sleep(0.2)
+    finally:
+        forger.disconnect()
+    assert driver.reloaded.count == heard
+
+
+async def test_what_systemd_refuses_is_told(machine: Host) -> None:
+    """As the driver's error, with systemd's own words."""
+    assert machine.systemd is not None
+    machine.appear(SHOP)
+    machine.systemd.refuses = "SetUnitProperties"
+    with pytest.raises(DriverError, match="AccessDenied"):
+        await machine.driver.apply(SHOP, CAPPED)
+
+
+async def test_systemd_may_go_and_come_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it nothing can be set, and that is an error; a new one is found, and told to look again."""
+    async with private_bus(folder) as address:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        driver = Systemd(folder / "cgroup", folder / "run", Pulse())
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            task = group.create_task(driver.keep())
+            heard = 0
+            for _ in range(2):
+                async with systemds.stand_in(address, folder) as systemd:
+                    heard = await driver.reloaded.after(heard)
+                    await driver.apply(SHOP, changed(CAPPED, tasks_max=80 + heard))
+                    assert ("SetUnitProperties", SHOP) in systemd.calls
+                while True:
+                    try:
+                        await driver.apply(SHOP, changed(CAPPED, tasks_max=200))
+                    except DriverError:
+                        break
+                    await asyncio.sleep(0.05)
+            task.cancel()
