@@ -9,17 +9,26 @@ from enum import Enum
 from typing import Literal
 
 from failover.judge import MOVING, Kind, Verdict
-from fleet.model import Hold, HostId, Incident, IncidentId, Why
+from fleet.caps import Level
+from fleet.model import Hold, HostId, Incident, IncidentId, SiteId, Why
+from fleet.penalized import Penalized
 
-What = Literal["holds", "incidents", "orders", "hosts", "brake", "store", "controllers"]
+What = Literal[
+    "holds", "incidents", "orders", "hosts", "penalties", "help", "brake", "store", "controllers"
+]
 DAY_S = 86_400.0
 VERDICT_S = 10.0  # a verdict with nothing to decide lasts this long before it is told
 TROUBLE_S = (
     60.0  # so does trouble of a controller: etcd elects in one second, a leader follows in six
 )
+HELP_S = 60.0  # what a host said longer ago is no cry for help any more, nor the end of one
 OVER = "over"
 MOST = 1500  # matters that are looked at; each has its place in what is kept of those told
 ORDERED = frozenset({"drain", "move", "bring-home"})  # verdicts that people gave
+ENDING: tuple[What, ...] = (
+    "holds", "hosts", "penalties", "help", "brake", "store", "controllers"
+)  # whose end is told  # fmt: skip
+RELEVO = "relevo"  # what a person ordered needs no call
 ANSWERED = frozenset({"refused", "paused"})  # reasons that a person gave for holding
 
 
@@ -58,6 +67,14 @@ class Matter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plea:
+    """What a host suffers without a site to blame, as it said at `at` (loop clock)."""
+
+    at: float
+    whys: tuple[Why, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """All that is looked at. `wall` is Unix s and `now` the instant of the verdicts' clock, read together."""
 
@@ -70,6 +87,8 @@ class Scene:
     allowed: int = 1
     rewound: Why | None = None
     fleet_broken: str = ""
+    penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
+    help: Mapping[HostId, Plea] = field(default_factory=dict)
     evidence: Callable[[HostId], Mapping[str, object]] = lambda host: {}
 
 
@@ -92,6 +111,8 @@ def standing(scene: Scene) -> tuple[Matter, ...]:
         *(_hold(hold, open_now.get(hold.subject), scene) for hold in scene.holds.values()),
         *_incidents(scene),
         *_hosts(scene, open_now.keys() | {hold.subject for hold in scene.holds.values()}),
+        *_penalties(scene),
+        *_help(scene),
     ]
     return tuple(sorted(found, key=lambda matter: (matter.severity.rank, matter.key))[:MOST])
 
@@ -202,10 +223,63 @@ def _hosts(scene: Scene, told: Iterable[str]) -> Iterator[Matter]:
         )
 
 
+def _penalties(scene: Scene) -> Iterator[Matter]:
+    """What relevo did to a site that its visitors notice, or that a person must look at before it ends."""
+    for site, kept in scene.penalties.items():
+        found = [
+            penalty
+            for penalty in kept.standing(scene.wall)
+            if penalty.enforced and penalty.level >= Level.ISOLATE and penalty.owner == RELEVO
+        ]
+        if found:
+            yield Matter(
+                key=f"penalties/{site}",
+                what="penalties",
+                stage=Level(found[0].level).name.lower(),
+                severity=Severity.ACT,
+                subject=site,
+                story=f"penalty-{site}",
+                lasts=True,
+                why=found[0].why,
+                detail=kept.host,
+                evidence=_proof(kept),
+            )
+
+
+def _proof(kept: Penalized) -> dict[str, object]:
+    """What a penalty stands on, in a few lines."""
+    if (evidence := kept.evidence) is None:
+        return {}
+    found: dict[str, object] = {
+        f"process {process.pid}": f"{process.user} {process.command}, {process.cpu_cores:.2f} cores"
+        for process in evidence.processes[:3]
+    }
+    urls = sorted(evidence.urls.items(), key=lambda item: -item[1])
+    found |= {f"asked {count} times": path for path, count in urls[:3]}
+    return found
+
+
+def _help(scene: Scene) -> Iterator[Matter]:
+    for host, plea in scene.help.items():
+        if plea.whys and scene.now - plea.at < HELP_S:
+            yield Matter(
+                key=f"help/{host}",
+                what="help",
+                stage=" ".join(sorted({why.code for why in plea.whys})),
+                severity=Severity.ACT,
+                subject=host,
+                story=f"help-{host}",
+                lasts=True,
+                why=plea.whys[0],
+            )
+
+
 def unsure(scene: Scene) -> frozenset[str]:
-    """Keys of which nobody can say that they are over: only `up` ends a host's trouble."""
+    """Keys of which nobody can say that they are over: only `up` ends a host's trouble, and its own word its plea."""
+    lost = {host for host, verdict in scene.verdicts.items() if verdict.kind is not Kind.UP}
+    silent = {host for host, plea in scene.help.items() if scene.now - plea.at >= HELP_S}
     return frozenset(
-        f"hosts/{host}" for host, verdict in scene.verdicts.items() if verdict.kind is not Kind.UP
+        (*(f"hosts/{host}" for host in lost), *(f"help/{host}" for host in lost | silent))
     )
 
 
@@ -238,7 +312,7 @@ def over(key: str, story: str) -> Matter:
     """The end of a matter that was told and stands no more."""
     what, _, id = key.partition("/")
     subject = id.removeprefix("move-").removeprefix("edge-")
-    kind: What = next(w for w in ("holds", "hosts", "brake", "store", "controllers") if w == what)
+    kind: What = next(w for w in ENDING if w == what)
     return Matter(
         key=key,
         what=kind,

@@ -11,7 +11,7 @@ from controller.notify.courier import Courier, Standing
 from controller.notify.hook import Hook
 from controller.notify.letter import Notifier, NotSent
 from controller.notify.mail import Mailer
-from controller.notify.matters import Scene, Trouble
+from controller.notify.matters import Plea, Scene, Trouble
 from controller.notify.settings import Command, Mail, Receiver, Webhook
 from controller.notify.webhook import Poster
 from controller.store import StoreError
@@ -128,6 +128,11 @@ class Post:
             allowed=controller.config.policy.causes_allowed(len(mirror.fleet.hosts)),
             rewound=controller.sight.rewound,
             fleet_broken=mirror.fleet_broken,
+            penalties=mirror.penalties,
+            help={
+                host: Plea(at=word.at, whys=word.help)
+                for host, word in controller.uses.hosts.items()
+            },
             evidence=board.evidence_text,
         )
 

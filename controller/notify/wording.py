@@ -176,18 +176,33 @@ def _headline(matter: Matter, voice: Voice) -> str:
             return voice.t(
                 "{subject} is {verdict}", subject=subject, verdict=_verdict(matter.stage, voice)
             )
+        case "penalties" | "help":
+            return _isolation_headline(matter, voice)
         case "brake":
             return voice.t("The brake is on: the next failure waits for a person")
         case "store" if matter.stage == "rewound":
             return voice.t("The store was rewound: nothing moves, nothing is ordered")
         case "store":
             return voice.t("The declared fleet can't be read")
-    match matter.stage:
+    return _controller_headline(matter.stage, subject, voice)
+
+
+def _controller_headline(stage: str, subject: str, voice: Voice) -> str:
+    match stage:
         case "store":
             return voice.t("The controller {subject} can't use its store", subject=subject)
         case "leaderless":
             return voice.t("No controller leads, says {subject}", subject=subject)
     return voice.t("The controller {subject} can't copy the store", subject=subject)
+
+
+def _isolation_headline(matter: Matter, voice: Voice) -> str:
+    named = {"subject": matter.subject, "host": matter.detail}
+    if matter.what == "help":
+        return voice.t("{subject} is in trouble, and no site is found to be the cause", **named)
+    if matter.stage == "stop":
+        return voice.t("{subject} is stopped on {host}, by a penalty", **named)
+    return voice.t("{subject} is isolated on {host}, by a penalty", **named)
 
 
 def _verdict(kind: str, voice: Voice) -> str:
@@ -307,6 +322,17 @@ def _evidence(found: Mapping[str, object]) -> Iterable[str]:
 # --- what to do
 
 
+# What does not turn on more than the subject.
+ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "hosts": ("relevo host show {subject}",),
+    "penalties": ("relevo site explain {subject}", f"relevo site release {{subject}} {REASON}"),
+    "help": ("relevo host show {subject}", "relevo caps verify {subject}"),
+    "brake": ("relevo holds", f"relevo site move SITE HOST {REASON}"),
+    "store": ("relevo fleet apply FILE",),
+    "controllers": ("relevo status", "journalctl -u relevo-controller"),
+}
+
+
 def _commands(matter: Matter) -> Iterable[str]:
     """What a person can type; in every language the same."""
     if matter.stage == OVER:
@@ -320,18 +346,11 @@ def _commands(matter: Matter) -> Iterable[str]:
             if matter.stage == "observed":
                 yield f"relevo failover arm --host {matter.subject} {REASON}"
             yield f"relevo incidents {matter.incident.id}"
-        case "hosts":
-            yield f"relevo host show {matter.subject}"
-        case "brake":
-            yield "relevo holds"
-            yield f"relevo site move SITE HOST {REASON}"
-        case "store":
-            yield "relevo store recover" if matter.stage == "rewound" else "relevo fleet apply FILE"
-            if matter.stage == "rewound":
-                yield "relevo store recover --yes"
-        case "controllers":
-            yield "relevo status"
-            yield "journalctl -u relevo-controller"
+        case "store" if matter.stage == "rewound":
+            yield from ("relevo store recover", "relevo store recover --yes")
+        case _:
+            for line in ANSWERS.get(matter.what, ()):
+                yield line.format(subject=matter.subject)
 
 
 def _answers(hold: Hold) -> Iterable[str]:
@@ -362,8 +381,10 @@ def _path(matter: Matter) -> str:
         case "incidents" | "orders":
             assert matter.incident is not None
             return f"/incidents/{quote(matter.incident.id, safe='')}"
-        case "hosts":
+        case "hosts" | "help":
             return f"/hosts/{quote(matter.subject, safe='')}"
+        case "penalties":
+            return f"/sites/{quote(matter.subject, safe='')}"
         case "brake":
             return "/failover"
     return "/"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from controller.notify import due, matters, wording
 from controller.notify.due import Draft
 from controller.notify.letter import Letter
-from controller.notify.matters import DAY_S, Matter, Scene, Severity, Trouble
+from controller.notify.matters import DAY_S, Matter, Plea, Scene, Severity, Trouble
 from failover.judge import Kind, Verdict
+from fleet.caps import Evidence, Level, Nature, Penalty, Process, Resource
 from fleet.model import (
     Entry,
     HeldSite,
@@ -26,6 +27,7 @@ from fleet.model import (
     Why,
 )
 from fleet.notified import MATTERS_KEPT, Notified
+from fleet.penalized import Penalized
 from runtime.words import LOCALE, placeholders
 from tests.unit.test_docs import understand
 
@@ -34,6 +36,10 @@ WEB1, WEB2 = HostId("web1"), HostId("web2")
 ENGLISH = wording.Voice("en", "c1", "https://c1.coop.example:7410")
 SPANISH = wording.Voice("es", "c1", "https://c1.coop.example:7410")
 UP = Verdict(kind=Kind.UP, since=0.0, why=Why("answers"))
+
+
+SITE = SiteId("shop")
+PLEA = Plea(at=99.0, whys=(Why("isolation-no-culprit", {"resource": "cpu"}),))
 
 
 def incident(host: HostId = WEB1, **values: object) -> Incident:
@@ -238,7 +244,7 @@ def test_a_dead_host_without_sites_is_told_when_it_lasts() -> None:
     doubt = scene(
         verdicts={WEB1: Verdict(kind=Kind.UNKNOWN, since=80.0, why=Why("observers-doubt"))}
     )
-    assert matters.unsure(doubt) == {"hosts/web1"}
+    assert matters.unsure(doubt) == {"hosts/web1", "help/web1"}
     assert matters.unsure(scene()) == frozenset()
 
 
@@ -254,6 +260,66 @@ def test_the_brake_and_a_rewound_store_are_told() -> None:
         "[relevo] The store was rewound: nothing moves, nothing is ordered"
     ]
     assert "relevo store recover --yes" in told(reader.got[-1]).text
+
+
+def penalized(level: Level, **said: object) -> dict[SiteId, Penalized]:
+    plain = Penalty(
+        site=SITE,
+        level=level,
+        resource=Resource.EGRESS,
+        nature=Nature.HACKED,
+        since=WALL,
+        until=WALL + 9000,
+        why=Why("cap-isolated"),
+        enforced=True,
+    )
+    evidence = Evidence(
+        site=SITE,
+        at=WALL,
+        every_s=2,
+        processes=(Process(pid=7, user="shop", command="xmrig", cpu_cores=3.9),),
+        urls={"/wp-login.php": 900, "/": 3},
+    )
+    penalty = msgspec.structs.replace(plain, **said)
+    return {SITE: Penalized(host=WEB1, at=WALL, penalties=(penalty,), evidence=evidence)}
+
+
+def test_a_site_that_relevo_isolates_or_stops_calls_a_person_once_for_each() -> None:
+    """With its proof and the commands to look and to lift it; less, shadow, and what a person ordered call nobody."""
+    reader = Reader()
+    assert reader.look(0, scene(penalties=penalized(Level.ISOLATE))) == [
+        "[relevo] shop is isolated on web1, by a penalty"
+    ]
+    letter = told(reader.got[0])
+    for part in ("xmrig, 3.90 cores", "asked 900 times: /wp-login.php", "relevo site release shop"):
+        assert part in letter.text, letter.text
+    assert reader.look(60, scene(penalties=penalized(Level.ISOLATE))) == []
+    assert reader.look(120, scene(penalties=penalized(Level.STOP))) == [
+        "[relevo] shop is stopped on web1, by a penalty"
+    ]
+    over = reader.look(300, scene(), {"penalties/shop": 60.0})
+    assert over == ["[relevo] shop: over, nobody need do anything"]
+    quiet = Reader()
+    for kept in (
+        penalized(Level.CAP),
+        penalized(Level.STOP, enforced=False),
+        penalized(Level.STOP, owner="ana"),
+        penalized(Level.STOP, until=WALL - 1),
+    ):
+        assert quiet.look(0, scene(penalties=kept)) == []
+
+
+def test_a_host_that_asks_for_help_is_told_of_until_it_says_that_it_is_over() -> None:
+    """Silence is no end of it: a host that says nothing more is asked about elsewhere."""
+    reader = Reader()
+    assert reader.look(0, scene(help={WEB1: PLEA})) == [
+        "[relevo] web1 is in trouble, and no site is found to be the cause"
+    ]
+    assert "relevo host show web1" in told(reader.got[0]).text
+    old = scene(help={WEB1: Plea(at=0.0, whys=PLEA.whys)})
+    assert not [m for m in matters.standing(old) if m.what == "help"]
+    assert matters.unsure(old) == {"help/web1"}
+    assert matters.unsure(scene(help={WEB1: Plea(at=99.0)})) == frozenset()
 
 
 def test_a_controller_tells_of_its_own_trouble_once_it_lasts() -> None:
@@ -303,6 +369,7 @@ def test_every_command_to_answer_with_is_one_that_relevo_understands() -> None:
     lost = Verdict(kind=Kind.AGENT_LOST, since=0.0, why=Why("silent", {"silence_s": 20.0}))
     rewound = Why("store-rewound", {"host": "web1", "epoch": "1.9", "ours": "1.4"})
     reader.look(9000, scene(spent=3, allowed=3, rewound=rewound, verdicts={WEB1: lost}))
+    reader.look(9900, scene(penalties=penalized(Level.STOP), help={WEB1: PLEA}))
     said = {c for draft in reader.got for notice in told(draft).notices for c in notice.commands}
     assert len(said) > 20
     for line in said:

@@ -17,8 +17,6 @@ from fleet.messages import (
 )
 from fleet.model import HostId, Note, SiteId, Why
 from fleet.penalized import TERM_S
-from metrics.catalogue import CONTROLLER
-from metrics.exporter import Exporter
 from runtime.clock import wall
 from tests.unit.test_penalties import A, B, Desk
 
