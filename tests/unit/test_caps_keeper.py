@@ -1,0 +1,373 @@
+"""The keeper against a kernel in memory: what should be held is, drift is repaired, shadow holds nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Never
+
+import msgspec
+import pytest
+
+from agent.caps import keeper as keeping
+from agent.caps.egress import Rules
+from agent.caps.keeper import Keeper, Kept
+from agent.caps.limits import FREE, HostFacts
+from agent.layout.attached import Attached
+from agent.ports import DriverError
+from fleet.caps import Attachment, Level, Limits, Override, Penalty, Resource, Tenant
+from fleet.messages import Orders
+from fleet.model import Caps, Epoch, HostId, Note, PlanId, SiteId, Why
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from runtime.pulse import Pulse
+from tests.unit.test_caps_limits import GB, STANDARD, penalty
+
+SHOP, NEWS = SiteId("shop"), SiteId("news")
+ONE, TWO = "user-1001.slice", "user-1002.slice"
+changed = msgspec.structs.replace
+
+
+@dataclass
+class Kernel:
+    """A driver whose slices are in memory. `there`: those that are up; `used`: their memory."""
+
+    reloaded: Pulse
+    there: set[str] = field(default_factory=lambda: {ONE, TWO})
+    holds: dict[str, Limits] = field(default_factory=dict)
+    applied: list[tuple[str, Limits]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+    lacks: frozenset[str] = frozenset()
+    broken: str = ""
+    name: str = "memory"
+
+    async def keep(self) -> Never:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+        if self.broken == slice:
+            raise DriverError("refused")
+        self.applied.append((slice, limits))
+        self.holds[slice] = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
+        return ()
+
+    async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        return {s: self.holds.get(s, FREE) for s in slices if s in self.there}
+
+    async def kill(self, slice: str) -> tuple[str, ...]:
+        self.events.append(f"kill {slice}")
+        return ("php@shop.service",)
+
+    async def start(self, units: Collection[str]) -> None:
+        self.events.append(f"start {' '.join(units)}")
+
+
+@dataclass
+class Wall:
+    """A firewall that remembers."""
+
+    rules: list[Rules] = field(default_factory=list)
+
+    async def hold(self, rules: Rules) -> bool:
+        if self.rules[-1:] != [rules]:
+            self.rules.append(rules)
+        return False
+
+
+def attached(slice: str | None, *uids: int) -> Attached:
+    kind = Attachment.SLICE if slice else Attachment.POOL
+    return Attached(attachment=kind, why=Why("x"), slice=slice, uids=uids)
+
+
+def orders(enforced_from: float | None = 0.0, **tenants: Tenant) -> Orders:
+    found = {SiteId(name): tenant for name, tenant in tenants.items()}
+    both = {
+        site: Tenant(plan=PlanId("standard"), enforced_from=enforced_from) for site in (SHOP, NEWS)
+    }
+    return Orders(
+        epoch=Epoch(1, 1),
+        cluster="c",
+        host=HostId("h1"),
+        plans={PlanId("standard"): STANDARD},
+        tenants=found or both,
+    )
+
+
+@dataclass
+class Host:
+    path: Path
+    kernel: Kernel
+    wall: Wall
+    keeper: Keeper
+    now: float = 100.0
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    async def settled(self) -> None:
+        """Let it look a few times more."""
+        await asyncio.sleep(0.15)
+
+    def held(self, slice: str = ONE) -> Limits:
+        return self.kernel.holds.get(slice, FREE)
+
+
+@asynccontextmanager
+async def keeping_house(
+    path: Path, *, kernel: Kernel | None = None, driver: bool = True
+) -> AsyncIterator[Host]:
+    pulse = Pulse()
+    kernel = kernel or Kernel(pulse)
+    kernel.reloaded = pulse
+    wall = Wall()
+    keeper = Keeper(
+        kernel if driver else None,
+        wall,
+        unable="" if driver else "no controllers",
+        facts=lambda: HostFacts(cores=16, has_swap=True, memory_total_bytes=64 * GB),
+        state=path / "caps.json",
+        exporter=Exporter(AGENT),
+        changed=pulse,
+        wall=lambda: host.now,
+        verify_s=0.05,
+    )
+    host = Host(path, kernel, wall, keeper)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keeper.keep())
+        yield host
+        task.cancel()
+
+
+BOTH = {SHOP: attached(ONE, 1001), NEWS: attached(TWO, 1002)}
+PLAN = 1_500_000  # the quota of Standard
+
+
+async def test_sites_in_force_hold_their_plan(tmp_path: Path) -> None:
+    """Each slice its own, verified with the kernel, and told with reasons; who may send mail is told by user."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.follow(orders())
+        await host.settled()
+        assert host.kernel.applied == [], "not before it is known where they are"
+        host.keeper.attach(BOTH)
+        await host.until(lambda: host.keeper.state().keys() == {SHOP, NEWS})
+        kept = host.keeper.state()[SHOP]
+        assert (kept.slice, kept.held, kept.short) == (ONE, kept.wanted, ())
+        assert kept.wanted.cpu_quota_us == PLAN
+        assert kept.because["cpu_quota_us"] == Why("cap-plan")
+        assert host.wall.rules == [Rules(sites=frozenset({1001, 1002}))]
+        await host.settled()
+        assert len(host.kernel.applied) == 2, "what holds is let be"
+        assert host.keeper.drift == 0
+
+
+@pytest.mark.parametrize("enforced_from", [None, 1000.0])
+async def test_shadow_holds_nothing_and_lifts_what_was_held(
+    tmp_path: Path, enforced_from: float | None
+) -> None:
+    """Nothing is set for a site in shadow; one that goes back to shadow is free, after a restart in between too."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(enforced_from))
+        await host.settled()
+        assert host.kernel.applied == []
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        kernel = host.kernel
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(enforced_from))
+        await host.until(lambda: host.held() == FREE and host.held(TWO) == FREE)
+        count = len(kernel.applied)
+        await host.settled()
+        assert len(kernel.applied) == count, "and then it is nobody's business any more"
+        kernel.holds[ONE] = changed(FREE, tasks_max=7)
+        await host.settled()
+        assert host.held().tasks_max == 7, "an admin's own cap is none of ours"
+        assert host.wall.rules[-1].sites == frozenset()
+
+
+async def test_a_date_turns_caps_on(tmp_path: Path) -> None:
+    """At its hour, without any new order."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(100.5))
+        await host.settled()
+        assert host.held() == FREE
+        host.now = 100.5
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+
+
+async def test_drift_is_repaired_and_counted(tmp_path: Path) -> None:
+    """After a reload at once; what was ordered is no drift."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: SHOP in host.keeper.state())
+        host.kernel.holds[ONE] = FREE
+        host.kernel.reloaded.beat()
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        await host.until(lambda: host.keeper.drift == 1)
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        host.keeper.penalize(())
+        await host.until(lambda: host.held().cpu_weight == 100)
+        assert host.keeper.drift == 1
+
+
+def penalty_of(site: SiteId, level: Level, until: float = 200.0) -> Penalty:
+    return changed(penalty(level, Resource.CPU), site=site, until=until)
+
+
+async def test_a_penalty_ends_by_itself_and_touches_nobody_else(tmp_path: Path) -> None:
+    """Its end is its own word; one that is not enforced holds nothing."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        shadow = changed(penalty_of(NEWS, Level.STOP), enforced=False)
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE), shadow))
+        await host.until(lambda: host.held().egress_closed)
+        assert not host.held(TWO).egress_closed and host.held(TWO).cpu_weight == 100
+        assert host.wall.rules[-1].isolated == frozenset({1001})
+        host.now = 200.0
+        await host.until(lambda: not host.held().egress_closed)
+        await host.until(lambda: host.wall.rules[-1].isolated == frozenset())
+
+
+async def test_a_stopped_site_stands_still_then_ends_and_starts_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen for the evidence, killed, its services kept stopped and remembered through a restart, then started."""
+    monkeypatch.setattr(keeping, "FREEZE_S", 0.3)
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
+        await host.until(lambda: host.held().frozen)
+        assert host.kernel.events == []
+        await host.until(lambda: host.kernel.events == [f"kill {ONE}"])
+        await host.until(lambda: not host.held().frozen)
+        kernel = host.kernel
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
+        await host.settled()
+        assert kernel.events == [f"kill {ONE}"], "once"
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE),))
+        await host.until(lambda: kernel.events[1:] == ["start php@shop.service"])
+        await host.settled()
+        assert len(kernel.events) == 2
+
+
+async def test_absence_takes_no_cap_away(tmp_path: Path) -> None:
+    """R7: a site that nobody speaks of keeps its cap; one that was told to be removed, or lives elsewhere, loses it."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
+        only = orders(shop=Tenant(plan=PlanId("standard"), enforced_from=0.0))
+        host.keeper.follow(only)
+        host.keeper.attach({SHOP: BOTH[SHOP]})
+        host.kernel.holds[TWO] = FREE
+        await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
+        host.keeper.follow(changed(only, removed_sites=(NEWS,)))
+        await host.until(lambda: host.held(TWO) == FREE)
+        host.keeper.attach({SHOP: attached(None, 1001)})
+        await host.until(lambda: host.held() == FREE)
+        await host.until(lambda: host.keeper.state() == {})
+
+
+async def test_sites_of_one_user_share_a_slice_and_wait_for_each_other(tmp_path: Path) -> None:
+    """The roomier plan holds, and nothing before both are in force."""
+    big = changed(STANDARD, cpu_percent=300)
+    plans = {PlanId("standard"): STANDARD, PlanId("plus"): big}
+    one = Tenant(plan=PlanId("standard"), enforced_from=0.0)
+    two = Tenant(plan=PlanId("plus"), enforced_from=None)
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach({SHOP: attached(ONE), NEWS: attached(ONE)})
+        host.keeper.follow(changed(orders(shop=one, news=two), plans=plans))
+        await host.settled()
+        assert host.held() == FREE
+        two = changed(two, enforced_from=0.0)
+        host.keeper.follow(changed(orders(shop=one, news=two), plans=plans))
+        await host.until(lambda: host.held().cpu_quota_us == 2 * PLAN)
+        assert host.keeper.state()[SHOP].because["tasks_max"] == Why("cap-shared", {"sites": 2})
+
+
+async def test_an_override_begins_and_ends(tmp_path: Path) -> None:
+    """Between its hours its value holds, with its owner's word as the reason."""
+    note = Note(owner="ana", reason="campaign", since=150, until=200)
+    more = Override(caps={"cpu_percent": 300}, note=note)
+    tenant = Tenant(plan=PlanId("standard"), enforced_from=0.0, override=more)
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach({SHOP: BOTH[SHOP]})
+        host.keeper.follow(orders(shop=tenant))
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.now = 150
+        await host.until(lambda: host.held().cpu_quota_us == 2 * PLAN)
+        because = host.keeper.state()[SHOP].because["cpu_quota_us"]
+        assert because == Why("cap-override", {"owner": "ana", "reason": "campaign"})
+        host.now = 200
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+
+
+async def test_one_slice_that_fails_holds_up_no_other(tmp_path: Path) -> None:
+    """What was refused is said beside its site, tried again, and mends."""
+    async with keeping_house(tmp_path) as host:
+        host.kernel.broken = ONE
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
+        await host.until(lambda: host.keeper.state()[SHOP].short == ("refused",))
+        host.kernel.broken = ""
+        host.kernel.reloaded.beat()
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        await host.until(lambda: host.keeper.state()[SHOP].short == ())
+
+
+async def test_what_this_kernel_does_not_know_is_said_and_is_no_drift(tmp_path: Path) -> None:
+    """Asked for again and again it stays a shortfall; nobody has changed anything."""
+    async with keeping_house(tmp_path) as host:
+        host.kernel.lacks = frozenset({"swap_max_bytes"})
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: SHOP in host.keeper.state())
+        await host.settled()
+        assert host.keeper.state()[SHOP].short == ("swap_max_bytes: not held",)
+        assert host.keeper.drift == 0
+
+
+async def test_without_a_driver_it_still_tells_what_should_be(tmp_path: Path) -> None:
+    """And says why nothing is held."""
+    async with keeping_house(tmp_path, driver=False) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: SHOP in host.keeper.state())
+        kept: Kept = host.keeper.state()[SHOP]
+        assert kept.wanted.cpu_quota_us == PLAN and kept.held is None
+        assert (host.keeper.driver, host.keeper.unable) == ("", "no controllers")
+
+
+async def test_a_memory_of_caps_that_cannot_be_read_takes_nothing_away(tmp_path: Path) -> None:
+    """What is on the slices stays there until orders say otherwise."""
+    (tmp_path / "caps.json").write_text("{")
+    kernel = Kernel(Pulse(), holds={ONE: changed(FREE, tasks_max=7)})
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        await host.settled()
+        assert host.held().tasks_max == 7
+
+
+async def test_what_is_promised_to_all_is_what_the_host_can_keep(tmp_path: Path) -> None:
+    """Protected memory of all sites in force together is a quarter of the host's at most."""
+    lots: Caps = changed(STANDARD, memory_low_bytes=16 * GB, memory_max_bytes=32 * GB)
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(changed(orders(), plans={PlanId("standard"): lots}))
+        await host.until(lambda: host.held(TWO).memory_low_bytes == 8 * GB)
+        assert host.keeper.state()[SHOP].because["memory_low_bytes"].code == "cap-low-shared"
