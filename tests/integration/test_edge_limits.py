@@ -13,11 +13,12 @@ from aiohttp import web
 
 from agent.edge.gate import BUSY_AFTER_S, CLIENT_AFTER_S, CLOSED_AFTER_S
 from agent.edge.render import digest_of
-from deploy.demo.packages import Tools
+from deploy.demo.packages import TESTS, Tools, bring
 from fleet.messages import EdgeLimit, LimitState, Routes, Target
 from fleet.model import Domain, Epoch, HostId, SiteId
 from runtime.clock import wall
 from tests.integration.edges import PROOF, Rig, domains, free_port, keeping, running, visitors
+from tests.integration.trixie import haproxy_of_trixie
 
 pytestmark = pytest.mark.integration
 
@@ -67,6 +68,14 @@ async def web_host() -> AsyncIterator[Host]:
         yield it
     finally:
         await runner.cleanup()
+
+
+@pytest.fixture(scope="module", params=["2.6", "3.0"])
+def tools(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """HAProxy as Debian 12 and Debian 13 have it."""
+    if request.param == "3.0":
+        return haproxy_of_trixie(tmp_path_factory.mktemp("trixie"))
+    return Tools(bring(TESTS))
 
 
 @pytest.fixture
@@ -247,6 +256,13 @@ async def test_a_closed_site_shows_its_page_and_its_neighbour_is_open(
     assert (await rig.get("b.example"))[:2] == (200, "w1")
     assert (await rig.get("a.example", proof=PROOF)) == (200, "w1", "w1")
     assert (await rig.get("a.example", proof="wrong"))[0] == 503
+
+
+async def test_the_haproxy_is_the_one_that_it_should_be(
+    rig: Rig, request: pytest.FixtureRequest
+) -> None:
+    """Else the other release would pass untested."""
+    assert f"Version: {request.node.callspec.params['tools']}." in await rig.ask("show info")
 
 
 async def test_in_shadow_nothing_is_held(rig: Rig, host: Host, routes: Routes) -> None:
