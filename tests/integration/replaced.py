@@ -87,6 +87,7 @@ async def replaced(it: Show, relevo: Relevo, text: str) -> None:
     # What stands in the book, and what it is here.
     here = {
         IN_THE_BOOK: new.address,
+        "203.0.113.12": lost.address,
         "203.0.113.10": first.address,
         ":2379": f":{lab.etcd_port}",
         ":2380": f":{lab.etcd_peer_port}",
@@ -94,7 +95,7 @@ async def replaced(it: Show, relevo: Relevo, text: str) -> None:
         "/etc/relevo/etcd-client.crt": str(store.certificate),
         "/etc/relevo/etcd-client.key": str(store.key),
     }
-    etcd, add, ask = _steps(list(commands(text, "console")))
+    etcd, add, loop, ask = _steps(list(commands(text, "console")))
     relevo.programs["etcdctl"] = control()
     for line in etcd:
         said = await relevo.run(_with(line, here))
@@ -111,6 +112,8 @@ async def replaced(it: Show, relevo: Relevo, text: str) -> None:
     _unpack(bundle, said, folder, outfit.folder(new))
     bundle.unlink()
     await _tell_the_others(it, said, lost, new)
+    (edit,) = re.findall(r"sed -i (\S+) /etc/relevo/agent.toml", _with(loop, here))
+    await _tell_the_hosts(it, edit, new)
     async with client(
         [f"https://{new.address}:{lab.api_port}"], ca=outfit.authority.path, token=outfit.token
     ) as desk:
@@ -126,11 +129,11 @@ async def replaced(it: Show, relevo: Relevo, text: str) -> None:
     assert {site.id: site.host for site in await it.client.sites()} == places
 
 
-def _steps(lines: list[str]) -> tuple[list[str], str, str]:
-    """Those for etcd, the one for relevo's files, and the last one, which looks."""
+def _steps(lines: list[str]) -> tuple[list[str], str, str, str]:
+    """Those for etcd, the one for relevo's files, the one for all hosts, and the last one, which looks."""
     (at,) = (number for number, line in enumerate(lines) if line.startswith("relevo controller"))
-    assert len(lines) == at + 2, lines
-    return lines[:at], lines[at], lines[at + 1]
+    add, loop, ask = lines[at:]
+    return lines[:at], add, loop, ask
 
 
 def _with(line: str, here: Mapping[str, str]) -> str:
@@ -156,7 +159,7 @@ async def _another_machine(it: Show, lost: Machine) -> Machine:
 
 
 async def _tell_the_others(it: Show, said: str, lost: Machine, new: Machine) -> None:
-    """What was printed for all controllers, and the hosts' new line; one after the other is restarted."""
+    """What was printed for all controllers; one after the other is restarted."""
     printed = {f'{LOST} = "https://{new.address}:', "endpoints = ["}
     assert all(line in said for line in printed), said
     for name in ("c1", "c2"):
@@ -164,8 +167,16 @@ async def _tell_the_others(it: Show, said: str, lost: Machine, new: Machine) -> 
         await _restarted(it, name, CONTROLLER)
         await until(it.client.ready)
         await rest(it)
+
+
+async def _tell_the_hosts(it: Show, edit: str, new: Machine) -> None:
+    """The line for all hosts, without ssh."""
     for host in it.stage.lab.hosts:
-        _told(it.outfit.folder(host) / "agent.toml", lost, new)
+        config = it.outfit.folder(host) / "agent.toml"
+        process = await asyncio.create_subprocess_exec("sed", "-i", edit, config)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0, edit
+        assert new.address in config.read_text()
         await _restarted(it, host.name, AGENT)
     await rest(it)
 

@@ -1,7 +1,10 @@
 """Every command line in the documents is one that `relevo` understands."""
 
+import os
 import re
 import shlex
+import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +94,36 @@ def test_a_wrong_command_line_is_noticed(line: str) -> None:
     """An option, a command or an argument that the program does not have is an error."""
     with pytest.raises(click.UsageError):
         understand(line)
+
+
+SHIMS = {
+    "relevo": """echo '{"hosts": [{"addresses": ["web1"]}, {"addresses": ["web2"]}]}'""",
+    "jq": 'sed \'s/[^w]*//; s/"]}, {"addresses": \\["/\\n/g; s/"].*//\'',
+    "ssh": 'sh -c "$(printf %s "$2" | sed "s#/etc/relevo#$PWD/${1#root@}#")"',
+    "systemctl": 'echo "$@" >> restarted',
+}
+JOINED = 'host = "web1"\n\n[controllers]\nc1 = "https://203.0.113.10:7410"\n\n[service]\n'
+
+
+def test_the_lines_for_all_hosts_add_the_controllers_to_each(tmp_path: Path) -> None:
+    """What install.md has typed for three controllers makes an agent.toml that names all three."""
+    loops = [
+        text for text in FENCED.findall((ROOT / "docs" / "install.md").read_text()) if "ssh" in text
+    ]
+    for name, does in SHIMS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    for host in ("web1", "web2"):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "agent.toml").write_text(JOINED)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for loop in loops:
+        subprocess.run(("bash", "-ec", loop), cwd=tmp_path, env=environment, check=True, timeout=20)
+    for host in ("web1", "web2"):
+        told = tomllib.loads((tmp_path / host / "agent.toml").read_text())
+        assert told["controllers"] == {
+            "c1": "https://203.0.113.10:7410",
+            "c2": "https://203.0.113.11:7410",
+            "c3": "https://203.0.113.12:7410",
+        }
+    assert (tmp_path / "restarted").read_text() == "restart relevo-agent\n" * 2

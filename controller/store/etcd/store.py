@@ -109,7 +109,7 @@ class EtcdStore:
         try:
             found = await self._client.call(RANGE, request, timeout=timeout)
         except Compacted as gone:
-            raise Compacted(await self._oldest()) from gone
+            raise Compacted(await self._oldest(prefix)) from gone
         at = revision if revision > 0 else found.header.revision
         return Snapshot(at, tuple([self._wire.kv(kv) for kv in found.kvs]))
 
@@ -143,7 +143,7 @@ class EtcdStore:
         try:
             await self._client.call(COMPACT, request, timeout=timeout)
         except Compacted as gone:
-            raise Compacted(await self._oldest()) from gone
+            raise Compacted(await self._oldest(b"")) from gone
 
     async def grant(self, ttl: int) -> EtcdLease:
         """Never below etcd's own least, one and a half election timeouts: 2 s by default."""
@@ -181,5 +181,5 @@ class EtcdStore:
             task.cancel()
         await self._client.close()
 
-    async def _oldest(self) -> int:
-        return await oldest(self._client, self._wire, self._group)
+    async def _oldest(self, prefix: bytes) -> int:
+        return await oldest(self._client, self._wire, self._group, prefix)

@@ -152,7 +152,8 @@ class Watch:
         try:
             await self._client.call(RANGE, request, timeout=TIMEOUT_S)
         except Compacted as gone:
-            raise Compacted(await oldest(self._client, self._wire, group)) from gone
+            found = await oldest(self._client, self._wire, group, self._prefix)
+            raise Compacted(found) from gone
         return response
 
     def _read(self, stream: Stream, response: rpc.WatchResponse) -> Iterator[Batch]:
@@ -187,9 +188,12 @@ class Watch:
         raise Away(f"cancelled: {response.cancel_reason}")
 
 
-async def oldest(client: Client, wire: Wire, group: asyncio.TaskGroup) -> int:
-    """The revision of the last compaction, which etcd tells only a watch, by refusing it; 0 if it does not say."""
-    history = Watch(client, wire, b"", after=0, prev=False)
+async def oldest(client: Client, wire: Wire, group: asyncio.TaskGroup, prefix: bytes) -> int:
+    """The revision of the last compaction, which etcd tells only a watch, by refusing it; 0 if it does not say.
+
+    `prefix`: what may be watched surely, by a user who may not see everything.
+    """
+    history = Watch(client, wire, prefix, after=0, prev=False)
     async with aclosing(history.batches(group)) as batches:
         try:
             async with asyncio.timeout(TIMEOUT_S):
