@@ -8,8 +8,10 @@ from controller.api.reported import report
 from controller.api.views import View
 from controller.progress import MEASURED
 from failover.judge import MOVING, Kind
+from fleet.caps import Level
 from fleet.model import Arming
 from metrics.exporter import Exporter
+from runtime.clock import wall
 
 if TYPE_CHECKING:
     from controller.parts import Controller
@@ -35,6 +37,7 @@ def measure(controller: "Controller") -> None:
     exporter.forget("relevo_holds")
     for kind_of_hold, count in Counter(hold.kind for hold in mirror.holds.values()).items():
         exporter.set("relevo_holds", count, kind=kind_of_hold)
+    _caps(controller)
     spent, allowed = view.spent()
     exporter.set("relevo_budget_causes_spent", spent)
     exporter.set("relevo_budget_causes_allowed", allowed)
@@ -46,6 +49,22 @@ def measure(controller: "Controller") -> None:
     for zone, well in converged.items():
         exporter.set("relevo_dns_converged", well, zone=zone)
     report(controller)
+
+
+def _caps(controller: "Controller") -> None:
+    """Sites by what holds them beside their plan."""
+    exporter, mirror, at = controller.exporter, controller.mirror, wall()
+    exporter.forget("relevo_penalties")
+    worst = [found[0] for kept in mirror.penalties.values() if (found := kept.standing(at))]
+    said = Counter((Level(penalty.level).name.lower(), penalty.enforced) for penalty in worst)
+    for (level, enforced), count in said.items():
+        exporter.set(
+            "relevo_penalties", count, level=level, enforced="yes" if enforced else "shadow"
+        )
+    words = Counter(ruling.word for ruling in mirror.rulings.values())
+    for word in ("quarantine", "release", "suspect"):
+        exporter.set("relevo_rulings", words[word], word=word)
+    exporter.set("relevo_overrides", len(mirror.overrides))
 
 
 def _begin(exporter: Exporter, zones: Iterable[str]) -> None:

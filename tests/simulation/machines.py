@@ -21,6 +21,7 @@ from fleet.messages import (
     Routes,
     Service,
     Target,
+    Usage,
 )
 from fleet.model import ControllerId, Domain, Epoch, Health, Host, HostId
 from metrics.catalogue import AGENT
@@ -31,6 +32,7 @@ from tests.simulation.network import Network
 from tests.simulation.processes import Process
 
 CHECK_S = 0.5
+TELL_S = 2.0  # of use and penalties; agents do each 10 s, and at once when a penalty changes
 RECONNECT_MAX_S = 5.0
 RESTART_AFTER_S, RESTART_TAKES_S = 5.0, 2.0
 
@@ -146,6 +148,7 @@ class Machine:
         self.beats: Beats | None = None
         self.sense: EdgeSense | None = None
         self.lies: dict[HostId, Health] = {}
+        self.usage: Usage | None = None  # what it tells of sites, again and again
         self.busy = False  # something is being done to it
         self.answering_since: float | None = 0.0
         self.dark_since: float | None = None
@@ -252,6 +255,13 @@ class Machine:
             group.create_task(links.keep())
             group.create_task(follower.keep())
             group.create_task(self.beats.keep())
+            group.create_task(self._tell(links))
+
+    async def _tell(self, links: Links) -> Never:
+        while True:
+            if self.usage is not None:
+                links.usage((self.usage,))
+            await asyncio.sleep(TELL_S)
 
     async def _apply(self, orders: Orders) -> tuple[str, ...]:
         refused: tuple[str, ...] = ()
