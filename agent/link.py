@@ -7,7 +7,7 @@ runs this code as it is.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Never
 
@@ -23,6 +23,7 @@ from fleet.messages import (
     Orders,
     Recall,
     Recalled,
+    Usage,
 )
 from fleet.model import ControllerId
 from fleet.skew import CONTROLLERS, unknown_kind
@@ -34,6 +35,9 @@ SEND_S = 1.0  # two beats: a link that takes no more is dead or might as well be
 DIAL_S = 3.0  # TCP, TLS and the upgrade across an ocean, with one lost packet
 CLOSE_S = 1.0
 BACKOFF_S = 0.2
+USAGE_BEATS = (
+    16  # a telling is on its way by the end of so many beats: 8 s of the 10 until the next
+)
 # An honest controller sends two acknowledgements a second, and orders when something moves.
 FLOOD_FRAMES_PER_S = 200
 FLOOD_BYTES_PER_S = 2 * ORDERS_LIMIT_BYTES
@@ -68,6 +72,8 @@ class Link:
         self._exporter, self._asked = exporter, asked
         self._beat: tuple[int, bytes] | None = None
         self._applied: bytes | None = None
+        self._usage: deque[bytes] = deque()  # one telling's frames; the next one's take their place
+        self._share = self._credit = 0  # how many of them after each beat, and yet before the next
         self._due = asyncio.Event()
         self._pending: deque[tuple[int, float]] = deque()  # sequence, sent at; ACK_S bounds it
         self._heard = asyncio.Event()
@@ -85,6 +91,12 @@ class Link:
     def applied(self, frame: bytes) -> None:
         """Send this acknowledgement of orders next; it takes the place of an older one."""
         self._applied = frame
+        self._due.set()
+
+    def usage(self, frames: Sequence[bytes]) -> None:
+        """Send these when nothing else waits, a few after each beat; they take the place of what was not sent yet."""
+        self._usage = deque(frames)
+        self._share = self._credit = -(-len(frames) // USAGE_BEATS)
         self._due.set()
 
     async def heard(self) -> None:
@@ -124,6 +136,7 @@ class Link:
     def _opened(self, connected: bool) -> None:
         self.connected = connected
         self._pending.clear()
+        self._credit = 0  # a controller hears who we are before it hears how our sites are
         self._applied = None  # the beat says which orders are in force: an old answer is no news
         if not connected:
             self._heard.set()
@@ -141,7 +154,12 @@ class Link:
                 (sequence, frame), self._beat = self._beat, None
                 self._pending.append((sequence, loop.time()))
                 await _send_bounded(connection, frame)
+                self._credit = self._share
                 self._exporter.count("relevo_agent_beats_sent_total", controller=self.controller)
+            if self._beat is None and self._applied is None and self._usage and self._credit:
+                self._credit -= 1
+                await _send_bounded(connection, self._usage.popleft())
+                continue
             if self._beat is None and self._applied is None:
                 self._due.clear()
                 await self._wait_due()
@@ -243,6 +261,12 @@ class Links:
         frame = self._encoder.encode(beat)
         for link in self.links:
             link.beat(beat.sequence, frame)
+
+    def usage(self, told: Sequence[Usage]) -> None:
+        """Tell every controller; never before a beat that is due."""
+        frames = [self._encoder.encode(usage) for usage in told]
+        for link in self.links:
+            link.usage(frames)
 
     def applied(self, applied: Applied) -> None:
         frame = self._encoder.encode(applied)

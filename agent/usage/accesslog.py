@@ -117,11 +117,9 @@ class Urls:
             self._counts = {known: n - 1 for known, n in self._counts.items() if n > 1}
 
     def top(self, most: int = 10) -> dict[str, int]:
-        """URL -> times it was asked for, the most first."""
-        both = {
-            url: self._counts.get(url, 0) + self._before.get(url, 0)
-            for url in (*self._counts, *self._before)
-        }
+        """URL -> times it was asked for, the most first; from any thread."""
+        now, before = self._counts.copy(), self._before.copy()
+        both = {url: now.get(url, 0) + before.get(url, 0) for url in (*now, *before)}
         return dict(sorted(both.items(), key=lambda item: -item[1])[:most])
 
 

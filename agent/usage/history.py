@@ -44,10 +44,28 @@ CREATE TABLE caps (
   PRIMARY KEY (site, plan, slot)
 ) STRICT, WITHOUT ROWID;
 """
+_SUMS = ("seen_s", "shadow_s")
+
+
+def _merged(column: str) -> str:
+    """A row that is there already is of the same five minutes before a restart, or a step of the wall's clock."""
+    if column in _SUMS:
+        return f"{column} = {column} + excluded.{column}"
+    both = f"max({column}, excluded.{column})"
+    if column.endswith("_average"):
+        both = (
+            f"({column} * seen_s + excluded.{column} * excluded.seen_s) "
+            "/ max(1, seen_s + excluded.seen_s)"
+        )
+    return f"{column} = coalesce({both}, {column}, excluded.{column})"
+
+
+_NAMES = ", ".join(("site", "slot", *_SUMS, *COLUMNS))
 INSERT = (
-    f"INSERT OR REPLACE INTO slots (site, slot, seen_s, shadow_s, {', '.join(COLUMNS)}) "  # noqa: S608 - our own names
-    f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
+    f"INSERT INTO slots ({_NAMES}) VALUES ({', '.join('?' * (4 + len(COLUMNS)))}) "  # noqa: S608 - our own names
+    f"ON CONFLICT DO UPDATE SET {', '.join(map(_merged, (*COLUMNS, *_SUMS)))}"
 )
+SELECT = f"SELECT slot, {', '.join((*_SUMS, *COLUMNS))} FROM slots WHERE site = ? AND slot >= ?"  # noqa: S608 - the same
 
 _log = log.logger("usage")
 
@@ -84,9 +102,8 @@ class History:
         number = self._numbers.get(site)
         if self._db is None or number is None:
             return ()
-        query = f"SELECT slot, seen_s, shadow_s, {', '.join(COLUMNS)} FROM slots WHERE site = ? AND slot >= ?"  # noqa: S608 - our own names
         try:
-            found = self._db.execute(query, (number, since)).fetchall()
+            found = self._db.execute(SELECT, (number, since)).fetchall()
         except sqlite3.Error as error:
             self._failed(error)
             return ()
@@ -119,15 +136,15 @@ class History:
             os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, timeout=1.0)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
             (kind,) = db.execute("PRAGMA application_id").fetchone()
             (format,) = db.execute("PRAGMA user_version").fetchone()
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if tables and (kind, format) != (APPLICATION_ID, FORMAT):
+                raise sqlite3.DatabaseError(f"not a history of this release: {kind:#x}, {format}")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
             if not tables:
                 db.executescript(SCHEMA)
-            elif (kind, format) != (APPLICATION_ID, FORMAT):
-                raise sqlite3.DatabaseError(f"not a history of this release: {kind:#x}, {format}")
             (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
             db.execute(f"PRAGMA max_page_count = {max(self._max_bytes // page_bytes, 16)}")
             self._numbers = {id: n for n, id in db.execute("SELECT number, id FROM sites")}
@@ -167,7 +184,8 @@ class History:
         numbers = self._numbers
         db.executemany(INSERT, [_values(numbers[row.site], row) for row in rows])
         db.executemany(
-            "INSERT OR REPLACE INTO caps VALUES (?, ?, ?, ?)",
+            "INSERT INTO caps VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
             [
                 (numbers[row.site], plan, row.slot, round(seconds))
                 for row in rows

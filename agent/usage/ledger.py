@@ -4,12 +4,13 @@ Pure but for its memory. `now` is monotonic s; a row is named by the wall's cloc
 """
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from agent.signals import Signals, SiteSigns
 from agent.usage.whatif import at_cap, plans_reached, weighted
+from fleet.caps import Level, Penalty, Tenant, effective
 from fleet.model import Caps, PlanId, SiteId
 
 SLOT_S = 300
@@ -55,6 +56,28 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     slowed: frozenset[SiteId] = frozenset()
 
 
+def terms(
+    plans: Mapping[PlanId, Caps],
+    tenants: Mapping[SiteId, Tenant],
+    penalties: Iterable[Penalty],
+    now: float,
+) -> Terms:
+    """What use is measured against at `now` (Unix s)."""
+    return Terms(
+        plans=dict(plans),
+        shadowed={
+            site: effective(plans[tenant.plan], tenant.override, now)
+            for site, tenant in tenants.items()
+            if tenant.plan in plans and (tenant.enforced_from is None or tenant.enforced_from > now)
+        },
+        slowed=frozenset(
+            penalty.site
+            for penalty in penalties
+            if not penalty.enforced and penalty.level >= Level.SOFT and penalty.until > now
+        ),
+    )
+
+
 class Open:
     """One site's row in the making. Arrays, not lists: a thousand sites' readings are some 4 MB."""
 
@@ -91,8 +114,7 @@ class Ledger:
 
     def close(self) -> tuple[Row, ...]:
         """The rows so far, of sites of which anything was known; the next ones begin."""
-        assert self._slot is not None
-        rows = [_row(site, self._slot, row) for site, row in self._open.items()]
+        rows = [_row(site, self._slot or 0, row) for site, row in self._open.items()]
         self._open = {}
         return tuple(row for row in rows if row.measures)
 

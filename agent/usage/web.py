@@ -4,7 +4,7 @@ php-fpm is asked only where something runs: a question would start a worker in a
 let it sleep again.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -124,13 +124,18 @@ class WebSide:
             for site, address in asked.items()
         }
 
-    def round(self, now: float, awake: Collection[SiteId]) -> dict[SiteId, Web]:
-        """What each site's web side did since the last round; only pools of `awake` sites are asked."""
+    def round(
+        self,
+        now: float,
+        awake: Collection[SiteId],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> dict[SiteId, Web]:
+        """What each site's web side did since the last round; only pools of `awake` sites are asked, until `stop`."""
         found: dict[SiteId, Web] = {}
         for site, followed in self._logs.items():
             if told := followed.round(now):
                 found[site] = told
-        self._ask(now, awake)
+        self._ask(now, awake, stop)
         for site, pool in self._pools.items():
             found[site] = together(found.get(site), pool.tell() if site in awake else Web(queue=0))
         return found
@@ -144,7 +149,7 @@ class WebSide:
         for followed in self._logs.values():
             followed.log.close()
 
-    def _ask(self, now: float, awake: Collection[SiteId]) -> None:
+    def _ask(self, now: float, awake: Collection[SiteId], stop: Callable[[], bool]) -> None:
         due = [
             self._pools[site]
             for site in awake
@@ -153,7 +158,7 @@ class WebSide:
         silent = 0
         for pool in sorted(due, key=lambda pool: pool.asked_at):
             silent += not pool.ask(now)
-            if silent >= SILENT:
+            if silent >= SILENT or stop():
                 break
 
 

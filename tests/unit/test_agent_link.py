@@ -19,6 +19,7 @@ from fleet.messages import (
     FromController,
     Orders,
     Recall,
+    Usage,
 )
 from fleet.model import ControllerId, Epoch, HostId
 from metrics.catalogue import AGENT
@@ -266,3 +267,47 @@ async def test_heard_waits_for_every_linked_controller_and_only_so_long() -> Non
         began = asyncio.get_running_loop().time()
         assert await bench.links.heard(0.5) is False
         assert asyncio.get_running_loop().time() - began == pytest.approx(0.5)
+
+
+def told(names: str) -> list[Usage]:
+    return [Usage(host=HOST, driver=name) for name in names]
+
+
+async def test_usage_goes_between_beats_and_never_before_one() -> None:
+    """A telling of many messages is spread over many beats; each beat is as punctual as without it."""
+    one = Controller()
+    async with linked({C1: one}) as bench:
+        await bench.run(1)
+        bench.links.usage([Usage(host=HOST, drift=n) for n in range(40)])
+        await bench.run(9)
+    assert one.beats == list(range(1, 21))
+    assert [at for at, m in one.heard if isinstance(m, Beat)] == [n * 0.5 for n in range(20)]
+    arrived = [(at, m.drift) for at, m in one.heard if isinstance(m, Usage)]
+    assert [n for _, n in arrived] == list(range(40))
+    assert max(sum(1 for at, _ in arrived if at == n / 2) for n in range(20)) <= 6
+    assert arrived[-1][0] - arrived[0][0] < 9.0, "told before the next telling is due"
+
+
+async def test_a_newer_telling_takes_the_place_of_what_waits() -> None:
+    """What could not be sent in ten seconds is old; nothing piles up for a controller that is away."""
+    one = Controller(accepts=False)
+    async with linked({C1: one}) as bench:
+        bench.links.usage(told("abc"))
+        await bench.run(3)
+        bench.links.usage(told("de"))
+        one.accepts = True
+        await bench.run(6)
+    kinds = [m for _, m in one.heard]
+    assert isinstance(kinds[0], Beat), "who we are comes first"
+    assert [m.driver for m in kinds if isinstance(m, Usage)] == ["d", "e"]
+
+
+async def test_a_link_that_takes_no_usage_is_lost_as_for_a_beat() -> None:
+    """Whoever stops reading in the middle of a telling is dialled anew; the others go on."""
+    one, two = Controller(), Controller()
+    async with linked({C1: one, C2: two}) as bench:
+        await bench.run(1)
+        one.reads = False
+        bench.links.usage(told("a"))
+        await bench.run(4)
+    assert len(one.dialled) > 1 and two.beats == list(range(1, 11))

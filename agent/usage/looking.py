@@ -1,0 +1,133 @@
+"""The two threads that look at sites, round after round: one at the kernel, one at the web side, which may wait."""
+
+import threading
+import time
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from agent.layout.attached import Attached
+from agent.signals import Signals, SiteSigns
+from agent.usage import report
+from agent.usage.accesslog import Web
+from agent.usage.ledger import Ledger, Row, Terms
+from agent.usage.sampler import BUSY_CORES, Sampler
+from agent.usage.web import WebSide
+from fleet.model import SiteId
+
+TABLES_S = 10.0  # Prometheus asks each 15 s at most
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the threads follow; replaced as a whole. `close`: sites to be read closely."""
+
+    attached: dict[SiteId, Attached] = {}
+    close: frozenset[SiteId] = frozenset()
+    terms: Terms = Terms()
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished round. `tables`: of Prometheus' metrics, when they are due."""
+
+    signals: Signals
+    took_s: float
+    rows: tuple[Row, ...] = ()
+    tables: dict[str, dict[tuple[str, ...], float]] | None = None
+
+
+class Looking:
+    """`give` gets each finished round, in the sampling thread. `series`: whose tables are wanted of the sites."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        web: WebSide,
+        *,
+        every_s: float,
+        wall: Callable[[], float],
+        series: Callable[[Signals], Collection[SiteId]],
+        give: Callable[[Seen], None],
+    ) -> None:
+        self.wanted = Wanted()
+        self.stop = threading.Event()
+        self._sampler, self._web = sampler, web
+        self._every_s, self._wall, self._series, self._give = every_s, wall, series, give
+        self._ledger = Ledger()
+        self._tables_at = float("-inf")
+        self._told: dict[SiteId, Web] = {}  # the web side's last round
+        self._merged: dict[SiteId, Web] = {}
+        self._awake: frozenset[SiteId] = frozenset()
+
+    def sample(self) -> None:
+        """The sampling thread, until `stop`."""
+        try:
+            self._each_round(lambda now: self._give(self.look(now)))
+        finally:
+            self._sampler.close()
+
+    def watch(self) -> None:
+        """The web side's thread, until `stop`."""
+        try:
+            self._each_round(self.look_at_web)
+        finally:
+            self._web.close()
+
+    def look(self, now: float) -> Seen:
+        """One round of the kernel's side, and all that is reckoned from it, at `now` (monotonic s)."""
+        wanted = self.wanted
+        self._sampler.follow(wanted.attached, wanted.close)
+        began = time.monotonic()
+        seen = self._sampler.round(now)
+        told, again = self._told, self._told is self._merged
+        self._merged = told
+        sites = {
+            site: merged(signs, told[site], again=again) if site in told else signs
+            for site, signs in seen.signals.sites.items()
+        }
+        signals = msgspec.structs.replace(seen.signals, sites=sites)
+        self._awake = frozenset(s for s, signs in sites.items() if is_awake(signs))
+        rows = self._ledger.add(signals, seen.fresh, wanted.terms, self._wall())
+        tables = None
+        if now >= self._tables_at:
+            self._tables_at = now + TABLES_S
+            tables = report.series(signals, self._series(signals))
+        return Seen(signals=signals, took_s=time.monotonic() - began, rows=rows, tables=tables)
+
+    def look_at_web(self, now: float) -> None:
+        """One round of the web side."""
+        self._web.follow(self.wanted.attached)
+        self._told = self._web.round(now, self._awake, self.stop.is_set)
+
+    def urls(self, site: SiteId) -> dict[str, int]:
+        """What was asked for most of `site` in the last minute or two (rule R16); from any thread."""
+        return self._web.urls(site)
+
+    def last_rows(self) -> tuple[Row, ...]:
+        """The rows in the making, when there will be no more."""
+        return self._ledger.close()
+
+    def _each_round(self, look: Callable[[float], None]) -> None:
+        due = time.monotonic()
+        while not self.stop.wait(max(0.0, due - time.monotonic())):
+            now = time.monotonic()
+            look(now)
+            missed = (time.monotonic() - due) // self._every_s
+            due += (missed + 1) * self._every_s
+
+
+def merged(signs: SiteSigns, web: Web, *, again: bool) -> SiteSigns:
+    """`signs`, and what the web side says. `again`: it was said in the last round too, so it counts no event."""
+    return msgspec.structs.replace(
+        signs,
+        requests_per_s=web.requests_per_s,
+        errors_per_s=web.errors_per_s,
+        clients=web.clients,
+        busy=web.busy,
+        queue=web.queue,
+        workers_short=0 if again else web.workers_short,
+    )
+
+
+def is_awake(signs: SiteSigns) -> bool:
+    """Whether something runs there, so that asking its php-fpm wakes nobody."""
+    return (signs.cpu_cores or 0.0) >= BUSY_CORES or (signs.queue or 0) > 0

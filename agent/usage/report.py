@@ -1,0 +1,152 @@
+"""What this host says of its sites: to controllers in messages of a bounded size, to Prometheus in tables. Pure."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from agent.signals import Signals, SiteSigns
+from fleet.caps import Evidence, Limits, Penalty
+from fleet.messages import LINE_MAX, Past, SiteUse, Usage
+from fleet.model import HostId, SiteId
+
+# Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
+SITES_AT_ONCE = 100
+EVIDENCE_MAX = 20
+# What is wanted and held is told of each site when it changes, and of a sixth of them in each telling: each minute.
+CAPS_TURNS = 6
+# What the history says, of some sites in each telling: an hour has them all.
+PAST_SITES, PAST_TURNS = 10, 360
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What one site's slice should hold and holds."""
+
+    slice: str = ""
+    wanted: Limits | None = None
+    held: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What the others on this host know: who is penalized and why, who holds the caps. Fields as in Usage."""
+
+    penalties: tuple[Penalty, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    driver: str = ""
+    unable: str = ""
+    drift: int = 0
+    held: Mapping[SiteId, Held] = field(default_factory=dict)
+
+
+def use(signs: SiteSigns, held: Held, past: Past | None) -> SiteUse:
+    return SiteUse(
+        attachment=signs.attachment,
+        cpu_cores=signs.cpu_cores,
+        throttled_ratio=signs.throttled_ratio,
+        memory_bytes=signs.memory_bytes,
+        anon_bytes=signs.anon_bytes,
+        swap_bytes=signs.swap_bytes,
+        read_bytes_per_s=signs.read_bytes_per_s,
+        write_bytes_per_s=signs.write_bytes_per_s,
+        tasks=signs.tasks,
+        requests_per_s=signs.requests_per_s,
+        oom_kills=signs.oom_kills,
+        slice=held.slice,
+        wanted=held.wanted,
+        held=held.held,
+        past=past,
+    )
+
+
+class Tellings:
+    """What one host tells, time after time: not everything needs to be said each time."""
+
+    def __init__(self, host: HostId) -> None:
+        self._host = host
+        self._number = 0
+        self._held: dict[SiteId, Held] = {}  # as last told
+
+    def turn(self, signals: Signals) -> tuple[SiteId, ...]:
+        """Whose past is to be told next; PAST_TURNS have everybody's."""
+        names = sorted(signals.sites)
+        most = max(PAST_SITES, -(-len(names) // PAST_TURNS))
+        turns = max(1, -(-len(names) // most))
+        begin = (self._number % turns) * most
+        return tuple(names[begin : begin + most])
+
+    def all(self, signals: Signals, word: Word, past: Mapping[SiteId, Past]) -> Iterator[Usage]:
+        """Every site, SITES_AT_ONCE in a message; one at least, for penalties are told also where no site is."""
+        self._number += 1
+        names = sorted(signals.sites)
+        for begin in range(0, max(len(names), 1), SITES_AT_ONCE):
+            yield self._message(signals, names[begin : begin + SITES_AT_ONCE], word, past)
+
+    def penalized(self, signals: Signals, word: Word) -> Usage:
+        """The penalties, and the sites that have one."""
+        names = sorted({penalty.site for penalty in word.penalties} & signals.sites.keys())
+        return self._message(signals, names[:SITES_AT_ONCE], word, {})
+
+    def _message(
+        self, signals: Signals, names: list[SiteId], word: Word, past: Mapping[SiteId, Past]
+    ) -> Usage:
+        return Usage(
+            host=self._host,
+            sites={
+                site: use(signals.sites[site], self._news(site, word), past.get(site))
+                for site in names
+            },
+            penalties=word.penalties,
+            evidence=word.evidence[-EVIDENCE_MAX:],
+            driver=word.driver,
+            unable=word.unable[:LINE_MAX],
+            drift=word.drift,
+        )
+
+    def _news(self, site: SiteId, word: Word) -> Held:
+        """What is held, where it changed or it is the site's turn; its slice is always said."""
+        held = word.held.get(site, Held())
+        mine = crc32(site.encode()) % CAPS_TURNS == self._number % CAPS_TURNS
+        if mine or self._held.get(site) != held:
+            self._held[site] = held
+            return held
+        return Held(slice=held.slice)
+
+
+SERIES: Mapping[str, Callable[[SiteSigns], float | None]] = {
+    "relevo_site_cpu_cores": lambda s: s.cpu_cores,
+    "relevo_site_throttled_ratio": lambda s: s.throttled_ratio,
+    "relevo_site_memory_bytes": lambda s: s.memory_bytes,
+    "relevo_site_anon_memory_bytes": lambda s: s.anon_bytes,
+    "relevo_site_swap_bytes": lambda s: s.swap_bytes,
+    "relevo_site_read_bytes_per_second": lambda s: s.read_bytes_per_s,
+    "relevo_site_write_bytes_per_second": lambda s: s.write_bytes_per_s,
+    "relevo_site_tasks": lambda s: s.tasks,
+    "relevo_site_requests_per_second": lambda s: s.requests_per_s,
+    "relevo_site_queue": lambda s: s.queue,
+    "relevo_site_cpu_stall_ratio": lambda s: s.cpu_stall,
+    "relevo_site_memory_stall_ratio": lambda s: s.memory_stall,
+    "relevo_site_io_stall_ratio": lambda s: s.io_stall,
+}
+
+
+def busiest(signals: Signals, most: int) -> tuple[SiteId, ...]:
+    """Those that take most: by CPU, then requests, then memory. Which they are changes slowly on a calm host."""
+
+    def weight(site: SiteId) -> tuple[float, float, int]:
+        signs = signals.sites[site]
+        return signs.cpu_cores or 0.0, signs.requests_per_s or 0.0, signs.memory_bytes or 0
+
+    return tuple(sorted(signals.sites, key=weight, reverse=True)[:most])
+
+
+def series(signals: Signals, sites: Collection[SiteId]) -> dict[str, dict[tuple[str, ...], float]]:
+    """Each metric's table for `sites`; of what is not known there is no row."""
+    return {
+        name: {
+            (site,): float(told)
+            for site in sites
+            if (told := tell(signals.sites[site])) is not None
+        }
+        for name, tell in SERIES.items()
+    }

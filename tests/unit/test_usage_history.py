@@ -1,0 +1,346 @@
+"""What is kept of use: rows of five minutes, forty days of them, and what each plan would have meant."""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage.archive import Archive
+from agent.usage.history import DAY, DAYS, History
+from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
+from agent.usage.whatif import at_cap, plans_reached, weighted
+from fleet.caps import Attachment, Level, Override, Penalty, Resource, Tenant
+from fleet.model import Caps, Note, PlanId, SiteId, Why
+
+A, B = SiteId("a"), SiteId("b")
+SMALL, LARGE = PlanId("solidarity"), PlanId("standard")
+MIB = 1 << 20
+CAPS = Caps(
+    cpu_weight=50,
+    cpu_percent=100,
+    cpu_base_percent=25,
+    cpu_bank_s=1800,
+    memory_max_bytes=512 * MIB,
+    memory_low_bytes=48 * MIB,
+    tasks=80,
+    read_bytes_per_s=10 * MIB,
+    write_bytes_per_s=5 * MIB,
+    read_iops=1000,
+    write_iops=500,
+    php_workers=8,
+    in_flight=10,
+    queue=50,
+    queue_wait_s=10,
+    requests_per_s=10,
+    requests_burst=60,
+    client_requests_per_min=300,
+    egress_bits_per_s=50_000_000,
+    egress_bytes_per_month=200 << 30,
+    disk_bytes=5 << 30,
+    inodes=100_000,
+    database_connections=8,
+    statement_s=30,
+    database_cpu_percent=(150, 100, 50, 30),
+    mails_per_hour=100,
+    background_tasks=20,
+    background_cpu_s_per_day=1800,
+)
+PLANS = {SMALL: CAPS, LARGE: msgspec.structs.replace(CAPS, cpu_percent=150, tasks=120)}
+CALM = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
+NO_TERMS = Terms()
+NOON = 1_795_255_200.0  # Unix s, the beginning of a slot
+
+
+def signals(at: float, **sites: SiteSigns) -> Signals:
+    return Signals(at=at, host=CALM, sites={SiteId(id): signs for id, signs in sites.items()})
+
+
+def busy(cores: float | None, tasks: int | None = None) -> SiteSigns:
+    return SiteSigns(attachment=Attachment.SLICE, cpu_cores=cores, tasks=tasks)
+
+
+@pytest.mark.parametrize(
+    ("signs", "found"),
+    [
+        (busy(0.94), set()),
+        (busy(0.95), {Resource.CPU}),
+        (busy(None), set()),
+        (SiteSigns(memory_bytes=500 * MIB), {Resource.MEMORY}),
+        (SiteSigns(memory_bytes=500 * MIB, anon_bytes=100 * MIB), set()),
+        (SiteSigns(tasks=76), {Resource.TASKS}),
+        (SiteSigns(write_ops_per_s=480.0), {Resource.IO}),
+        (SiteSigns(read_bytes_per_s=10.0 * MIB, cpu_cores=1.0), {Resource.IO, Resource.CPU}),
+        (SiteSigns(), set()),
+    ],
+)
+def test_at_the_cap_is_told_by_resource(signs: SiteSigns, found: set[Resource]) -> None:
+    """From 95 % of a cap on; page cache is no memory of its own; what is not known reaches nothing."""
+    assert at_cap(signs, CAPS) == found
+
+
+def test_a_larger_plan_is_reached_later() -> None:
+    """Each plan is judged by its own caps."""
+    assert plans_reached(busy(1.2), PLANS) == (SMALL,)
+    assert plans_reached(busy(1.5), PLANS) == (SMALL, LARGE)
+
+
+pairs = st.lists(st.tuples(st.floats(0, 1e12), st.floats(0.01, 20)), min_size=1, max_size=30)
+
+
+@given(pairs)
+def test_a_summary_lies_within_what_was_seen(values: list[tuple[float, float]]) -> None:
+    """Average and percentile between the least and the most; the percentile is a value that was seen."""
+    found = summary(values)
+    seen = [value for value, _ in values]
+    assert found.max == max(seen)
+    assert min(seen) * 0.999 <= found.average <= max(seen)
+    assert found.p95 in seen
+
+
+@given(pairs)
+def test_a_percentile_leaves_one_twentieth_of_the_time_above(
+    values: list[tuple[float, float]],
+) -> None:
+    """By weight, not by count."""
+    limit, total = weighted(values, 0.95), sum(weight for _, weight in values)
+    assert sum(weight for value, weight in values if value > limit) <= 0.0501 * total
+
+
+def fill(ledger: Ledger, cores: list[float], terms: Terms = NO_TERMS) -> tuple[Row, ...]:
+    """Readings 10 s apart from NOON on, and the rows that the next slot's first round gives."""
+    for n, used in enumerate(cores):
+        now = n * 10.0
+        assert ledger.add(signals(now, a=busy(used, tasks=4)), {A}, terms, NOON + now) == ()
+    return ledger.add(signals(300.0), set(), terms, NOON + 300)
+
+
+def test_five_minutes_become_one_row() -> None:
+    """Average, 95th percentile and maximum by time; the time at each plan's cap."""
+    (row,) = fill(Ledger(), [0.0, *[0.5] * 27, 1.3, 1.6], Terms(plans=PLANS))
+    assert (row.site, row.slot, row.seen_s) == (A, NOON // SLOT_S, 290.0)
+    assert row.measures["cpu_cores"].average == pytest.approx((27 * 0.5 + 1.3 + 1.6) / 29)
+    assert (row.measures["cpu_cores"].p95, row.measures["cpu_cores"].max) == (1.3, 1.6)
+    assert row.measures["tasks"] == Summary(4.0, 4.0, 4.0)
+    assert "memory_bytes" not in row.measures, "not known is not kept as zero"
+    assert row.at_cap_s == {SMALL: 20.0, LARGE: 10.0}
+    assert row.shadow_s == 0.0
+
+
+def test_shadow_counts_what_would_have_been_held() -> None:
+    """By a site's own caps where they are not enforced, or by a penalty in shadow."""
+    (row,) = fill(Ledger(), [0.0, 0.5, 1.1, 1.2], Terms(shadowed={A: CAPS}))
+    assert row.shadow_s == 20.0
+    (row,) = fill(Ledger(), [0.0, 0.5, 1.1], Terms(slowed=frozenset({A})))
+    assert row.shadow_s == 20.0
+
+
+def test_a_pause_is_not_counted_as_use() -> None:
+    """A machine that slept for an hour used nothing that anybody saw."""
+    ledger = Ledger()
+    ledger.add(signals(0.0, a=busy(2.0)), {A}, Terms(plans=PLANS), NOON)
+    ledger.add(signals(200.0, a=busy(2.0)), {A}, Terms(plans=PLANS), NOON + 200)
+    (row,) = ledger.close()
+    assert (row.seen_s, row.at_cap_s[SMALL]) == (15.0, 15.0)
+
+
+def test_an_idle_site_that_is_not_read_anew_stands_as_it_was() -> None:
+    """Its last reading counts each ten seconds, so that a quiet site has a row too."""
+    ledger = Ledger()
+    for n in range(51):
+        ledger.add(signals(2.0 * n, a=busy(0.0)), set(), Terms(), NOON + 2 * n)
+    (row,) = ledger.close()
+    assert row.seen_s == 100.0
+
+
+def test_terms_follow_plan_override_enforcement_and_penalties() -> None:
+    """In shadow: never enforced, or not yet; the caps are the plan's with an override that has not ended."""
+    note = Note(since=0.0, until=200.0, owner="ana", reason="campaign")
+    held = Tenant(plan=SMALL, enforced_from=50.0)
+    later = Tenant(plan=SMALL, enforced_from=150.0)
+    more = Tenant(plan=SMALL, override=Override(caps={"cpu_percent": 400}, note=note))
+    lost = Tenant(plan=PlanId("gone"))
+    ids = {name: SiteId(name) for name in ("held", "later", "more", "lost")}
+    tenants = dict(zip(ids.values(), (held, later, more, lost), strict=True))
+
+    def penalty(site: str, level: Level, *, enforced: bool = False) -> Penalty:
+        return Penalty(
+            site=SiteId(site),
+            level=level,
+            resource=Resource.CPU,
+            since=0.0,
+            until=150.0,
+            why=Why("x"),
+            enforced=enforced,
+        )
+
+    penalties = [
+        penalty("held", Level.CAP, enforced=True),
+        penalty("later", Level.SOFT),
+        penalty("more", Level.WATCH),
+    ]
+    found = terms(PLANS, tenants, penalties, 100.0)
+    assert found.shadowed.keys() == {"later", "more"}
+    assert found.shadowed[ids["more"]].cpu_percent == 400
+    assert found.slowed == {"later"}
+    assert terms(PLANS, tenants, penalties, 300.0).slowed == frozenset()
+    assert terms(PLANS, tenants, penalties, 300.0).shadowed[ids["more"]].cpu_percent == 100
+
+
+def row(site: SiteId, slot: int, cores: float = 0.25, **values: object) -> Row:
+    measures = {
+        "cpu_cores": Summary(cores, cores * 2, cores * 3),
+        "memory_bytes": Summary(9, 10, 11),
+    }
+    fields = {"site": site, "slot": slot, "seen_s": 300.0, "measures": measures, **values}
+    return msgspec.convert(fields, Row)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path / "usage.sqlite", max_bytes=1 << 30)
+
+
+def test_rows_come_back_as_they_were(history: History, tmp_path: Path) -> None:
+    """Also after a restart; only those of the site, and only since when they are asked for."""
+    history.write([row(A, 10), row(B, 10), row(A, 11, 0.5)])
+    history.close()
+    again = History(tmp_path / "usage.sqlite", max_bytes=1 << 30)
+    assert again.rows(A, 0) == (row(A, 10), row(A, 11, 0.5))
+    assert again.rows(A, 11) == (row(A, 11, 0.5),)
+    assert again.rows(SiteId("c"), 0) == ()
+    again.close()
+    assert (tmp_path / "usage.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_restart_within_five_minutes_loses_nothing(history: History) -> None:
+    """Two rows of the same slot are one: averages by their time, the larger of the rest."""
+    half = {"cpu_cores": Summary(1.0, 1.0, 1.0)}
+    history.write([row(A, 5, seen_s=100.0, at_cap_s={SMALL: 60.0}, shadow_s=60.0)])
+    history.write([row(A, 5, seen_s=100.0, at_cap_s={SMALL: 30.0}, measures=half)])
+    (found,) = history.rows(A, 0)
+    assert found.measures["cpu_cores"] == Summary(0.625, 1.0, 1.0)
+    assert found.measures["memory_bytes"] == Summary(9, 10, 11)
+    assert (found.seen_s, found.shadow_s) == (200.0, 60.0)
+    assert history.past([A], 5)[A].at_cap_min == {SMALL: 1.5}
+    history.close()
+
+
+def test_the_past_is_told_against_each_plan(history: History) -> None:
+    """Minutes at each plan's cap over all its days; percentiles and shadow of the last week."""
+    old, now = 0, 20 * DAY
+    history.write([row(A, old, 4.0, at_cap_s={SMALL: 300.0, LARGE: 120.0}, shadow_s=300.0)])
+    history.write([row(A, now - n, at_cap_s={SMALL: 30.0}, shadow_s=60.0) for n in range(20)])
+    past = history.past([A, B], now)
+    assert past.keys() == {A}
+    assert past[A].days == 20.0
+    assert past[A].at_cap_min == {SMALL: 15.0, LARGE: 2.0}
+    assert past[A].shadow_min == 20.0
+    assert (past[A].cpu_p95_cores, past[A].memory_p95_bytes) == (0.5, 10)
+    history.close()
+
+
+def test_forty_days_are_kept_and_no_more(history: History) -> None:
+    """Of a site that is gone too; what each plan would have meant goes with them."""
+    history.write([row(A, 0, at_cap_s={SMALL: 60.0}), row(B, 0), row(A, DAY)])
+    history.write([row(A, DAYS * DAY + 1)])
+    assert [found.slot for found in history.rows(A, 0)] == [DAY, DAYS * DAY + 1]
+    assert history.rows(B, 0) == ()
+    assert history.past([A], DAYS * DAY + 1)[A].at_cap_min == {}
+    history.close()
+
+
+def test_a_full_history_forgets_its_oldest_day(tmp_path: Path) -> None:
+    """Its size is bounded; the newest rows are kept, whatever there is."""
+    path = tmp_path / "usage.sqlite"
+    history = History(path, max_bytes=1 << 20)
+    sites = [SiteId(f"s{n}") for n in range(20)]
+    for day in range(12):
+        slots = range(day * DAY, day * DAY + 100)
+        assert history.write([row(site, slot) for slot in slots for site in sites])
+    kept = history.rows(sites[0], 0)
+    assert kept[-1].slot == 11 * DAY + 99 and kept[0].slot >= DAY
+    history.close()
+    assert path.stat().st_size <= 1 << 20
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 500, b""])
+def test_a_file_that_is_none_is_set_aside(tmp_path: Path, content: bytes) -> None:
+    """The history begins anew, and the old file stays for people to look at."""
+    path = tmp_path / "usage.sqlite"
+    path.write_bytes(content)
+    history = History(path, max_bytes=1 << 30)
+    assert history.write([row(A, 1)])
+    assert history.rows(A, 0) == (row(A, 1),)
+    history.close()
+    aside = tmp_path / "usage.sqlite.unreadable"
+    assert aside.exists() == bool(content)
+
+
+def test_a_file_that_breaks_while_it_is_used_is_set_aside(tmp_path: Path) -> None:
+    """What a bad disk does to its pages is found when they are read, or written, and ends nothing."""
+    path = tmp_path / "usage.sqlite"
+    history = History(path, max_bytes=1 << 30)
+    history.write([row(SiteId(f"s{n}"), slot) for n in range(50) for slot in range(50)])
+    history.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    history = History(path, max_bytes=1 << 30)
+    for slot in range(51, 54):
+        history.write([row(A, slot)])
+    assert history.rows(A, 0)[-1] == row(A, 53)
+    assert (tmp_path / "usage.sqlite.unreadable").exists()
+    history.close()
+
+
+def test_somebody_elses_database_is_not_written_to(tmp_path: Path) -> None:
+    """A file of another kind is set aside, not changed."""
+    path = tmp_path / "usage.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    before = path.read_bytes()
+    history = History(path, max_bytes=1 << 30)
+    assert history.write([row(A, 1)])
+    history.close()
+    assert (tmp_path / "usage.sqlite.unreadable").read_bytes() == before
+
+
+def test_no_directory_is_no_reason_to_end(tmp_path: Path) -> None:
+    """Rows are lost, and kept again once there is room for them."""
+    history = History(tmp_path / "not/yet/usage.sqlite", max_bytes=1 << 30)
+    assert not history.write([row(A, 1)])
+    (tmp_path / "not/yet").mkdir(parents=True)
+    assert history.write([row(A, 2)])
+    assert [found.slot for found in history.rows(A, 0)] == [2]
+    history.close()
+
+
+async def test_the_archive_takes_rows_and_answers(tmp_path: Path) -> None:
+    """From any thread; what it took before it closes is on disk."""
+    path = tmp_path / "usage.sqlite"
+    with Archive(path, max_bytes=1 << 30) as archive:
+        assert archive.keep([row(A, 7)])
+        assert await archive.rows(A, 0) == (row(A, 7),)
+        assert (await archive.past([A], 7)).keys() == {A}
+        assert archive.keep([row(A, 8)])
+    history = History(path, max_bytes=1 << 30)
+    assert [found.slot for found in history.rows(A, 0)] == [7, 8]
+    history.close()
+
+
+async def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    """There is room for a few jobs; then rows are lost, and questions have no answer, at once."""
+    with Archive(tmp_path / "usage.sqlite", max_bytes=1 << 30) as archive:
+        blocker = sqlite3.connect(tmp_path / "usage.sqlite", isolation_level=None)
+        await archive.rows(A, 0)
+        blocker.execute("BEGIN IMMEDIATE")
+        taken = [archive.keep([row(A, n)]) for n in range(12)]
+        assert [job is None for job in taken].count(True) >= 3
+        assert await archive.rows(A, 0) == ()
+        blocker.execute("ROLLBACK")
+        blocker.close()

@@ -1,0 +1,277 @@
+"""What a host says of its sites, and the threads that find it out, on a made-up cgroup tree."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent import config
+from agent.layout.attached import Attached
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage import keep, report
+from agent.usage.keep import Usage
+from agent.usage.ledger import SLOT_S
+from agent.usage.report import CAPS_TURNS, SITES_AT_ONCE, Held, Tellings, Word
+from agent.usage.sampler import Sampler
+from fleet import messages
+from fleet.caps import Attachment, IoLimit, Level, Limits, Penalty, Resource, Tenant
+from fleet.messages import BEAT_LIMIT_BYTES, FromAgent, Orders, Past, SiteUse
+from fleet.model import Epoch, HostId, SiteId, Why
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from tests.unit.cgroups import State, Tree
+from tests.unit.test_usage_history import PLANS, SMALL
+
+A, B = SiteId("a"), SiteId("b")
+HOST = HostId("h1")
+CALM = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
+LIMITS = Limits(
+    cpu_weight=100,
+    cpu_quota_us=1_500_000,
+    memory_high_bytes=900 << 20,
+    memory_max_bytes=1 << 30,
+    memory_low_bytes=96 << 20,
+    swap_max_bytes=100 << 20,
+    tasks_max=120,
+    io={
+        "8:0": IoLimit(
+            read_bytes_per_s=20 << 20,
+            write_bytes_per_s=10 << 20,
+            read_ops_per_s=2000,
+            write_ops_per_s=1000,
+        )
+    },
+)
+
+
+def signs(cores: float | None = None, **values: float) -> SiteSigns:
+    return msgspec.convert(
+        {"attachment": "slice", "cpu_cores": cores, **values}, SiteSigns, strict=False
+    )
+
+
+def crowd(count: int) -> Signals:
+    sites = {SiteId(f"s{n:04}"): signs(n / 100, memory_bytes=n) for n in range(count)}
+    return Signals(at=1.0, host=CALM, sites=sites)
+
+
+def penalty(site: SiteId, *, enforced: bool = False) -> Penalty:
+    return Penalty(
+        site=site,
+        level=Level.SOFT,
+        resource=Resource.CPU,
+        since=0.0,
+        until=1e10,
+        why=Why("x"),
+        enforced=enforced,
+    )
+
+
+def test_a_thousand_sites_are_told_in_messages_that_delay_no_beat() -> None:
+    """Each site once; a message is small even with all that is held; penalties are in every one."""
+    signals = crowd(1050)
+    held = {site: Held(slice="user-1.slice", wanted=LIMITS, held=LIMITS) for site in signals.sites}
+    word = Word(penalties=(penalty(A),), driver="systemd", held=held)
+    told = list(Tellings(HOST).all(signals, word, {}))
+    assert len(told) == 11
+    assert sorted(site for message in told for site in message.sites) == sorted(signals.sites)
+    sizes = [len(msgspec.json.encode(message)) for message in told]
+    assert max(sizes) < 120_000 < BEAT_LIMIT_BYTES
+    assert all(message.penalties == word.penalties for message in told)
+    assert all(msgspec.json.decode(msgspec.json.encode(m), type=FromAgent) == m for m in told)
+
+
+def test_a_host_without_sites_tells_that_it_lives_and_what_it_can_hold() -> None:
+    """One message, with nothing of any site."""
+    nothing = Signals(at=1.0, host=CALM)
+    (told,) = Tellings(HOST).all(nothing, Word(unable="no cgroup v2" * 100), {})
+    assert told.sites == {} and len(told.unable) == messages.LINE_MAX
+
+
+def test_caps_are_told_when_they_change_and_each_minute() -> None:
+    """None in between means: as last told."""
+    tellings, signals = Tellings(HOST), Signals(at=1.0, host=CALM, sites={A: signs()})
+
+    def tell(limits: Limits) -> SiteUse:
+        word = Word(held={A: Held(slice="s.slice", wanted=limits, held=limits)})
+        (told,) = tellings.all(signals, word, {})
+        return told.sites[A]
+
+    other = msgspec.structs.replace(LIMITS, tasks_max=5)
+    assert tell(LIMITS).wanted == LIMITS
+    said = [tell(LIMITS) for _ in range(CAPS_TURNS * 3)]
+    assert [use.wanted for use in said].count(LIMITS) == 3
+    assert {use.slice for use in said} == {"s.slice"}
+    assert tell(other).held == other
+
+
+def test_everybodys_past_is_told_within_an_hour() -> None:
+    """A few sites in each telling, each of them once before the first comes again."""
+    tellings, signals = Tellings(HOST), crowd(95)
+    asked: list[SiteId] = []
+    for _ in range(10):
+        turn = tellings.turn(signals)
+        asked += turn
+        past = {site: Past(days=1.0) for site in turn}
+        told = list(tellings.all(signals, Word(), past))
+        assert {s for m in told for s, use in m.sites.items() if use.past} == set(turn)
+    assert sorted(set(asked)) == sorted(signals.sites)
+    assert len(tellings.turn(crowd(10_000))) == 28, "360 tellings are an hour"
+
+
+def test_the_busiest_have_series_and_what_is_not_known_has_none() -> None:
+    """At most as many sites as configured; a site whose memory is not told has no series of memory."""
+    signals = crowd(100)
+    assert report.busiest(signals, 2) == ("s0099", "s0098")
+    one = Signals(at=1.0, host=CALM, sites={A: signs(0.5)})
+    tables = report.series(one, [A])
+    assert tables["relevo_site_cpu_cores"] == {("a",): 0.5}
+    assert tables["relevo_site_memory_bytes"] == {}
+    exporter = Exporter(AGENT)
+    for name, table in tables.items():
+        exporter.replace(name, table)
+    assert b'relevo_site_cpu_cores{site="a"} 0.5' in exporter.render()
+
+
+class Host:
+    """A Usage at work on a made-up tree, ten rounds a second."""
+
+    def __init__(self, tree: Tree, state: Path, per_site: str = "top") -> None:
+        self.tree, self.exporter = tree, Exporter(AGENT)
+        self.word, self.wall = Word(), 6000.0 * SLOT_S
+        self.told: list[messages.Usage] = []
+        self.arrived = asyncio.Event()
+        self.usage = Usage(
+            HOST,
+            config.Usage(every_s=0.1, per_site=per_site),  # type: ignore[arg-type]
+            state,
+            send=self._send,
+            word=lambda: self.word,
+            exporter=self.exporter,
+            wall=lambda: self.wall,
+            sampler=Sampler(descriptors=1000, proc=tree.proc, sys=tree.sys),
+        )
+
+    def _send(self, told: Sequence[messages.Usage]) -> None:
+        self.told += told
+        self.arrived.set()
+
+    async def telling(self) -> messages.Usage:
+        self.arrived.clear()
+        await self.arrived.wait()
+        return self.told[-1]
+
+    async def rounds(self, count: int) -> Signals:
+        await self.usage.signals.after(self.usage.signals.count + count - 1)
+        assert self.usage.latest
+        return self.usage.latest
+
+
+@asynccontextmanager
+async def living(host: Host) -> AsyncIterator[Host]:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        task = group.create_task(host.usage.keep())
+        yield host
+        task.cancel()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def orders(**tenants: Tenant) -> Orders:
+    sites = {SiteId(id): tenant for id, tenant in tenants.items()}
+    return Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, plans=PLANS, tenants=sites)
+
+
+def sliced(folder: Path, **values: Path) -> Attached:
+    return Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(folder,), **values)  # type: ignore[arg-type]
+
+
+async def test_a_hosts_use_is_found_told_measured_and_kept(tree: Tree, tmp_path: Path) -> None:
+    """From cgroup files and a log to signals, a message, Prometheus and the history."""
+    log = tmp_path / "a.log"
+    log.write_text("")
+    host = Host(tree, tmp_path)
+    host.usage.follow(orders(a=Tenant(plan=SMALL)))
+    host.usage.attach({A: sliced(tree.put("a", State()), log=log)})
+    async with living(host):
+        told = await host.telling()
+        assert told.sites[A].attachment is Attachment.SLICE
+        tree.change("a", cpu_us=60_000_000, tasks=9)
+        with log.open("a") as file:
+            file.write('::1 - - [now] "GET /x?y HTTP/1.1" 200 5\n' * 50)
+        while not (
+            (seen := (await host.rounds(1)).sites[A]).cpu_cores
+            and seen.cpu_cores > 1
+            and host.usage.urls(A) == {"/x": 50}
+        ):
+            pass
+        assert seen.tasks == 9
+        host.wall += SLOT_S
+        await host.rounds(3)
+        (row,) = await host.usage.rows(A, days=1)
+        assert row.measures["cpu_cores"].max > 1 and row.shadow_s >= 0
+        text = host.exporter.render().decode()
+        assert 'relevo_site_tasks{site="a"}' in text
+        assert 'relevo_usage_sites{attachment="slice"} 1.0' in text
+        assert 'relevo_usage_rows_total{outcome="kept"} 1.0' in text
+    assert not [t for t in threading.enumerate() if t.name.startswith(("usage", "history"))]
+
+
+async def test_a_penalty_is_told_at_once(tree: Tree, tmp_path: Path) -> None:
+    """Not with the next telling; of the penalized site alone, which from now on is read closely."""
+    host = Host(tree, tmp_path)
+    host.usage.attach({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
+    async with living(host):
+        await host.telling()
+        host.word = Word(penalties=(penalty(A),))
+        host.usage.hurry()
+        async with asyncio.timeout(1):
+            told = await host.telling()
+        assert told.penalties == host.word.penalties and told.sites.keys() == {A}
+        assert host.usage._looking.wanted.close == {A}
+
+
+async def test_series_can_be_switched_off(tree: Tree, tmp_path: Path) -> None:
+    """Then no site is named to Prometheus."""
+    host = Host(tree, tmp_path, per_site="off")
+    host.usage.attach({A: sliced(tree.put("a", State()))})
+    async with living(host):
+        await host.telling()
+        assert "relevo_site_tasks{" not in host.exporter.render().decode()
+
+
+async def test_what_was_seen_is_kept_when_the_agent_ends(tree: Tree, tmp_path: Path) -> None:
+    """The row in the making is written with the last breath, and joined by the next process' one."""
+    for _ in range(2):
+        host = Host(tree, tmp_path)
+        host.usage.attach({A: sliced(tree.put("a", State()))})
+        host.usage.watch([A])
+        async with living(host):
+            await host.rounds(8)
+    async with living(host := Host(tree, tmp_path)):
+        await host.rounds(1)
+        (row,) = await host.usage.rows(A, days=1)
+    assert row.seen_s >= 2.0
+
+
+async def test_a_fault_of_ours_ends_the_agent(tree: Tree, tmp_path: Path) -> None:
+    """A thread that dies is not a thread that is quietly missing."""
+    host = Host(tree, tmp_path)
+    broken = Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(None,))  # type: ignore[arg-type]
+    host.usage.attach({A: broken})
+    with pytest.raises(ExceptionGroup):
+        async with living(host):
+            await asyncio.sleep(5)
+
+
+def test_descriptors_leave_room_for_everything_else() -> None:
+    """However few there are."""
+    assert keep.descriptors() >= 0
+    assert SITES_AT_ONCE <= 100
