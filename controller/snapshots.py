@@ -48,27 +48,34 @@ class Keeper:
         store: Store,
         exporter: Exporter,
         board: Board | None = None,
+        again_s: float = TRY_AGAIN_S,
     ) -> None:
         self._settings, self._mirror, self._store = settings, mirror, store
         self._directory = settings.directory or state / "snapshots"
         self._exporter, self._board = exporter, board
+        self._again_s = again_s
 
     async def keep(self) -> Never:
         """Eternal. What fails is said, counted, and tried again in a minute."""
         while not self._mirror.id.cluster:
             await self._mirror.changed.after(self._mirror.changed.count)
+        here: Path | None = None  # taken, and not handed over yet
         while True:
             wait_s = self._age_left_s()
-            if wait_s > 0:
+            if wait_s > 0 and here is None:
                 await asyncio.sleep(wait_s)
             try:
-                await self._take()
+                if wait_s <= 0 or here is None:
+                    here = await self._take()
+                if self._settings.command:
+                    await self._hand_over(here)
+                here = None
                 self._say("")
             except (StoreError, BadCopy, OSError) as error:
                 self._exporter.count("relevo_snapshot_failures_total")
                 self._say(str(error))
                 _log.error("no snapshot", error=str(error), directory=str(self._directory))
-                await asyncio.sleep(min(TRY_AGAIN_S, self._settings.every_s))
+                await asyncio.sleep(min(self._again_s, self._settings.every_s))
 
     def _say(self, error: str) -> None:
         if self._board is not None:
@@ -84,7 +91,7 @@ class Keeper:
     def _files(self) -> list[Path]:
         return sorted(self._directory.glob(f"*{SUFFIX}")) if self._directory.is_dir() else []
 
-    async def _take(self) -> None:
+    async def _take(self) -> Path:
         copy = await copies.take(self._store, wall())
         name = iso(copy.taken_at).replace(":", "")
         path = self._directory / f"{name}-{copy.revision}{SUFFIX}"
@@ -94,8 +101,7 @@ class Keeper:
             old.unlink(missing_ok=True)
         self._exporter.set("relevo_snapshot_timestamp_seconds", copy.taken_at)
         _log.info("snapshot", file=str(path), keys=len(copy.items), revision=copy.revision)
-        if self._settings.command:
-            await self._hand_over(path)
+        return path
 
     async def _hand_over(self, path: Path) -> None:
         """Raises OSError where the command fails; it is ended if it takes too long."""

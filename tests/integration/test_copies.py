@@ -127,19 +127,30 @@ async def test_snapshots_are_taken_restored_and_thinned_out(tmp_path: Path) -> N
     assert "relevo_snapshot_failures_total 0.0" in exporter.render().decode()
 
 
-async def test_a_snapshot_whose_command_fails_is_counted_and_tried_again(tmp_path: Path) -> None:
-    settings = Snapshots(every_s=1.0, command=("/bin/false",))
+async def test_a_snapshot_whose_command_fails_is_handed_over_again(tmp_path: Path) -> None:
+    """The same one, soon, until it is taken; each failure is counted, and the hour for the next one stays."""
+    gone, seen = tmp_path / "is-back", tmp_path / "seen"
+    script = f'echo "$0" >> {seen}; test -e {gone}'
+    settings = Snapshots(every_s=3600.0, command=("/bin/sh", "-c", script))
     exporter = Exporter(CONTROLLER)
     async with (
         EmbeddedStore.open(None) as store,
         served_over(store, tmp_path) as served,
         asyncio.TaskGroup() as group,
     ):
-        keeper = Keeper(settings, tmp_path, served.controller.mirror, store, exporter)
+        mirror = served.controller.mirror
+        keeper = Keeper(settings, tmp_path, mirror, store, exporter, again_s=0.05)
         keeping = group.create_task(keeper.keep())
         async with asyncio.timeout(20):
             while "relevo_snapshot_failures_total 2.0" not in exporter.render().decode():
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
+        gone.touch()
+        tried = 0
+        async with asyncio.timeout(20):
+            while tried != (tried := len(seen.read_text().splitlines())):
+                await asyncio.sleep(1.0)
+        (path,) = (tmp_path / "snapshots").glob("*.snapshot")
+        assert set(seen.read_text().splitlines()) == {str(path)} and tried >= 3
         keeping.cancel()
 
 
