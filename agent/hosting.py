@@ -24,7 +24,7 @@ class Hosting:
         self.layout = Layout()
         self.keeper = Keeper(
             chosen.driver,
-            Nft(caps.nft) if chosen.driver and caps.egress else None,
+            Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None,
             unable="" if chosen.driver else chosen.why,
             facts=facts(caps),
             state=config.state / "caps.json",

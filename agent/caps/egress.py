@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Protocol
 
+from agent.caps.kernel import look
 from agent.ports import DriverError
 
 TABLE = "inet relevo"
@@ -71,6 +73,7 @@ table {TABLE} {{
 		ip6 daddr @resolvers6 meta l4proto {{ tcp, udp }} th dport 53 accept
 		ip daddr @databases4 accept
 		ip6 daddr @databases6 accept
+		meta l4proto tcp counter reject with tcp reset
 		counter reject
 	}}
 }}
@@ -89,10 +92,10 @@ def _of(version: int, addresses: Collection[str]) -> list[str]:
 
 
 class Nft:
-    """The firewall by the command `nft`: its rules stay when the agent goes."""
+    """The firewall by the command `nft`, which reads the rules at `path`; they stay when the agent goes."""
 
-    def __init__(self, command: str = "nft") -> None:
-        self._command = command
+    def __init__(self, path: Path, command: str = "nft") -> None:
+        self._path, self._command = path, command
         self._held: Rules | None = None
         self._listed = ""  # our table as nft itself writes it
 
@@ -104,7 +107,8 @@ class Nft:
             if await self._list() == self._listed:
                 return False
             changed = True
-        await self._run("-f", "-", text=render(rules))
+        await look(self._path.write_text, render(rules))
+        await self._run("-f", str(self._path))
         self._held, self._listed = rules, await self._list()
         return changed
 
@@ -118,12 +122,12 @@ class Nft:
         except DriverError:
             return ""
 
-    async def _run(self, *arguments: str, text: str = "") -> str:
+    async def _run(self, *arguments: str) -> str:
         try:
             process = await asyncio.create_subprocess_exec(
                 self._command,
                 *arguments,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -131,7 +135,7 @@ class Nft:
             raise DriverError(f"{self._command}: {error.strerror}: egress stays open") from error
         try:
             async with asyncio.timeout(RUN_S):
-                said, wrong = await process.communicate(text.encode())
+                said, wrong = await process.communicate()
         except TimeoutError as error:
             raise DriverError(f"{self._command}: no answer within {RUN_S:g} s") from error
         finally:
