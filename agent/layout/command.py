@@ -76,9 +76,16 @@ def tenants(config: Path) -> Mapping[SiteId, Tenant]:
     show_default=True,
     help="the agent's configuration, which says where its orders are",
 )
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    help="where the host's files are, to look at those of another one",
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON: one object for each site")
 @click.pass_context
-def command(context: click.Context, config: Path, as_json: bool) -> None:
+def command(context: click.Context, config: Path, root: Path, as_json: bool) -> None:
     """How this host runs each site: what can be seen and held of it, and what would better it.
 
     Reads the web server's and php-fpm's configuration, and where processes run. Run it as root.
@@ -86,7 +93,7 @@ def command(context: click.Context, config: Path, as_json: bool) -> None:
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    found = attach(_tenants(config), Reader().look(), Path(CGROUPS))
+    found = attach(_tenants(config), Reader(str(root.resolve())).look(), Path(CGROUPS))
     if as_json:
         rows = [_row(site, one) for site, one in sorted(found.items())]
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))

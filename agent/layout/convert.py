@@ -65,11 +65,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sockets:
-    """How the name stands now. `ours`: it leads to the site's own unit; `link`: by a symbolic link."""
+    """How the name stands now. `ours`: it leads to the site's own unit; `link`: by a symbolic link.
+
+    `at_boot`: systemd makes it so at the next start of the machine.
+    """
 
     ours: bool = False
     link: bool = False
     guarded: bool = False
+    at_boot: bool = False
     listening: frozenset[str] = field(
         default_factory=frozenset
     )  # bound names, as php.socket writes
@@ -150,7 +154,8 @@ def convert(
     return Plan(
         steps=(
             *(() if sockets.ours else _take(record, shared, templates, places)),
-            *(() if remains is None else _release(record, remains, places)),
+            *_guard(record, sockets),
+            *(() if remains is None and sockets.at_boot else _release(record, remains, places)),
             *_settle(record, shared, sockets, remains, places),
         ),
         notes=tuple(_convert_notes(record, shared, sockets, remains)),
@@ -175,24 +180,34 @@ def _take(
     yield Ask(_own_socket(record, places))
     if _is_bound_here(record):
         yield Link(Path(record.name), _own_socket(record, places))
-        yield Guard(Path(record.name))
-    else:  # the shared pool listens under another name, which is all that its master removes
-        yield Point(Path(record.name), _own_socket(record, places))
-    yield Ask(Path(record.name))
-
-
-def _release(record: Record, remains: Cut, places: Places) -> Iterator[Step]:
-    """The shared master's pool serves its last request, and is not there at its next start."""
-    yield Drain(written(record.bound))
-    if remains.is_all:
-        yield PutAside(Path(record.file))
     else:
-        yield Write(Path(record.file), remains.rest)
-    if not _is_bound_here(record):
-        yield PutAside(_tmpfile(record, places))
+        yield Point(Path(record.name), _own_socket(record, places))
+
+
+def _guard(record: Record, sockets: Sockets) -> Iterator[Step]:
+    """Where the shared pool listens under another name, that is all that its master removes."""
+    if _is_bound_here(record) and not sockets.guarded and not _settled(sockets):
+        yield Guard(Path(record.name))
+    if not sockets.ours:
+        yield Ask(Path(record.name))
+
+
+def _release(record: Record, remains: Cut | None, places: Places) -> Iterator[Step]:
+    """The shared master's pool serves its last request, and is not there at its next start.
+
+    At no boot may both have the name: the shared master would not start at all. So the pool goes first, and the unit is
+    enabled in the next step.
+    """
+    yield Drain(written(record.bound))
     yield Write(_drop_in(record, "socket", places), _socket(record, named=True))
     yield Systemd("daemon-reload")
+    if remains is not None and remains.is_all:
+        yield PutAside(Path(record.file))
+    elif remains is not None:
+        yield Write(Path(record.file), remains.rest)
     yield Systemd("enable", (_units(record)[0],))
+    if not _is_bound_here(record):
+        yield PutAside(_tmpfile(record, places))
 
 
 def _settle(

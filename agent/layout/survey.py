@@ -20,17 +20,18 @@ from fleet.caps import Tenant
 from fleet.model import SiteId
 
 TEMPLATES = ("relevo-php@.service", "relevo-php@.socket")
+WANTS = "sockets.target.wants"  # what `systemctl enable` of the socket writes
 MAIN = ("", "etc", "php")  # of Debian's own masters: /etc/php/8.2/fpm/php-fpm.conf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host as it is. `program` overrides the one that runs a version of PHP, for tests."""
+    """A host as it is. `files`: where its configuration is read."""
 
     running: Running
     tenants: Mapping[SiteId, Tenant]
+    files: HostFiles = field(default_factory=HostFiles)
     places: Places = field(default_factory=Places)
-    program: str | None = None
 
 
 def convert(host: Host, site: SiteId) -> Plan:
@@ -39,7 +40,7 @@ def convert(host: Host, site: SiteId) -> Plan:
     if record is None:
         record = _record(host, site)
         refuse_odd(record, _shared(host, record), same_disk=_same_disk(record, host.places))
-    text = HostFiles().read(record.file)
+    text = host.files.read(record.file)
     remains = pools.cut(text, record.pool) if text is not None else None
     templates = {name: (resources("deploy") / "systemd" / name).read_text() for name in TEMPLATES}
     return plan_convert(
@@ -57,7 +58,7 @@ def undo(host: Host, site: SiteId, *, accept_cut: bool) -> Plan:
     record = kept(host.places, site)
     if record is None:
         raise CantMove(f"{site}: was not converted by relevo: nothing to undo")
-    text = HostFiles().read(record.file)
+    text = host.files.read(record.file)
     return plan_undo(
         record,
         _shared(host, record),
@@ -90,7 +91,7 @@ def _record(host: Host, site: SiteId) -> Record:
             f"{part.master.main}: {part.pool.name}: not a master of Debian's php-fpm: only its pools are moved"
         )
     file = part.pool.place.rpartition(":")[0]
-    text = HostFiles().read(file) or ""
+    text = host.files.read(file) or ""
     found = pools.cut(text, part.pool.name)
     if found is None:
         raise CantMove(f"{file} [{part.pool.name}]: not there once: write each pool once")
@@ -103,7 +104,7 @@ def _record(host: Host, site: SiteId) -> Record:
         pool=part.pool.name,
         slice=tenant.slice or proposed(site, uids if len(tenant.users) == 1 else ()),
         unit=part.master.unit,
-        program=host.program or f"/usr/sbin/php-fpm{main[3]}",
+        program=f"/usr/sbin/php-fpm{main[3]}",
         main=part.master.main,
         file=file,
         section=text if found.is_all else found.section,
@@ -141,7 +142,7 @@ def _shared(host: Host, record: Record) -> Shared:
     master = next((m for m in host.running.masters if m.main == record.main), None)
     found: Iterable[str] = () if master is None else (pool.name for pool in master.pools)
     return Shared(
-        text=HostFiles().read(record.main) or "",
+        text=host.files.read(record.main) or "",
         siblings=tuple(sorted(set(found) - {record.pool})),
         is_running=master is not None and master.pid is not None,
     )
@@ -158,6 +159,7 @@ def sockets(record: Record, places: Places) -> Sockets:
         ours=ours,
         link=name.is_symlink(),
         guarded=name in guarded(),
+        at_boot=(places.units / WANTS / f"relevo-php@{record.site}.socket").is_symlink(),
         listening=listening(),
     )
 

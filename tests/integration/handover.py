@@ -22,7 +22,7 @@ from agent.layout import pools
 from agent.layout.carry import Carrier, guarded
 from agent.layout.convert import Places, Plan, Record, Shared, convert, undo
 from agent.layout.steps import Guard, Step
-from agent.layout.survey import sockets
+from agent.layout.survey import WANTS, sockets
 from agent.usage.fpm import Stream, request
 from deploy.demo.packages import Tools, bring
 
@@ -115,8 +115,14 @@ class PlayedSystemd:
                 self._shared.send_signal(signal.SIGUSR2)
             case "is-active", _:
                 assert self._shared is not None and self._shared.returncode is None
+            case (("enable" | "disable"), (unit,)):
+                wants = self._places.units / WANTS
+                wants.mkdir(parents=True, exist_ok=True)
+                (wants / unit).unlink(missing_ok=True)
+                if verb == "enable":
+                    (wants / unit).symlink_to("../relevo-php@.socket")
             case _:
-                assert verb in {"enable", "disable"}, verb
+                raise AssertionError(verb)
 
     async def start_shared(self) -> None:
         self._shared = await self._run(str(self._main))

@@ -1,0 +1,154 @@
+"""`relevo layout`: what it prints of a made-up host, and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.discover.files import HostFiles
+from agent.layout.command import command
+from agent.layout.convert import CantMove, Places, Plan
+from agent.layout.running import Reader
+from agent.layout.steps import PutAside, Write
+from agent.layout.survey import Host, convert, undo
+from fleet.caps import Tenant
+from fleet.messages import Orders
+from fleet.model import Epoch, HostId, SiteId
+from tests.unit.hosttree import POOL, write
+from tests.unit.test_layout_attach import (
+    BASE,
+    HUERTO,
+    LIBRO,
+    RADIO,
+    TWO,
+    TWO_POOLS,
+    TWO_VHOSTS,
+    fcgi,
+    pool,
+    tenant,
+    vhosts,
+    virtual,
+)
+
+AGENT = 'host = "web7"\ntoken = "/x"\nstate = "{state}"\n[controllers]\nc1 = "https://c1:7410"\n'
+Relevo = Callable[..., Result]
+
+
+@pytest.fixture
+def relevo(tmp_path: Path) -> Relevo:
+    """The command on a host with two pools in one master, whose agent has orders."""
+    root = write(tmp_path / "host", BASE | TWO_VHOSTS | TWO_POOLS)
+    config = tmp_path / "agent.toml"
+    config.write_text(AGENT.format(state=tmp_path))
+
+    def run(*arguments: str, tenants: dict[SiteId, Tenant] | None = TWO) -> Result:
+        if tenants is not None:
+            orders = Orders(epoch=Epoch(1, 1), cluster="c", host=HostId("web7"), tenants=tenants)
+            (tmp_path / "orders.json").write_bytes(msgspec.json.encode(orders))
+        words = ("--config", str(config), "--root", str(root), *arguments)
+        return CliRunner(env={"LC_ALL": "C.UTF-8"}).invoke(command, words)
+
+    return run
+
+
+def test_each_site_is_told_with_what_would_better_it(relevo: Relevo) -> None:
+    """Attachment, what can be held, why, and the command that betters it; the count at the end."""
+    said = relevo()
+    assert said.exit_code == 0, said.output
+    assert "huerto  pool   requests at the edges" in said.output
+    assert "relevo layout convert huerto" in " ".join(said.output.split())
+    assert said.output.endswith("2 sites: 2 pool\n")
+    assert max(map(len, said.output.splitlines())) <= 100
+
+
+def test_programs_get_json(relevo: Relevo) -> None:
+    """One object for each site, with the reason's code."""
+    rows = json.loads(relevo("--json").output)
+    assert [(row["site"], row["attachment"], row["code"]) for row in rows] == [
+        ("huerto", "pool", "layout-pool"),
+        ("libro", "pool", "layout-pool-silent"),
+    ]
+
+
+def test_without_orders_it_says_what_to_do(relevo: Relevo) -> None:
+    """Neither before the host has joined, nor where the controllers do not speak of caps."""
+    assert "has this host joined" in relevo(tenants=None).output
+    said = relevo(tenants={})
+    assert said.exit_code == 1 and "no site is at home here" in said.output
+
+
+def test_a_site_of_another_host_is_refused(relevo: Relevo) -> None:
+    """By its name; nothing is planned."""
+    said = relevo("convert", "elsewhere")
+    assert said.exit_code == 2 and "elsewhere is not at home on this host" in said.output
+    assert "nothing to undo" in relevo("undo", "huerto").output
+
+
+def planned(root: Path, tree: dict[str, str], tenants: dict[SiteId, Tenant], site: SiteId) -> Plan:
+    host = str(write(root, BASE | tree))
+    running = Reader(host).look()
+    return convert(Host(running=running, tenants=tenants, files=HostFiles(host)), site)
+
+
+REFUSED: dict[str, tuple[dict[str, str], dict[SiteId, Tenant], SiteId]] = {
+    "no pool of php-fpm": (
+        vhosts(virtual("radio.example")),
+        {RADIO: tenant("radio.example", "radio")},
+        RADIO,
+    ),
+    "serves libro too": (
+        vhosts(virtual("huerto.example", fcgi("www")), virtual("libro.example", fcgi("www")))
+        | pool("www", "www-data"),
+        TWO,
+        HUERTO,
+    ),
+    "several pools": (
+        vhosts(virtual("huerto.example", fcgi("a")), virtual("huerto.example", fcgi("b")))
+        | pool("a", "huerto")
+        | pool("b", "huerto"),
+        TWO,
+        HUERTO,
+    ),
+    "write each pool once": (
+        TWO_VHOSTS | TWO_POOLS | pool("libro", "libro", POOL.format(user="libro")),
+        TWO,
+        LIBRO,
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_is_not_one_pool_of_one_site_is_refused(why: str, tmp_path: Path) -> None:
+    """With what stands in the way."""
+    tree, tenants, site = REFUSED[why]
+    with pytest.raises(CantMove, match=why):
+        planned(tmp_path, tree, tenants, site)
+
+
+def test_a_pool_is_planned_into_its_users_slice(tmp_path: Path) -> None:
+    """Found by its virtual host's socket; refused only where that is on another file system than the unit's."""
+    listen = tmp_path / "run" / "libro.sock"
+    handler = f'"proxy:unix:{listen}|fcgi://localhost"'
+    tree = vhosts(virtual("libro.example", handler))
+    tree |= pool("huerto", "huerto") | pool("libro", "libro", f"listen = {listen}\n")
+    host = str(write(tmp_path / "host", BASE | tree))
+    running = Reader(host).look()
+    with pytest.raises(CantMove, match="not on the file system of /run"):
+        convert(Host(running=running, tenants=TWO, files=HostFiles(host)), LIBRO)
+    listen.parent.mkdir()
+    places = Places(run=tmp_path / "run" / "relevo-php")
+    plan = convert(Host(running=running, tenants=TWO, files=HostFiles(host), places=places), LIBRO)
+    texts = {str(step.path): step.text for step in plan.steps if isinstance(step, Write)}
+    drop_in = texts["/etc/systemd/system/relevo-php@libro.service.d/site.conf"]
+    assert "Slice=user-1004.slice\n" in drop_in and "/usr/sbin/php-fpm8.2" in drop_in
+    assert "[Socket]" in texts["/etc/systemd/system/relevo-php@.socket"]
+    assert PutAside(Path("/etc/php/8.2/fpm/pool.d/libro.conf")) in plan.steps
+
+
+def test_what_was_not_converted_is_not_undone(tmp_path: Path) -> None:
+    """The note of the conversion is what it goes by."""
+    with pytest.raises(CantMove, match="nothing to undo"):
+        undo(Host(running=Reader(str(tmp_path)).look(), tenants=TWO), LIBRO, accept_cut=False)
