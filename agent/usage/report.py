@@ -7,7 +7,7 @@ from zlib import crc32
 from agent.signals import Signals, SiteSigns
 from fleet.caps import Evidence, Limits, Penalty
 from fleet.messages import LINE_MAX, Past, SiteUse, Usage
-from fleet.model import HostId, SiteId
+from fleet.model import HostId, SiteId, Why
 
 # Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
 SITES_AT_ONCE = 100
@@ -20,11 +20,12 @@ PAST_SITES, PAST_TURNS = 10, 360
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What one site's slice should hold and holds."""
+    """What one site's slice should hold and holds; `because`: why so, by field of `wanted`."""
 
     slice: str = ""
     wanted: Limits | None = None
     held: Limits | None = None
+    because: Mapping[str, Why] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Word:
 
     penalties: tuple[Penalty, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    help: tuple[Why, ...] = ()
     driver: str = ""
     unable: str = ""
     drift: int = 0
@@ -55,6 +57,7 @@ def use(signs: SiteSigns, held: Held, past: Past | None) -> SiteUse:
         slice=held.slice,
         wanted=held.wanted,
         held=held.held,
+        because=dict(held.because),
         past=past,
     )
 
@@ -98,6 +101,7 @@ class Tellings:
             },
             penalties=word.penalties,
             evidence=word.evidence[-EVIDENCE_MAX:],
+            help=word.help,
             driver=word.driver,
             unable=word.unable[:LINE_MAX],
             drift=word.drift,
