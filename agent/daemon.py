@@ -157,7 +157,6 @@ class Agent:
         self._traffic, self._exporter = traffic, exporter
         self._listens = asyncio.Event()
         self._neighbours = Probes(probing)
-        self.hosting = Hosting(config, exporter)
         self._shutdown = Shutdown(
             wait_s=config.shutdown_wait_s,
             orders=lambda: self.orders.newest,
@@ -177,6 +176,7 @@ class Agent:
             exporter=exporter,
             asked=asked,
         )
+        self.hosting = Hosting(config, exporter, self.links.usage)
         self.orders = Follower(
             config.host,
             FileCache(config.state / "orders.json"),

@@ -1,5 +1,6 @@
-"""A web host's own loop, which needs no network: how its sites are attached, and what the kernel holds of them."""
+"""A web host's own loop, which needs no network: how its sites are, who is squeezed for it, what the kernel holds."""
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any, Never
 
@@ -8,43 +9,58 @@ from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import Keeper
 from agent.config import Config
 from agent.layout.keep import Layout
+from agent.usage.keep import Send, Usage
+from agent.usage.report import Held, Word
 from fleet.messages import Orders
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
 
 
 class Hosting:
-    """Follows orders; without sites of its own it does nothing."""
+    """Follows orders; before it has sites of its own it does nothing. `send` takes what is told to controllers."""
 
-    def __init__(self, config: Config, exporter: Exporter) -> None:
-        caps, changed = config.caps, Pulse()
-        chosen = choose(caps, changed)
-        exporter.set("relevo_caps_enforceable", float(chosen.driver is not None))
-        servers = Rules(mail=caps.mail, resolvers=resolvers(caps), databases=caps.databases)
+    def __init__(self, config: Config, exporter: Exporter, send: Send) -> None:
+        self._begun = asyncio.Event()
         self.layout = Layout()
-        self.keeper = Keeper(
-            chosen.driver,
-            Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None,
-            unable="" if chosen.driver else chosen.why,
-            facts=facts(caps),
-            state=config.state / "caps.json",
+        self.keeper = _keeper(config, exporter)
+        self.usage = Usage(
+            config.host,
+            config.usage,
+            config.state,
+            send=send,
+            word=self.word,
             exporter=exporter,
-            changed=changed,
-            servers=servers,
-            verify_s=caps.verify_s,
         )
 
     def follow(self, orders: Orders) -> None:
         """Idempotent; what it asks for is done soon after."""
         self.layout.follow(orders.tenants)
+        self.usage.follow(orders)
         self.keeper.follow(orders)
+        if orders.tenants:
+            self._begun.set()
+
+    def word(self) -> Word:
+        """What is known here beside use: who is penalized, what is held, and why."""
+        return Word(
+            driver=self.keeper.driver,
+            unable=self.keeper.unable,
+            drift=self.keeper.drift,
+            held={
+                site: Held(
+                    slice=kept.slice, wanted=kept.wanted, held=kept.held, because=kept.because
+                )
+                for site, kept in self.keeper.state().items()
+            },
+        )
 
     def services(self) -> dict[str, Coroutine[Any, Any, Any]]:
         """What this does, each eternal, by name."""
         return {
+            "caps": self.keeper.keep(),
             "layout": self.layout.keep(),
             "attach": self._attach(),
-            "caps": self.keeper.keep(),
+            "usage": self._use(),
         }
 
     async def _attach(self) -> Never:
@@ -52,4 +68,28 @@ class Hosting:
         count = 0
         while True:
             count = await self.layout.changed.after(count)
+            self.usage.attach(self.layout.attached)
             self.keeper.attach(self.layout.attached)
+
+    async def _use(self) -> Never:
+        """Eternal: an edge has no threads for sites that it does not host."""
+        await self._begun.wait()
+        await self.usage.keep()
+
+
+def _keeper(config: Config, exporter: Exporter) -> Keeper:
+    caps, changed = config.caps, Pulse()
+    chosen = choose(caps, changed)
+    exporter.set("relevo_caps_enforceable", float(chosen.driver is not None))
+    firewall = Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
+    return Keeper(
+        chosen.driver,
+        firewall,
+        unable="" if chosen.driver else chosen.why,
+        facts=facts(caps),
+        state=config.state / "caps.json",
+        exporter=exporter,
+        changed=changed,
+        servers=Rules(mail=caps.mail, resolvers=resolvers(caps), databases=caps.databases),
+        verify_s=caps.verify_s,
+    )

@@ -114,7 +114,10 @@ def facts(settings: config.Caps, root: Path = Path("/")) -> Callable[[], HostFac
     """What reads the host anew, in a thread. Raises OSError."""
 
     def read() -> HostFacts:
-        devices = disks(settings.disks, root)
+        try:
+            devices = disks(settings.disks, root)
+        except OSError:  # a /proc without the first process: everything else can be held
+            devices = ()
         controllers = _controllers(settings.subtree or root / CGROUPS) or frozenset()
         return HostFacts(
             cores=float(os.cpu_count() or 1),
