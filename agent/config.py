@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from agent.isolate.policy import Policy as Isolation
 from fleet.model import HostId, Name
 
 Url = Annotated[str, Meta(pattern=r"^https?://[^/]+$(?!\n)")]
@@ -132,6 +133,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     service: Service | None = None
     edge: Edge | None = None
     caps: Caps = Caps()
+    isolation: Isolation = Isolation()
     metrics: Metrics = Metrics()
     usage: Usage = Usage()
     debug: bool = False

@@ -116,6 +116,29 @@ AGENT = (
         "Caps that somebody else had changed, repaired.",
     ),
     Metric("relevo_caps_failures_total", "counter", "Caps that could not be set, each try."),
+    Metric(
+        "relevo_isolation_penalties",
+        "gauge",
+        "Penalties that stand, by level, and whether they are held or in shadow.",
+        ("level", "enforced"),
+    ),
+    Metric(
+        "relevo_isolation_steps_total",
+        "counter",
+        "Steps up the ladder, by the level that they led to.",
+        ("level",),
+    ),
+    Metric(
+        "relevo_isolation_undone_total",
+        "counter",
+        "Steps taken back because they helped nobody.",
+    ),
+    Metric("relevo_isolation_asks", "gauge", "What this host needs a person for, at the moment."),
+    Metric(
+        "relevo_isolation_failures_total",
+        "counter",
+        "Times that a penalty or its evidence could not be kept on disk.",
+    ),
     Metric("relevo_service_up", "gauge", "1 while the local check of the web service passes."),
     Metric(
         "relevo_service_restarts_total",

@@ -1,8 +1,8 @@
 """Pure: signals become penalties, the victims first. It reads no clock and touches nothing."""
 
 from agent.isolate.climb import Change, House
-from agent.isolate.ladder import Decision, decide
+from agent.isolate.ladder import Decision, decide, standing
 from agent.isolate.policy import Policy
 from agent.isolate.state import State, kept
 
-__all__ = ["Change", "Decision", "House", "Policy", "State", "decide", "kept"]
+__all__ = ["Change", "Decision", "House", "Policy", "State", "decide", "kept", "standing"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
@@ -90,13 +91,17 @@ class Climb:
         assert state.clock is not None
         self.signals, self.house, self.policy = signals, house, policy
         self.at, self.wall = state.clock.at, state.clock.wall(state.clock.at)
-        self.caps = house.caps(self.wall)
         self.records = dict(state.records)
         self.acted = dict(state.acted)
         self.asks: list[Why] = []
         self.changes: list[Change] = []
         self.cases: dict[SiteId, Case] = {}
         self._before = state
+
+    @cached_property
+    def caps(self) -> dict[SiteId, Caps]:
+        """Of each site whose plan is known; a quiet round never asks."""
+        return self.house.caps(self.wall)
 
     @property
     def before(self) -> State:

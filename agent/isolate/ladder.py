@@ -12,7 +12,7 @@ from agent.isolate.climb import Case, Change, Climb, House
 from agent.isolate.look import look
 from agent.isolate.measure import series, stalls
 from agent.isolate.policy import Policy
-from agent.isolate.state import State, Step, told
+from agent.isolate.state import Clock, State, Step, told
 from agent.isolate.table import Finding
 from agent.signals import Signals
 from fleet.caps import Evidence, Level, Penalty, Resource, Ruling
@@ -52,7 +52,7 @@ def decide(
     state = climb.state
     return Decision(
         state=state,
-        penalties=_penalties(state, climb),
+        penalties=standing(state, house, policy, climb.wall),
         asks=tuple(climb.asks),
         changes=tuple(climb.changes),
         evidence=tuple(
@@ -72,24 +72,30 @@ def _obey(climb: Climb) -> None:
             climb.move(site, Finding.FOLLOWED, Case(resource=Resource.CPU))
 
 
-def _penalties(state: State, climb: Climb) -> tuple[Penalty, ...]:
-    """Everything that holds, by site; a person's quarantine stands in the place of what relevo decided."""
+def standing(state: State, house: House, policy: Policy, wall: float) -> tuple[Penalty, ...]:
+    """Everything that holds at `wall` (Unix s), by site: of a state from disk too, before its first round.
+
+    A person's quarantine stands in the place of what relevo decided.
+    """
+    if state.clock is None:
+        return ()
     found = {
-        site: _penalty(climb, site, record.step)
+        site: _penalty(site, record.step, state.clock, enforced=house.enforced(site, wall))
         for site, record in state.records.items()
         if record.step is not None
     }
-    for site in climb.house.rulings:
-        ruling = climb.house.ruling(site, climb.wall)
+    for site in house.rulings:
+        ruling = house.ruling(site, wall)
         if ruling is not None and ruling.word == "quarantine":
             found[site] = _quarantine(site, ruling)
-    relieved = (_relief(climb, site, until) for site, until in state.relieved.items())
+    relieved = (
+        _relief(site, until, state.clock, policy, enforced=house.enforced(site, wall))
+        for site, until in state.relieved.items()
+    )
     return (*(found[site] for site in sorted(found)), *relieved)
 
 
-def _penalty(climb: Climb, site: SiteId, step: Step) -> Penalty:
-    clock = climb.before.clock
-    assert clock is not None
+def _penalty(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> Penalty:
     return Penalty(
         site=site,
         level=step.level,
@@ -99,22 +105,20 @@ def _penalty(climb: Climb, site: SiteId, step: Step) -> Penalty:
         since=clock.wall(step.since),
         until=clock.wall(step.until),
         why=step.why,
-        enforced=step.enforced and climb.house.enforced(site, climb.wall),
+        enforced=step.enforced and enforced,
     )
 
 
-def _relief(climb: Climb, site: SiteId, until: float) -> Penalty:
+def _relief(site: SiteId, until: float, clock: Clock, policy: Policy, *, enforced: bool) -> Penalty:
     """The memory watchdog's word: no level of the ladder, and nothing is taken."""
-    clock = climb.before.clock
-    assert clock is not None
     return Penalty(
         site=site,
         level=Level.CAP,
         resource=Resource.MEMORY,
-        since=clock.wall(until - climb.term(climb.policy.terms.soft_s)),
+        since=clock.wall(until - policy.term(policy.terms.soft_s)),
         until=clock.wall(until),
         why=Why("isolation-futile"),
-        enforced=climb.house.enforced(site, climb.wall),
+        enforced=enforced,
     )
 
 

@@ -47,6 +47,8 @@ def showing(
     """
     found: dict[SiteId, dict[str, float]] = {}
     for site, signs in sites.items():
+        if site not in before and not _is_odd(signs, policy):
+            continue  # nearly all of them, nearly always
         known = before.get(site, {})
         shown = {sign: known.get(sign, at) for sign in _shown(signs, policy)}
         if at - known.get(CRON, -HOUR_S) < HOUR_S:
@@ -54,6 +56,17 @@ def showing(
         if shown:
             found[site] = shown
     return found
+
+
+def _is_odd(signs: SiteSigns, policy: Policy) -> bool:
+    return bool(
+        signs.direct_mail_per_s
+        or signs.new_destinations_per_s
+        or signs.runs_from_uploads
+        or signs.listens
+        or signs.cron_changed
+        or (signs.cpu_cores or 0.0) >= policy.signs.miner_cores
+    )
 
 
 def _shown(signs: SiteSigns, policy: Policy) -> Iterator[str]:

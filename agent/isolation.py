@@ -1,0 +1,248 @@
+"""Isolation at work: each round of signals is judged, and what is decided is held, told, kept and proven.
+
+It needs no network and no controller; without orders it knows no sites, and holds nobody.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Never, Protocol
+
+import msgspec
+
+from agent.evidence import Shelf, processes
+from agent.isolate import Decision, House, Policy, decide, kept, standing
+from agent.lane import Lane
+from agent.layout.attached import Attached
+from agent.penalties import append, read, write
+from agent.ports import DriverError
+from agent.signals import Signals
+from fleet.caps import Evidence, Level, Penalty
+from fleet.messages import Orders
+from fleet.model import SiteId, Why
+from metrics.exporter import Exporter
+from runtime import clock, log
+from runtime.pulse import Pulse
+
+WRITE_S = 2.0
+PROOF_S = 2.0  # evidence later than that is of something else
+KEEP_S = 300.0  # the past that was learned is written this often, what holds at once
+CLEAR_S = 3600.0
+ASKS_MAX = 10
+EVIDENCE_MAX = 20
+BIG = 100  # sites from which a round is judged in a thread: the loop has beats to send
+
+_log = log.logger("isolation")
+
+
+class Usage(Protocol):
+    """Who senses: `signals` beats with each round, which is then `latest`."""
+
+    signals: Pulse
+    latest: Signals | None
+
+    def urls(self, site: SiteId) -> dict[str, int]:
+        """What was asked for most of a site lately: paths without their query (rule R16)."""
+        ...
+
+    def hurry(self) -> None:
+        """Tell the controllers at once."""
+        ...
+
+
+Penalize = Callable[[Iterable[Penalty]], None]
+"""Holds all the penalties that there are now."""
+
+
+class Isolation:
+    """`penalties`, `evidence` and `asks` are what a controller is told: all that stands, the newest evidence last."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        folder: Path,
+        usage: Usage,
+        penalize: Penalize,
+        *,
+        exporter: Exporter,
+        wall: Callable[[], float] = clock.wall,
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._policy, self._path, self._usage = policy, folder / "penalties.json", usage
+        self._penalize, self._exporter, self._wall, self._proc = penalize, exporter, wall, proc
+        self._shelf = Shelf(folder / "evidence")
+        self._house = House(plans={}, tenants={}, rulings={})
+        self._attached: Mapping[SiteId, Attached] = {}
+        self._state = read(self._path)
+        self._disk, self._looking = Lane(), Lane()
+        self._kept_at = self._cleared_at = float("-inf")
+        self._unkept = self._begun = False
+        self._recording = bool(policy.record)
+        self._proofs: asyncio.Queue[Evidence] = asyncio.Queue(EVIDENCE_MAX)
+        self.penalties: tuple[Penalty, ...] = ()
+        self.evidence: tuple[Evidence, ...] = ()
+        self.asks: tuple[Why, ...] = ()
+
+    def follow(self, orders: Orders) -> None:
+        """Whom to judge, and what people say of them."""
+        self._house = House(plans=orders.plans, tenants=orders.tenants, rulings=orders.rulings)
+        if not self._begun:  # what held before a restart holds until the first round says more
+            self.penalties = standing(self._state, self._house, self._policy, self._wall())
+            self._penalize(self.penalties)
+
+    def attach(self, attached: Mapping[SiteId, Attached]) -> None:
+        """Where the sites' processes are."""
+        self._attached = attached
+
+    async def keep(self) -> Never:
+        """Eternal."""
+        sites = [site for site, record in self._state.records.items() if record.step is not None]
+        since = self._wall() - 86_400  # no step of relevo's own is longer
+        try:
+            found = await self._disk.run(WRITE_S, partial(self._shelf.of, sites, since))
+            self.evidence = found[-EVIDENCE_MAX:]
+        except DriverError as error:
+            self._failed("the evidence of standing penalties can't be read", error)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._prove())
+            count = self._usage.signals.count
+            while True:
+                count = await self._usage.signals.after(count)
+                if (signals := self._usage.latest) is not None:
+                    await self.round(signals)
+
+    async def round(self, signals: Signals) -> Decision:
+        """Judge one round and hold what comes of it."""
+        now, wall = asyncio.get_running_loop().time(), self._wall()
+        given = (self._state, signals, self._house, self._policy, now, wall)
+        big = len(signals.sites) > BIG
+        decision = await asyncio.to_thread(decide, *given) if big else decide(*given)
+        self._state, self._begun = decision.state, True
+        self._hold(decision)
+        self._measure(decision)
+        if self._recording:
+            await self._record(signals)
+        await self._keep_state(now, changed=bool(decision.changes))
+        await self._clear(now, wall)
+        return decision
+
+    def _hold(self, decision: Decision) -> None:
+        """What is decided goes to the kernel first, then to people."""
+        before, self.penalties = self.penalties, decision.penalties
+        asked, self.asks = self.asks, decision.asks[:ASKS_MAX]
+        self._penalize(decision.penalties)
+        held = {penalty.site for penalty in decision.penalties}
+        self.evidence = tuple(one for one in self.evidence if one.site in held)
+        for change in decision.changes:
+            _log.info(
+                "penalty changed",
+                site=change.site,
+                old=change.was.name.lower(),
+                new=change.to.name.lower(),
+                share=change.share,
+                enforced=change.enforced,
+                why=change.why,
+            )
+        self._say(asked)
+        for evidence in decision.evidence:
+            if self._proofs.full():
+                self._proofs.get_nowait()  # the newest are the ones that are asked for
+            self._proofs.put_nowait(evidence)
+        if _differ(before, decision.penalties) or _codes(asked) != _codes(self.asks):
+            self._usage.hurry()
+
+    def _say(self, asked: tuple[Why, ...]) -> None:
+        """Calls for help, on the edge."""
+        for why in self.asks:
+            if _code(why) not in _codes(asked):
+                _log.warning("a person is needed", why=why)
+        for why in asked:
+            if _code(why) not in _codes(self.asks):
+                _log.info("a person is no longer needed", why=why.code)
+
+    def _measure(self, decision: Decision) -> None:
+        for level in Level:
+            if level > Level.BASELINE:
+                held = [one for one in decision.penalties if one.level is level]
+                for enforced in (True, False):
+                    self._exporter.set(
+                        "relevo_isolation_penalties",
+                        sum(one.enforced is enforced for one in held),
+                        level=level.name.lower(),
+                        enforced=str(enforced).lower(),
+                    )
+        for change in decision.changes:
+            if change.to > change.was:
+                self._exporter.count("relevo_isolation_steps_total", level=change.to.name.lower())
+            if change.why.code == "isolation-unhelpful":
+                self._exporter.count("relevo_isolation_undone_total")
+        self._exporter.set("relevo_isolation_asks", len(decision.asks))
+
+    async def _prove(self) -> Never:
+        """Eternal: what each step was decided from gets its processes and URLs, and is kept."""
+        while True:
+            evidence = await self._proofs.get()
+            site = evidence.site
+            urls = {path.partition("?")[0][:200]: n for path, n in self._usage.urls(site).items()}
+            top = sorted(urls.items(), key=lambda one: -one[1])[:10]
+            look = partial(processes, self._attached.get(site), self._proc)
+            try:
+                found = await self._looking.run(PROOF_S, look)
+            except DriverError:  # a machine that hangs: the two series are proof enough
+                found = ()
+            proven = msgspec.structs.replace(evidence, processes=found, urls=dict(top))
+            self.evidence = (*self.evidence, proven)[-EVIDENCE_MAX:]
+            self._usage.hurry()
+            try:
+                await self._disk.run(WRITE_S, partial(self._shelf.keep, proven))
+            except DriverError as error:
+                self._failed("evidence is not kept", error)
+
+    async def _keep_state(self, now: float, *, changed: bool) -> None:
+        """On disk at once when somebody's place changed; else every KEEP_S, for what was learned."""
+        if not (changed or self._unkept or now - self._kept_at >= KEEP_S):
+            return
+        try:
+            await self._disk.run(WRITE_S, partial(write, self._path, kept(self._state)))
+        except DriverError as error:
+            if not self._unkept:
+                self._failed("penalties would not survive a restart", error)
+            self._unkept = True
+        else:
+            self._unkept, self._kept_at = False, now
+
+    async def _clear(self, now: float, wall: float) -> None:
+        """Rule R16: evidence is deleted after its days."""
+        if now - self._cleared_at >= CLEAR_S:
+            self._cleared_at = now
+            try:
+                await self._disk.run(WRITE_S, partial(self._shelf.clear, wall))
+            except DriverError as error:
+                self._failed("old evidence is not deleted yet", error)
+
+    async def _record(self, signals: Signals) -> None:
+        try:
+            await self._disk.run(WRITE_S, partial(append, Path(self._policy.record), signals))
+        except DriverError as error:
+            self._recording = False
+            self._failed("signals are no longer recorded", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._exporter.count("relevo_isolation_failures_total")
+        _log.error(what, error=str(error))
+
+
+def _code(why: Why) -> tuple[str, object, object]:
+    """What makes a call for help another one; how long it stands does not."""
+    return why.code, why.values.get("resource"), why.values.get("site")
+
+
+def _codes(asks: Iterable[Why]) -> set[tuple[str, object, object]]:
+    return {_code(why) for why in asks}
+
+
+def _differ(before: tuple[Penalty, ...], after: tuple[Penalty, ...]) -> bool:
+    return {(p.site, p.level, p.share, p.enforced, p.owner) for p in before} != {
+        (p.site, p.level, p.share, p.enforced, p.owner) for p in after
+    }
