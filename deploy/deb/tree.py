@@ -16,6 +16,8 @@ OURS = Path(__file__).with_name("debian")
 LIB = Path("usr/lib/relevo")
 PACKAGES = LIB / f"lib/python{PYTHON}/site-packages"
 DOC = Path("usr/share/doc/relevo")
+SHARE = Path("usr/share/relevo")
+WATCHING = ("prometheus", "grafana")  # what docs/monitoring.md copies to where those run
 
 UNITS = ("relevo-agent.service", "relevo-controller.service", "relevo.slice")
 SLICE = "relevo-user-slice.conf"
@@ -87,6 +89,7 @@ def _files(root: Path, version: str, built_s: int) -> None:
         _copy(systemd / name, root / "etc/relevo/edge" / there)
     _copy(OURS / "sysusers.conf", root / "usr/lib/sysusers.d/relevo.conf")
     _copy(OURS / "lintian-overrides", root / "usr/share/lintian/overrides/relevo")
+    watching(root)
     (root / "var/lib/relevo").mkdir(parents=True)
     for document in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"):
         _copy(document, root / DOC / document.name)
@@ -98,6 +101,13 @@ def _files(root: Path, version: str, built_s: int) -> None:
     )
     with (root / DOC / "changelog.gz").open("wb") as file:
         file.write(gzip.compress(changes.encode(), mtime=0))
+
+
+def watching(root: Path) -> None:
+    """Alerts, dashboards, and the configurations that they come with."""
+    for folder in WATCHING:
+        for path in sorted((ROOT / "deploy" / folder).iterdir()):
+            _copy(path, root / SHARE / folder / path.name)
 
 
 def _compile(root: Path) -> None:

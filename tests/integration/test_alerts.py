@@ -333,6 +333,40 @@ STORE = (
         quiet=("1h30m",),
     ),
     Story(
+        alert="RelevoCertificateEnding",
+        shows="the one for etcd too",
+        series={
+            of("relevo_certificate_expires_timestamp_seconds", certificate="store"): "1818000x250"
+        },
+        fires=("2h5m",),
+    ),
+    Story(
+        alert="RelevoCertificateEnding",
+        shows="an agent's too",
+        series={
+            'relevo_certificate_expires_timestamp_seconds{certificate="metrics",host="web1"}': "1818000x250",
+        },
+        fires=("2h5m",),
+    ),
+    Story(
+        alert="RelevoNoticesDropped",
+        shows="for an hour, also where it is the first one ever",
+        series={
+            of("relevo_notices_total", notifier="chat", outcome="dropped"): "_x20 1x400",
+            of("relevo_notices_total", notifier="chat", outcome="sent"): "0+1x400",
+            of("relevo_notices_total", notifier="chat", outcome="failed"): "0+1x400",
+        },
+        fires=("11m", "1h5m"),
+        quiet=("9m", "1h15m"),
+    ),
+    Story(
+        alert="RelevoNoticesDropped",
+        shows="where the controller has restarted since",
+        series={of("relevo_notices_total", notifier="chat", outcome="dropped"): "5x300 0 1x100"},
+        fires=("2h32m",),
+        quiet=("2h15m",),
+    ),
+    Story(
         alert="RelevoCertificateEnds",
         shows="two days before",
         series={

@@ -1,5 +1,6 @@
 """What the Debian package is made of: versions that dpkg orders rightly, and a lock that has all that is needed."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from deploy.deb.__main__ import control, debian_version
-from deploy.deb.tree import EDGE, PHP, SLICE, UNITS
+from deploy.deb.tree import EDGE, PHP, SHARE, SLICE, UNITS, watching
 from deploy.deb.wheels import LOCK, CantBuild, raise_unless_locked
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +64,16 @@ def test_each_file_for_systemd_is_in_the_package() -> None:
     """What an edge links is what docs/operate.md copies; the rest is installed, or shown as an example."""
     units = {path.name for path in (ROOT / "deploy" / "systemd").iterdir()}
     assert {*EDGE, *UNITS, *PHP, SLICE} == units
+
+
+def test_what_monitoring_needs_is_in_the_package(tmp_path: Path) -> None:
+    """Where docs/monitoring.md takes it from: nobody needs a clone of the repository."""
+    watching(tmp_path)
+    for folder in ("prometheus", "grafana"):
+        there = {path.name for path in (tmp_path / SHARE / folder).iterdir()}
+        assert there == {path.name for path in (ROOT / "deploy" / folder).iterdir()} != set()
+    said = (ROOT / "docs" / "monitoring.md").read_text()
+    named = re.findall(r"/usr/share/relevo/(\S+?)[\s`]", said)
+    assert named
+    for name in named:
+        assert (tmp_path / SHARE / name).exists(), name
