@@ -9,6 +9,7 @@ BENCHES = {
     "units": "how far systemd confines the daemons",
     "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
+    "masters": "200 sites' own php-fpm masters beside one that they share: memory",
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
     "api": "reads of the API while 300 agents beat: how many a second, how long they take",
     "apply": "coop.yaml validated and applied; a fresh controller ready on it",
