@@ -100,7 +100,7 @@ class Dashboard:
                 web.get("/static/{name}", serve_static),
                 web.get("/live", live.stream),
                 *Pages(frame).routes(),
-                *Orders(frame, self._controller.commands).routes(),
+                *Orders(frame, self._controller.commands, self._controller.holding).routes(),
             ]
         )
         return app

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller.uses import SiteWord
 from failover.evidence import Seen
 from failover.guards import spent_causes
 from failover.judge import MOVING, Verdict
 from failover.policy import Policy
+from fleet.caps import Enforcement, Override, Penalty, Ruling, effective
 from fleet.messages import Beat
 from fleet.model import (
     Arming,
@@ -34,6 +36,7 @@ from fleet.model import (
     Switches,
     Why,
 )
+from fleet.penalized import Penalized
 from runtime.clock import wall
 
 if TYPE_CHECKING:
@@ -49,6 +52,14 @@ class Last:
 
     beat: Beat
     age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A resource that a site uses, as a share of its cap."""
+
+    resource: str
+    ratio: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +94,11 @@ class Look:
     refusals: Mapping[HostId, Note] = field(default_factory=dict)
     withdrawn: Mapping[HostId, Note] = field(default_factory=dict)
     audit: Mapping[str, AuditEntry] = field(default_factory=dict)
+    enforcement: Enforcement = field(default_factory=Enforcement)
+    overrides: Mapping[SiteId, Override] = field(default_factory=dict)
+    rulings: Mapping[SiteId, Ruling] = field(default_factory=dict)
+    penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
+    use_of: Callable[[SiteId], SiteWord | None] = lambda site: None
 
     # --- hosts
 
@@ -171,6 +187,31 @@ class Look:
         member = self.fleet.members.get(site.member)
         texts = (site.id, *site.domains, site.member, member.name if member else "", site.home)
         return any(q in text.lower() for text in (*texts, self.host_of(site)))
+
+    # --- what holds sites inside their plans
+
+    def standing(self, site: SiteId) -> tuple[Penalty, ...]:
+        """The penalties of a site now, the hardest first."""
+        kept = self.penalties.get(site)
+        return kept.standing(self.wall) if kept else ()
+
+    def enforced_from(self, site: Site) -> float | None:
+        """Unix s; None: its caps only watch."""
+        return self.enforcement.turn(site.id, site.plan, self.host_of(site)).since
+
+    def meters(self, site: Site) -> list[Meter]:
+        """Its use as shares of what its caps allow now; what can't be attributed is not in it."""
+        word, plan = self.use_of(site.id), self.fleet.plans.get(site.plan)
+        if word is None or plan is None:
+            return []
+        caps, use = effective(plan.caps, self.overrides.get(site.id), self.wall), word.use
+        found = (
+            ("cpu", use.cpu_cores, caps.cpu_percent / 100),
+            ("memory", use.memory_bytes, caps.memory_max_bytes),
+            ("tasks", use.tasks, caps.tasks),
+            ("web", use.requests_per_s, caps.requests_per_s),
+        )
+        return [Meter(name, used / of) for name, used, of in found if used is not None]
 
     # --- failover
 
@@ -282,6 +323,11 @@ def look(controller: "Controller") -> Look:
         refusals={id: note for id, note in mirror.refusals.items() if at < note.until},
         withdrawn=mirror.withdrawn,
         audit=mirror.audit,
+        enforcement=mirror.enforcement,
+        overrides={id: it for id, it in mirror.overrides.items() if at < it.note.until},
+        rulings={id: it for id, it in mirror.rulings.items() if at < it.note.until},
+        penalties=mirror.penalties,
+        use_of=controller.uses.of,
     )
 
 

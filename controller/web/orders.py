@@ -8,9 +8,11 @@ from aiohttp import web
 
 from controller.audited import NotLeading, Person, Unknown
 from controller.commands import Commands
+from controller.holding import Holding
 from controller.sight import Refused
 from controller.store import Ambiguous, LeaseLost, StoreError
 from controller.web.asking import Asked, Form, NotDone, Order
+from controller.web.containing import Containing
 from controller.web.frame import SESSION, Frame, speech
 from controller.web.moving import Moving
 from controller.web.render import see_other
@@ -23,9 +25,10 @@ REASON_CHARACTERS = 500
 
 
 class Orders:
-    def __init__(self, frame: Frame, commands: Commands) -> None:
+    def __init__(self, frame: Frame, commands: Commands, holding: Holding) -> None:
         self._frame = frame
         self._switching, self._moving = Switching(commands), Moving(commands)
+        self._containing = Containing(holding)
 
     def routes(self) -> list[web.RouteDef]:
         paths: dict[str, Callable[[Asked], Order]] = {
@@ -36,6 +39,8 @@ class Orders:
             "/hosts/{id}/activate": self._moving.activate,
             "/hosts/{id}/reconsider": self._moving.reconsider,
             "/sites/{id}/move": self._moving.move,
+            "/sites/{id}/quarantine": self._containing.quarantine,
+            "/sites/{id}/release": self._containing.release,
             "/holds/{id}/approve": self._moving.approve,
             "/holds/{id}/refuse": self._moving.refuse,
         }

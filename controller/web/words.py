@@ -59,9 +59,43 @@ RESTARTS = {
     "done": "restarted",
     "unavailable": "may not be restarted",
 }
+LEVELS = {
+    "baseline": "within its plan",
+    "watch": "watched",
+    "soft": "last in the queue",
+    "cap": "held under its plan",
+    "isolate": "isolated",
+    "stop": "stopped",
+}
+RESOURCES = {
+    "cpu": "CPU",
+    "memory": "memory",
+    "io": "disk",
+    "tasks": "processes",
+    "web": "requests",
+    "egress": "traffic outward",
+}
+NATURES = {
+    "heavy": "it costs more than its plan",
+    "crawled": "it is crawled",
+    "viral": "it is popular",
+    "hacked": "it may be hacked",
+}
+ATTACHMENTS = {
+    "slice": "all of it is in a slice of its own: every cap holds",
+    "pool": "it shares a php-fpm master: it is held at the edges",
+    "log": "it runs inside the web server: what it uses is an estimate, and it is held at the edges",
+    "none": "nothing of it can be told from its neighbours",
+}
+RULINGS = {
+    "quarantine": "in quarantine",
+    "release": "released",
+    "suspect": "suspected, for what it did elsewhere",
+}
 # Every table of words by the code that stands for them, so that none is left untranslated.
 TABLES = (
     VERDICTS, PHASES, MODES, ROLES, HEALTHS, WITNESSES, ARMINGS, STATES, RESTARTS,
+    LEVELS, RESOURCES, NATURES, ATTACHMENTS, RULINGS,
 )  # fmt: skip
 UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 

@@ -198,7 +198,7 @@ async def test_an_order_needs_a_reason_and_known_answers(served: Served) -> None
 
 
 async def test_every_order_does_what_its_page_says(served: Served) -> None:
-    """Arm, pause, resume, drain, activate: each is in the store when the answer comes."""
+    """Arm, pause, resume, drain, activate, quarantine, release: each is in the store when the answer comes."""
     ana, mirror = await enter(served), served.controller.mirror
     host = HostId("mx1-web-01")
     assert (await ana.order("/failover/arming?scope=host&id=mx1-web-01", {"word": "arm"}))[0] == 303
@@ -215,6 +215,13 @@ async def test_every_order_does_what_its_page_says(served: Served) -> None:
     assert mirror.drains[host].owner == "ana"
     assert (await ana.order("/hosts/mx1-web-01/activate"))[0] == 303
     assert not mirror.drains
+    held = {"level": "stop", "nature": "hacked", "for_s": "7200"}
+    assert (await ana.order("/sites/blog/quarantine", held))[0] == 303
+    assert mirror.rulings[SiteId("blog")].level.name == "STOP"
+    assert (await ana.order("/sites/blog/quarantine", {**held, "level": "watch"}))[0] == 422
+    assert (await ana.order("/sites/blog/release", {"for_s": "7200"}))[0] == 303
+    assert mirror.rulings[SiteId("blog")].word == "release"
+    assert (await ana.order("/sites/none/release", {"for_s": "7200"}))[0] == 404
     for path in ("/failover/arming?scope=host&id=none", "/failover/arming", "/hosts/none/drain"):
         assert (await ana.order(path, {"word": "arm"}))[0] == 404
 

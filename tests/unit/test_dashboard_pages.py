@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from controller.admission import Caller, NotAdmitted
 from controller.api.auth import Handler
+from controller.uses import SiteWord
 from controller.web import dashboard, frame, words
 from controller.web.frame import SESSION, Frame, Slice
 from controller.web.look import Look, steps
@@ -28,7 +29,19 @@ from controller.web.sessions import IDLE_S, LASTS_S, MOST, Session, Sessions
 from controller.web.summary import summarise
 from controller.web.words import Speech
 from failover.judge import Kind, Verdict
+from fleet.caps import (
+    Attachment,
+    Evidence,
+    Level,
+    Nature,
+    Override,
+    Penalty,
+    Process,
+    Resource,
+    Ruling,
+)
 from fleet.documents import read
+from fleet.messages import SiteUse
 from fleet.model import (
     Arming,
     AuditEntry,
@@ -50,6 +63,7 @@ from fleet.model import (
     Switches,
     Why,
 )
+from fleet.penalized import Penalized
 from runtime.words import LANGUAGES, LOCALE, placeholders
 from tests.unit.fleets import GOOD, fleets
 
@@ -379,6 +393,62 @@ async def test_a_huge_fleet_has_short_pages() -> None:
     assert "Page 400 of 400" in pages[2]
 
 
+def penalized(level: Level = Level.ISOLATE, **said: object) -> Penalized:
+    """With hostile names wherever a host chooses them."""
+    plain = Penalty(
+        site=HUERTO,
+        level=level,
+        resource=Resource.CPU,
+        nature=Nature.CRAWLED,
+        since=WALL - 60,
+        until=WALL + 600,
+        why=Why(EVIL, {"text": EVIL}),
+        enforced=True,
+    )
+    evidence = Evidence(
+        site=HUERTO,
+        at=WALL - 60,
+        every_s=2,
+        stall=(0.1, 0.75),
+        use=(0.5, 2.25),
+        processes=(Process(pid=7, user=EVIL, command=EVIL),),
+        urls={EVIL: 900, "/": 1},
+    )
+    penalty = msgspec.structs.replace(plain, **said)
+    return Penalized(host=WEB1, at=WALL, penalties=(penalty,), evidence=evidence)
+
+
+async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
+    """Penalty, proof, use against its plan, words of people; what a host made up is text."""
+    use = SiteUse(attachment=Attachment.SLICE, cpu_cores=0.5, memory_bytes=1, slice=EVIL)
+    note = Note(owner=EVIL, reason=EVIL, since=WALL, until=WALL + 60)
+    look = replace(
+        well(),
+        penalties={HUERTO: penalized()},
+        rulings={HUERTO: Ruling(word="quarantine", note=note)},
+        overrides={HUERTO: Override(caps={"cpu_percent": 200}, note=note)},
+        use_of=lambda site: SiteWord(host=WEB1, use=use, at=NOW - 4) if site == HUERTO else None,
+    )
+    for language, says in (
+        ("en", ("isolated", "it is crawled", "25% of its cap", "up to 75%", "asked 900 times")),
+        (
+            "es",
+            ("aislado", "lo recorren robots", "25\N{NO-BREAK SPACE}% de su límite", "900 veces"),
+        ),
+    ):
+        (page,) = await read_all(look, ["/sites/huerto"], language)
+        assert "<script>alert" not in page
+        assert [text for text in says if text not in page] == []
+    (other,) = await read_all(look, ["/sites/blog"], "en")
+    assert "said nothing of it" in other and "only measured" in other
+    shadow = replace(look, penalties={HUERTO: penalized(enforced=False)})
+    (page,) = await read_all(shadow, ["/sites/huerto"], "en")
+    assert "only recorded" in page
+    over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
+    (page,) = await read_all(over, ["/sites/huerto"], "en")
+    assert "isolated" not in page and "asked" not in page
+
+
 async def test_who_may_only_look_is_offered_no_orders() -> None:
     """A viewer's pages have no buttons that would be refused."""
     look = replace(well(kinds={WEB1: Kind.DEAD}), holds={"move-mx1-web-01": hold(WEB1, HUERTO)})
@@ -431,6 +501,10 @@ def test_every_code_has_a_word() -> None:
     """Whatever the model can name, a page can say."""
     assert words.VERDICTS.keys() >= {kind.value for kind in Kind}
     assert words.PHASES.keys() == {phase.value for phase in Phase}
+    assert words.LEVELS.keys() == {level.name.lower() for level in Level}
+    assert words.RESOURCES.keys() == {resource.value for resource in Resource}
+    assert words.NATURES.keys() == {nature.value for nature in Nature}
+    assert words.ATTACHMENTS.keys() == {attachment.value for attachment in Attachment}
     assert words.ARMINGS.keys() == {arming.value for arming in Arming}
     assert Speech("es", WALL).word(words.VERDICTS, "never-heard-of") == "never-heard-of"
 
