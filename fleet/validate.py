@@ -167,6 +167,22 @@ def _text(value: object) -> str:
 
 def cap_rules(caps: Caps) -> Iterator[tuple[str, str]]:
     """Broken relations between caps: which one, and what it must be."""
+    yield from _worker_rules(caps)
+    yield from _memory_rules(caps)
+    if caps.cpu_base_percent > caps.cpu_percent:
+        yield "cpu_base_percent", f"must not exceed cpu_percent = {caps.cpu_percent}"
+    if caps.background_tasks > caps.tasks:
+        yield "background_tasks", f"must not exceed tasks = {caps.tasks}"
+    if caps.requests_burst < caps.requests_per_s:
+        yield "requests_burst", f"must be at least requests_per_s = {caps.requests_per_s}"
+    windows = caps.database_cpu_percent
+    if min(windows) < 1 or list(windows) != sorted(windows, reverse=True):
+        yield "database_cpu_percent", "must be positive and never grow with the window"
+    elif windows[-1] > caps.cpu_percent:
+        yield "database_cpu_percent", f"over 300 s must not exceed cpu_percent = {caps.cpu_percent}"
+
+
+def _worker_rules(caps: Caps) -> Iterator[tuple[str, str]]:
     workers = caps.php_workers
     if caps.tasks <= workers + TASKS_BESIDE_WORKERS:
         yield (
@@ -181,19 +197,17 @@ def cap_rules(caps: Caps) -> Iterator[tuple[str, str]]:
             "memory_max_bytes",
             f"must be at least 32 MiB for each of {workers} php_workers = {least}",
         )
-    if caps.memory_low_bytes > caps.memory_max_bytes:
-        yield "memory_low_bytes", f"must not exceed memory_max_bytes = {caps.memory_max_bytes}"
     if caps.database_connections > workers:
         yield "database_connections", f"must not exceed php_workers = {workers}"
-    if caps.cpu_base_percent > caps.cpu_percent:
-        yield "cpu_base_percent", f"must not exceed cpu_percent = {caps.cpu_percent}"
-    if caps.background_tasks > caps.tasks:
-        yield "background_tasks", f"must not exceed tasks = {caps.tasks}"
-    windows = caps.database_cpu_percent
-    if min(windows) < 1 or list(windows) != sorted(windows, reverse=True):
-        yield "database_cpu_percent", "must be positive and never grow with the window"
-    elif windows[-1] > caps.cpu_percent:
-        yield "database_cpu_percent", f"over 300 s must not exceed cpu_percent = {caps.cpu_percent}"
+
+
+def _memory_rules(caps: Caps) -> Iterator[tuple[str, str]]:
+    """What is protected must be under what is taken back."""
+    most, ratio = caps.memory_max_bytes, caps.memory_high_ratio
+    if caps.memory_low_bytes > most:
+        yield "memory_low_bytes", f"must not exceed memory_max_bytes = {most}"
+    elif caps.memory_low_bytes > (high := int(most * ratio)):
+        yield "memory_low_bytes", f"must not exceed memory_high_ratio {ratio:g} of {most} = {high}"
 
 
 def _sites(c: _Checking) -> None:

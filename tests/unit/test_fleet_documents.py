@@ -302,6 +302,19 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "memory_max_bytes = 536870912",
         ),
     ),
+    "memory kept that is taken back": (
+        "memory_low_bytes: 48 MiB",
+        "memory_low_bytes: 512 MiB",
+        (
+            "13: plans.solidarity.caps.memory_low_bytes: '536870912' must not exceed "
+            "memory_high_ratio 0.9 of 536870912 = 483183820",
+        ),
+    ),
+    "a burst of less than a second": (
+        "requests_burst: 60",
+        "requests_burst: 9",
+        ("16: plans.solidarity.caps.requests_burst: '9' must be at least requests_per_s = 10",),
+    ),
     "a database busier than its site for long": (
         "[150, 100, 50, 30]",
         "[150, 150, 150, 101]",
