@@ -11,6 +11,7 @@ from typing import Never, cast
 from aiohttp import web
 
 from controller.api.auth import Handler
+from controller.api.heads import reading
 
 FILES_KEPT = 256  # descriptors for the store, the log and what this controller asks itself
 HANDSHAKE_S = 10.0
@@ -158,7 +159,7 @@ async def doors(
     serve = runner.server
     assert serve is not None, "the runner was set up"
     server = await asyncio.get_running_loop().create_server(
-        lambda: Guarded(serve(), hall),
+        lambda: Guarded(reading(serve), hall),
         address,
         port,
         ssl=tls,

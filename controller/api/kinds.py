@@ -85,6 +85,8 @@ KINDS = _table(
         "Read it again, and repeat the change if it is still right.",
     ),
     Kind("too-large", 413, "Too large", "Send less at once."),
+    Kind("address-too-long", 414, "Address too long", "Say less in the query."),
+    Kind("headers-too-large", 431, "Headers too large", "Send fewer headers, or shorter ones."),
     Kind("invalid-body", 422, "Not valid", "Correct the field that is named."),
     Kind("bad-fleet", 422, "The fleet file can't be used", "Correct what is listed."),
     Kind("bad-item", 422, "It can't be part of the fleet", "Correct what is listed."),

@@ -48,7 +48,7 @@ HEADERS: Mapping[str, Json] = {
     "If-None-Match": {"type": "string", "enum": ["*"]},
     "Last-Event-ID": {"type": "string"},
 }
-COMMON = ("bad-request",)
+COMMON = ("bad-request", "address-too-long", "headers-too-large")
 GUARDED = ("not-admitted", "not-allowed", "too-many-requests")
 BODY = ("malformed-json", "too-slow", "too-large", "invalid-body")
 

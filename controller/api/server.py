@@ -18,6 +18,7 @@ from controller.api.connections import Hall, doors
 from controller.api.events import Stream
 from controller.api.fleet import FleetFile
 from controller.api.forward import passing_on
+from controller.api.heads import LIMITS
 from controller.api.items import Items
 from controller.api.mine import Mine
 from controller.api.notifiers import Notifiers
@@ -154,6 +155,7 @@ async def listening(
             access_log=None,
             shutdown_timeout=GOODBYE_S,
             keepalive_timeout=IDLE_S,
+            **LIMITS,
         )
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(api.goodbye)

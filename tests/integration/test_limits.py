@@ -12,6 +12,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from controller.api.connections import Hall, Patience, doors
+from controller.api.kinds import ProblemDetails
 from controller.api.pace import ASKING, FAILING
 from tests.integration.controllers import ADMINS, AGENTS, Served, controller_served
 
@@ -66,11 +67,35 @@ async def test_a_token_out_of_its_mind_is_slowed_and_no_other(served: Served) ->
     assert (await served.raw("GET", "/healthz", token=None))[0] == 200
 
 
-async def test_a_head_or_an_address_above_its_limit_is_refused(served: Served) -> None:
-    """A line or a header of more than 8 KiB ends as 400; the next request is served."""
-    assert (await served.raw("GET", f"/v1/sites?q={'x' * 9000}"))[0] == 400
-    assert (await served.raw("GET", "/v1/status", headers={"X-Long": "x" * 9000}))[0] == 400
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "slug"),
+    [
+        (f"/v1/sites?q={'x' * 9000}", {}, 414, "address-too-long"),
+        ("/v1/status", {"X-Long": "x" * 9000}, 431, "headers-too-large"),
+        ("/v1/status", {f"X-{number}": "x" for number in range(200)}, 431, "headers-too-large"),
+        ("/v1/status", {"X-Path": "/" + "x" * 9000}, 431, "headers-too-large"),
+    ],
+)
+async def test_a_head_or_an_address_above_its_limit_is_refused(
+    served: Served, path: str, headers: dict[str, str], status: int, slug: str
+) -> None:
+    """As every problem is, with what is too long; the next request is served."""
+    refused, said, body = await served.raw("GET", path, headers=headers)
+    assert (refused, said["Content-Type"]) == (status, "application/problem+json")
+    told = msgspec.json.decode(body, type=ProblemDetails)
+    assert (told.type, told.status) == (f"/problems/{slug}", status) and told.remedy
     assert (await served.raw("GET", "/v1/status"))[0] == 200
+
+
+async def test_what_is_no_request_is_told_so(tmp_path: Path) -> None:
+    """Another protocol on this port gets an answer in HTTP, and its connection's end; the log says nothing of it."""
+    async with small(Patience()) as (port, _), asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HELO example.org\r\n\r\n")
+        told = (await reader.read()).decode()
+        writer.close()
+    assert told.startswith("HTTP/1.0 400 ") or told.startswith("HTTP/1.1 400 ")
+    assert '"type":"/problems/bad-request"' in told
 
 
 @asynccontextmanager
