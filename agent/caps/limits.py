@@ -161,7 +161,8 @@ def _soft(case: Case) -> Why:
 
 
 def _half_host_us(case: Case) -> int:
-    return int(case.facts.cores * 50) * PERCENT_US
+    """One core at least: with less, throttling costs more than it saves."""
+    return max(S_US, int(case.facts.cores * 50) * PERCENT_US)
 
 
 def _quota_us(case: Case) -> int:

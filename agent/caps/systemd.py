@@ -113,16 +113,13 @@ class Systemd:
         return await call(self._bus, SYSTEMD, PATH, MANAGER, member, signature, *body)
 
     async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
-        held = (await self.held((slice,))).get(slice)
-        used = await look(kernel.used_bytes, self._root / kernel.slice_path(slice))
-        now = in_steps(limits, used)
-        told = self._set.get(slice)
-        changed = {
-            *(kernel.unlike(now, told) if told else Limits.__struct_fields__),
-            *(kernel.unlike(now, held) if held else ()),
-        }
-        if told is None and held is not None:
-            changed = set(kernel.unlike(now, held))
+        held, used = await look(self._look, slice)
+        now, told = in_steps(limits, used), self._set.get(slice)
+        changed = {*(kernel.unlike(now, told) if told else ())}
+        if held is not None:
+            changed |= kernel.unlike(now, held)
+        elif told is None:
+            changed |= set(Limits.__struct_fields__)
         if properties := [*self._properties(now, held, changed)]:
             body = [list(each) for each in properties]
             await self._call("SetUnitProperties", "sba(sv)", slice, True, body)
@@ -130,6 +127,11 @@ class Systemd:
             await self._call("FreezeUnit" if now.frozen else "ThawUnit", "s", slice)
         self._set[slice] = now
         return short_of(limits, now, used)
+
+    def _look(self, slice: str) -> tuple[Limits | None, int | None]:
+        """What it holds, and the memory that it uses."""
+        group = self._root / kernel.slice_path(slice)
+        return self._read({slice: group}).get(slice), kernel.used_bytes(group)
 
     def _properties(
         self, now: Limits, held: Limits | None, changed: Collection[str]
