@@ -281,8 +281,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     # How a host runs a site, and what would better it.
     "layout-own-slice": "All of it is in {slice}, its PHP as {unit}: every cap holds.",
     "layout-slice-beside": (
-        "Its services are in {slice}; logins and cron jobs of {users} are in slices of their "
-        "own beside it, each under the caps for itself."
+        "Its services are in {slice}; logins and cron jobs of {users} are in slices of "
+        "their own beside it, which its caps do not hold."
     ),
     "layout-slice-shared": (
         "It shares {slice} with {others}, and one cap holds them together. A Unix user for each "

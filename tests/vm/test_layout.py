@@ -1,0 +1,109 @@
+"""A site's PHP moved into a unit of its own and back under a real systemd, while visitors come."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.vm.capped import Capped, capped
+from tests.vm.hosting import SITES, Tenancy, unpack
+from tests.vm.machine import Machine, Saved
+
+pytestmark = pytest.mark.vm
+
+GARDEN, ORCHARD = SITES[:2]
+FPM = "php8.2-fpm.service"
+MOVE_S = 240.0  # an emulated processor starts Python, and php-fpm, in some seconds each
+POOL = """\
+[{name}]
+user = {name}
+group = {name}
+listen = /run/php/{name}.sock
+listen.owner = www-data
+listen.group = www-data
+pm = dynamic
+pm.max_children = 4
+pm.start_servers = 1
+pm.min_spare_servers = 1
+pm.max_spare_servers = 2
+"""
+
+
+async def share(vm: Machine, *sites: Tenancy) -> None:
+    """As most hosts are on their first day: these sites are pools of Debian's one php-fpm."""
+    for site in sites:
+        units = f"relevo-php@{site.name}.socket relevo-php@{site.name}.service"
+        await vm.do(f"systemctl disable {units}; systemctl stop {units}")
+        drop_ins = f"/etc/systemd/system/relevo-php@{site.name}.*.d"
+        await vm.do(f"rm -r /etc/relevo/php/{site.name}.conf {drop_ins}")
+    folder = "/etc/php/8.2/fpm/pool.d"
+    await unpack(vm, {f"{folder}/{s.name}.conf": POOL.format(name=s.name) for s in sites})
+    main = "/etc/php/8.2/fpm/php-fpm.conf"
+    await vm.do(f"sed -i 's/^;process_control_timeout.*/process_control_timeout = 30/' {main}")
+    await vm.do(f"rm -f {folder}/www.conf; systemctl daemon-reload; systemctl enable --now {FPM}")
+    for site in sites:
+        await vm.until(f"visitors --once {site.domain}")
+
+
+async def layout(vm: Machine) -> Mapping[str, Mapping[str, str]]:
+    """What `relevo layout` says, by site."""
+    rows = json.loads(await vm.do("relevo layout --json", timeout_s=MOVE_S))
+    return {row["site"]: row for row in rows}
+
+
+@asynccontextmanager
+async def visited(vm: Machine, *sites: Tenancy) -> AsyncGenerator[None, None]:
+    """Meanwhile visitors come; every one of them is answered."""
+    await vm.do("rm -f /run/visits")
+    domains = " ".join(site.domain for site in sites)
+    await vm.do(f"systemd-run --quiet --unit=visits visitors {domains} --every 0.25")
+    yield
+    await vm.do("systemctl stop visits")
+    lines = (await vm.do("cat /run/visits")).splitlines()
+    found = Counter((line.split()[1], line.split()[3]) for line in lines)
+    assert {status for _, status in found} == {"200"}, found
+    assert min(found.values()) > 10, found
+
+
+async def where(vm: Machine, site: Tenancy) -> str:
+    """The cgroups of the site's own workers."""
+    pids = f"pgrep --full 'php-fpm: pool {site.name}$'"
+    return await vm.do(f"for p in $({pids}); do cat /proc/$p/cgroup; done | sort -u")
+
+
+@asynccontextmanager
+async def shared(saved: Saved) -> AsyncGenerator[Capped, None]:
+    async with capped(saved) as host:
+        await share(host.vm, GARDEN, ORCHARD)
+        yield host
+
+
+async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
+    shadowed: Saved,
+) -> None:
+    """Pool, slice, a restart of the unit, pool, slice, a reboot: no visitor of either site is turned away."""
+    async with shared(shadowed) as host:
+        vm = host.vm
+        told = await layout(vm)
+        assert {told[s.name]["attachment"] for s in (GARDEN, ORCHARD)} == {"pool"}, told
+        assert {told[s.name]["attachment"] for s in SITES[2:]} == {"slice"}, told
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
+            await vm.do("systemctl restart relevo-php@garden")
+        assert GARDEN.slice in await where(vm, GARDEN)
+        told = await layout(vm)
+        assert told["garden"]["slice"] == GARDEN.slice and told["orchard"]["attachment"] == "pool"
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout undo garden --yes", timeout_s=MOVE_S)
+        assert FPM in await where(vm, GARDEN)
+        assert (await layout(vm))["garden"]["attachment"] == "pool"
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
+        boots = vm.boots
+        await vm.do("systemctl --no-block reboot")
+        await vm.booted(after=boots)
+        for site in (GARDEN, ORCHARD):
+            await vm.until(f"visitors --once {site.domain}", timeout_s=MOVE_S)
+        assert GARDEN.slice in await where(vm, GARDEN)
