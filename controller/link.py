@@ -322,16 +322,22 @@ class Link:
         """Give every connected agent its orders at `epoch`, where they differ from what it was given last."""
         self.know(intent.fleet)
         changed = self._intent is None or not _same_intent(self._intent, intent)
+        steady = self._intent is not None and _same_tenants(self._intent, intent)
         if changed or self._common is None:
             self._intent, self._common = intent, shared(intent)
         for host, session in self._sessions.items():
             if host not in intent.fleet.hosts or not (changed or session.sent is None):
                 continue
-            wanted = orders(host, intent, self._common, epoch)
+            wanted = orders(host, intent, self._common, epoch, session.sent if steady else None)
             if session.sent is None or not _same(session.sent, wanted):
                 session.sent = wanted
                 session.turn.set()
         self._ordered = epoch
+
+    def ordered(self, host: HostId) -> Orders | None:
+        """What a connected agent was given last."""
+        session = self._sessions.get(host)
+        return session.sent if session else None
 
     def follows(self, host: HostId, epoch: Epoch) -> bool:
         """Whether an agent has applied all that the store said at `epoch`, or had nothing new to apply.
@@ -519,11 +525,19 @@ def _same_intent(old: Intent, new: Intent) -> bool:
         old.fleet is new.fleet
         and old.places is new.places
         and old.tombstones == new.tombstones
-        and old.enforcement is new.enforcement
-        and old.overrides is new.overrides
+        and _same_tenants(old, new)
         and old.rulings is new.rulings
         and old.penalties == new.penalties
         and (old.proof, old.cluster) == (new.proof, new.cluster)
+    )
+
+
+def _same_tenants(old: Intent, new: Intent) -> bool:
+    """Whether a host that has the same sites is told the same of them."""
+    return (
+        old.fleet is new.fleet
+        and old.enforcement is new.enforcement
+        and old.overrides is new.overrides
     )
 
 

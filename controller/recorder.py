@@ -1,7 +1,5 @@
 """What the leader writes of penalties: what hosts told since, what ended, and suspicions where a site has moved."""
 
-from collections import deque
-
 from controller import settle
 from controller.entries import entered
 from controller.incidents import Times
@@ -18,8 +16,23 @@ from runtime.words import explain
 AT_ONCE = 40  # operations; a batch takes 50
 LOOK_S = 1.0  # between two looks: the failover loop has its own work
 # What one host may write into the audit in an hour: a liar must not wash people's orders out of it (rule R15).
-AUDITED_PER_HOUR = 12
-HOUR_S = 3600.0
+AUDITED, AUDITED_PER_S = 12, 12 / 3600
+# How often its word may change the store, and with it what edges hold: an incident has a dozen steps, a liar more.
+WRITES, WRITES_PER_S = 20, 0.2
+
+
+class Allowance:
+    """What each host may do of something: so many at once, which comes back over time."""
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst, self._per_s = float(burst), per_s
+        self._left: dict[HostId, tuple[float, float]] = {}  # how many, and when that was
+
+    def takes(self, host: HostId, now: float) -> bool:
+        left, at = self._left.get(host, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self._per_s)
+        self._left[host] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
 
 class Recorder:
@@ -28,7 +41,8 @@ class Recorder:
     def __init__(self, mirror: Mirror, uses: Uses | None) -> None:
         self._mirror, self._uses = mirror, uses
         self._looked_at = float("-inf")
-        self._audited: dict[HostId, deque[float]] = {}
+        self._audits = Allowance(AUDITED, AUDITED_PER_S)
+        self._writes = Allowance(WRITES, WRITES_PER_S)
 
     def missing(self, times: Times) -> list[Op]:
         """What to write, a suspicion before the penalty that it comes from; each can be repeated."""
@@ -59,7 +73,7 @@ class Recorder:
         stored, place = mirror.penalties.get(site), mirror.places.get(site)
         host = place.host if place else None
         found = following(stored, said, host, times.wall)
-        if found is stored:
+        if found is stored or not (host and self._writes.takes(host, times.now)):
             return []
         operations: list[Op] = []
         ruling = mirror.rulings.get(site)
@@ -76,7 +90,7 @@ class Recorder:
         found: list[Op] = []
         for number, step in enumerate(steps(old, new)):
             penalty = step.penalty
-            if not penalty.enforced or not self._may_audit(step.host, times.wall):
+            if not penalty.enforced or not self._audits.takes(step.host, times.now):
                 continue
             entry = AuditEntry(
                 at=times.wall,
@@ -88,12 +102,3 @@ class Recorder:
             )
             found += entered(self._mirror.audit, f"{site}-{number}", entry)
         return found
-
-    def _may_audit(self, host: HostId, wall: float) -> bool:
-        lately = self._audited.setdefault(host, deque(maxlen=AUDITED_PER_HOUR))
-        while lately and wall - lately[0] >= HOUR_S:
-            lately.popleft()
-        if len(lately) == AUDITED_PER_HOUR:
-            return False
-        lately.append(wall)
-        return True

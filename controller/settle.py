@@ -122,6 +122,7 @@ _ORDERED = (
     keys.ENFORCEMENT,
     keys.OVERRIDES,
     keys.RULINGS,
+    keys.PENALTIES,  # the edges hold what a penalty says
 )
 
 

@@ -36,7 +36,7 @@ from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from tests.unit.wires import Wire, a_link
 
-A, B = HostId("a"), HostId("b")
+A, B, C = HostId("a"), HostId("b"), HostId("c")
 STANDARD = PlanId("standard")
 NOTE = Note(owner="ana", reason="a test", since=0, until=4e9)
 
@@ -44,7 +44,7 @@ NOTE = Note(owner="ana", reason="a test", since=0, until=4e9)
 def fleet_of(count: int) -> Fleet:
     mx = LocationId("mx")
     return Fleet(
-        hosts={h: Host(id=h, tag=h, location=mx, addresses=("192.0.2.1",)) for h in (A, B)},
+        hosts={h: Host(id=h, tag=h, location=mx, addresses=("192.0.2.1",)) for h in (A, B, C)},
         plans=PLANS,
         sites={
             SiteId(f"site-{n:05}"): Site(
@@ -153,12 +153,17 @@ def test_an_older_agent_reads_what_it_knows_of_newer_orders() -> None:
     assert (read.sites, read.epoch) == (told.sites, told.epoch)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("key", [keys.ENFORCEMENT, keys.override(FIRST), keys.ruling(FIRST)])
+@pytest.mark.parametrize(
+    "key",
+    [keys.ENFORCEMENT, keys.override(FIRST), keys.ruling(FIRST), keys.penalty(FIRST)],
+    ids=["enforcement", "override", "ruling", "penalty"],
+)
 def test_a_commit_that_changes_caps_has_a_name(key: bytes) -> None:
     """Orders are made from it, so a store that was rewound must be found not to know it (R2)."""
     put = Put(key, b"{}")
     assert len(named([put], "a-name")) == 2
-    assert named([Put(keys.penalty(FIRST), b"{}")], "a-name") == (Put(keys.penalty(FIRST), b"{}"),)
+    noted = Put(keys.AUDIT + b"1", b"{}")
+    assert named([noted], "a-name") == (noted,)
 
 
 def test_equal_orders_are_the_same_at_any_revision() -> None:
@@ -168,6 +173,29 @@ def test_equal_orders_are_the_same_at_any_revision() -> None:
     after = given_to(A, intent(on={1: B}, rulings={SECOND: word}), revision=2)
     assert _same(before, after)
     assert not _same(before, given_to(A, intent(on={1: B}, rulings={FIRST: word}), revision=2))
+
+
+@pytest.mark.virtual_time
+async def test_a_move_rebuilds_what_the_two_hosts_are_told_and_no_more() -> None:
+    """A failover's orders wait for no other host's sites: what they are told is the same object as before."""
+    link, wires = a_link(Exporter(CONTROLLER)), {A: Wire(), B: Wire(), C: Wire()}
+    plain = intent(4, on={1: B, 2: C, 3: C})
+    moved = replace(plain, places=intent(4, on={0: B, 1: B, 2: C, 3: C}).places)
+    lent = replace(moved, overrides={SiteId("site-00002"): Override(caps={}, note=NOTE)})
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(link.serve(host, wire)) for host, wire in wires.items()]
+        await asyncio.sleep(0.01)
+        seen = []
+        for revision, of in enumerate((plain, moved, lent)):
+            link.order(of, Epoch(1, revision))
+            await asyncio.sleep(0.01)
+            seen.append(link.ordered(C))
+        assert [wire.sent for wire in wires.values()] == [2, 2, 2]
+        assert seen[0] is not None and seen[1] is not None and seen[2] is not None
+        assert seen[1].tenants is seen[0].tenants
+        assert seen[2].tenants[SiteId("site-00002")].override is not None
+        for task in tasks:
+            task.cancel()
 
 
 @pytest.mark.virtual_time
