@@ -60,7 +60,8 @@ BUSY_AFTER_S, CLOSED_AFTER_S, CLIENT_AFTER_S = 10, 600, 60
 # HAProxy queues only before a server, and a host's server is of all its sites: a site's own queue is a request that
 # asks again and again. The more wait, the less often each asks: one site's queue costs about 250 looks a second.
 WAITING = """\
--- Written by relevo's agent. A page of a site that is full waits here for its turn.
+-- Written by relevo's agent. A page of a site that is full waits here for its turn. It comes refused, and stays so if
+-- nothing here lets it pass: also where its visitor goes, for HAProxy then ends the waiting and goes on.
 local function is_free(txn, site)
     return txn.c:table_conn_cur(site, "relevo:serving") < txn:get_var("txn.in_flight")
         and txn.f:sc_gpc0_rate(0) < txn:get_var("txn.in_1s")
@@ -74,12 +75,12 @@ local function wait(txn)
         local waiting = txn.f:sc_conn_cur(0) - txn.c:table_conn_cur(site, "relevo:serving")
         core.msleep(math.min(10 + 4 * math.max(waiting, 0), 250))
         if is_free(txn, site) then
+            txn:unset_var("txn.refused")
             return
         end
         local now = core.now()
         local waited_ms = (now.sec - began.sec) * 1000 + (now.usec - began.usec) / 1000
     until waited_ms >= limit_ms
-    txn:set_var("txn.refused", "late")
 end
 
 core.register_action("relevo_wait", { "http-req" }, wait, 0)
@@ -110,6 +111,7 @@ def rules(text: str) -> str:
     acl limited var(txn.site) -m found
     acl refused var(txn.refused) -m found
     acl page var(txn.page) -m bool
+    acl full var(txn.full) -m bool
     http-request set-var(txn.site) var(txn.entry),field(2,{BETWEEN}) if {{ var(txn.entry) -m sub {BETWEEN} }} !proved
     http-request set-var(txn.refused) str(closed) if limited {{ var(txn.entry),field(3,{BETWEEN}) -m str closed }}
 {numbers}\
@@ -127,7 +129,8 @@ def rules(text: str) -> str:
     http-request set-var(txn.full) bool(true) if page !refused {{ sc_conn_cur(0),sub(txn.serving) gt 1 }}
     http-request set-var(txn.full) bool(true) if page !refused {{ sc_gpc0_rate(0),sub(txn.in_1s) ge 0 }}
     http-request set-var(txn.full) bool(true) if page !refused {{ sc_gpc1_rate(0),sub(txn.in_10s) ge 0 }}
-    http-request lua.relevo_wait if {{ var(txn.full) -m bool }}
+    http-request set-var(txn.refused) str(late) if full
+    http-request lua.relevo_wait if full
     http-request track-sc2 var(txn.site) table relevo:refused if refused
 {counts}\
     http-request return status 503 {closed} if {{ var(txn.refused) -m str closed }}

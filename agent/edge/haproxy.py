@@ -282,10 +282,10 @@ class HAProxy:
         deadline, found = now() + RELOAD_TIMEOUT_S, "no answer"
         while now() < deadline:
             try:
-                info = await self._runtime.info()
-                if info.digest == digest:
-                    return await self._live()
-                found = f"still the configuration {info.digest or 'of someone else'}"
+                live = await self._live()
+                if live.info.digest == digest:
+                    return live
+                found = f"still the configuration {live.info.digest or 'of someone else'}"
             except DriverError as error:
                 found = str(error)
             await asyncio.sleep(RELOAD_POLL_S)
@@ -294,11 +294,7 @@ class HAProxy:
         )
 
     async def _live(self) -> Live:
-        info, dump, stat = (
-            await self._runtime.info(),
-            await self._runtime.dump(),
-            await self._runtime.stat(),
-        )
+        info, dump, stat = await self._runtime.whole()
         hosts = {host: view.address for host, view in stat.servers.items()}
         has_map = dump is not None
         return Live(info=info, has_map=has_map, entries=entries_of(dump or ""), hosts=hosts)
@@ -311,7 +307,8 @@ class HAProxy:
 
     async def _settle(self, epoch: Epoch, wanted: Wanted) -> None:
         """All is as wanted: remember what that looks like, and that these routes are followed."""
-        info, map_hash = await self._runtime.info(), _hash(await self._runtime.dump())
+        info, dump, _ = await self._runtime.whole()
+        map_hash = _hash(dump)
         if epoch != self._epoch:
             await self._files.write_epoch(epoch)
         self._epoch, self._reload_due = epoch, None

@@ -37,7 +37,7 @@ AWAY = (
 # A host that drops packets is down after the check under way, two more at the fast pace and their connect
 # timeouts; one that refuses needs no timeout.
 DEFAULTS = f"""\
-defaults
+defaults visitors
     mode http
     load-server-state-from-file global
     timeout connect 350ms
@@ -54,10 +54,17 @@ defaults
     retry-on conn-failure
     option httpchk
     option idle-close-on-response
+    option abortonclose
     default-server check inter 500ms fastinter 250ms downinter 500ms fall 3 rise 2
     http-error status 502 {TEXT} hdr retry-after 5 string "{AWAY}"
     http-error status 503 {TEXT} hdr retry-after 5 string "{AWAY}"
     http-error status 504 {TEXT} hdr retry-after 5 string "{AWAY}"
+"""
+# Whoever leaves gives up a place in a site's queue (agent.edge.gate), but not what a host is already working on: that
+# is under way, and counted, until the host is done with it.
+DEFAULTS_OF_HOSTS = """\
+defaults hosts from visitors
+    no option abortonclose
 """
 UNKNOWN_SITE = "There is no such site here.\\nAquí no hay ningún sitio con ese nombre.\\n"
 _DIGEST = "0" * 16
@@ -76,7 +83,8 @@ _PROVED = re.compile(r"req\.hdr\(x-relevo-proof\) -m str -- '([^'\n]*)'")
 def render(edge: Edge, hosts: Mapping[HostId, Target], proof: str) -> str:
     """The whole haproxy.cfg. The values must have passed `agent.edge.plan`; equal input gives equal text."""
     backends = map(_backend, *_columns(hosts))
-    parts = (_global(edge), DEFAULTS, _frontend(edge, proof), gate.TABLES, *backends)
+    behind = (DEFAULTS_OF_HOSTS, gate.TABLES, *backends)
+    parts = (_global(edge), DEFAULTS, _frontend(edge, proof), *behind)
     text = "# Written by relevo's agent; what is changed here by hand is lost.\n\n" + "\n".join(
         parts
     )

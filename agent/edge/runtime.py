@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.edge.render import LAST, SERVER
 from agent.edge.view import (
+    STAT_BEGINS,
     Info,
     Stat,
     Unreadable,
@@ -92,8 +93,17 @@ class Runtime:
 
     async def dump(self) -> str | None:
         """`show map PATH`, raw: equal text means equal entries. None: this HAProxy has no map of ours."""
-        answer = await self._ask(f"show map {self._map}")
-        return None if answer.startswith("Unknown map") else answer
+        return _dump(await self._ask(f"show map {self._map}"))
+
+    async def whole(self) -> tuple[Info, str | None, Stat]:
+        """Who answers, `dump` and `stat` over one connection: while a worker takes over, two listen on the socket."""
+        answer = await self._ask(f"show info;show map {self._map};show stat -1 5 -1")
+        info, _, rest = answer.partition("\n\n")
+        dump, begins, stat = rest.partition(STAT_BEGINS)
+        try:
+            return read_info(info), _dump(dump), read_stat(f"{begins}{stat}")
+        except Unreadable as error:
+            raise DriverError(f"haproxy: {error}") from error
 
     async def servers_state(self) -> str:
         """What a server-state-file holds. Source: HAProxy Management Guide, `show servers state`."""
@@ -157,6 +167,11 @@ class Master:
         answer = await self._socket.ask("reload", timeout_s=self._timeout_s)
         if answer.startswith("Success=0") or answer.startswith("Unknown command"):
             raise DriverError(f"haproxy refused to reload: {answer.strip()[:400]!a}")
+
+
+def _dump(answer: str) -> str | None:
+    text = answer.strip("\n")
+    return None if text.startswith("Unknown map") else text
 
 
 def entries_of(dump: str) -> dict[str, str]:

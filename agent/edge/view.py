@@ -8,6 +8,8 @@ from agent.edge.gate import REASONS
 from agent.edge.render import FRONTEND, SERVER, digest_of, knows_limits
 from fleet.model import Health, HostId
 
+STAT_BEGINS = "# pxname,svname,"
+
 
 class Unreadable(Exception):
     """This is not what HAProxy says; the message shows its beginning."""
@@ -94,7 +96,7 @@ def read_refused(answer: str) -> dict[str, tuple[int, ...]]:
 
 def read_stat(answer: str) -> Stat:
     """Source: HAProxy Management Guide §9.1 (CSV format). Raises Unreadable."""
-    if not answer.startswith("# pxname,svname,"):
+    if not answer.startswith(STAT_BEGINS):
         raise Unreadable("`show stat`", answer)
     servers: dict[HostId, ServerView] = {}
     sessions = 0
