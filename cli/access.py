@@ -62,7 +62,7 @@ def create(
 @talks
 def list_tokens(to: Controllers, as_json: bool) -> None:
     """Who has a token, of which role, and until when."""
-    body = to.get("/v1/access")
+    body = to.every("/v1/access", "tokens", "hosts")
     raw(body) if as_json else show(tables.tokens(read(body, answers.Access).tokens))
 
 
@@ -98,7 +98,7 @@ def host_token(to: Controllers, as_json: bool, id: str, reason: str) -> None:
 @talks
 def credentials(to: Controllers, as_json: bool) -> None:
     """Which hosts may log in, by whose word, and which are to change their credential."""
-    body = to.get("/v1/access")
+    body = to.every("/v1/access", "tokens", "hosts")
     if as_json:
         return raw(body)
     found = read(body, answers.Access).hosts

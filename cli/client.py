@@ -76,20 +76,21 @@ class Controllers:
     def get(self, path: str, **query: str) -> bytes:
         return asyncio.run(self.ask("GET", path, query=query))
 
-    def every(self, path: str, what: str, *, accept: str = "", **query: str) -> bytes:
-        """All pages of a list as one: `what` holds every item; what stands beside it is the last page's."""
+    def every(self, path: str, *what: str, accept: str = "", **query: str) -> bytes:
+        """All pages of a list as one: `what` hold every item; what stands beside them is the last page's."""
         headers = {"Accept": accept} if accept else {}
-        items: list[msgspec.Raw] = []
+        items: dict[str, list[msgspec.Raw]] = {name: [] for name in what}
         cursor = ""
         while True:
             asked = {**query, "limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
             body = asyncio.run(self.ask("GET", path, query=asked, headers=headers))
             page = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-            items += msgspec.json.decode(page[what], type=list[msgspec.Raw])
+            for name in what:
+                items[name] += msgspec.json.decode(page[name], type=list[msgspec.Raw])
             cursor = msgspec.json.decode(page.get("next", NULL), type=str | None) or ""
             if not cursor:
                 rest = {name: said for name, said in page.items() if name != "next"}
-                return msgspec.json.encode({**rest, what: items})
+                return msgspec.json.encode({**rest, **items})
 
     def order(self, method: Method, path: str, said: Mapping[str, object]) -> bytes:
         return asyncio.run(self.ask(method, path, body=msgspec.json.encode(said)))

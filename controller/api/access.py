@@ -101,7 +101,9 @@ class CredentialTold(msgspec.Struct, frozen=True, kw_only=True):
     linked: bool
 
 
-class AccessTold(msgspec.Struct, frozen=True, kw_only=True):
+class AccessTold(Page, frozen=True, kw_only=True):
+    """One list in two parts: tokens first, then hosts."""
+
     tokens: tuple[TokenTold, ...]
     hosts: tuple[CredentialTold, ...]
 
@@ -235,9 +237,15 @@ class Access:
         """End a token at once."""
         return Done(revision=await self._granting.revoke_token(call.id, _person(call)))
 
-    async def access(self, call: Call[Nothing, None]) -> AccessTold:
+    async def access(self, call: Call[Paged, None]) -> AccessTold:
         """Who may do what: every token, and every host's credential. Secrets are not known to anybody."""
-        return AccessTold(tokens=tuple(self._tokens()), hosts=tuple(self._hosts()))
+        every: list[TokenTold | CredentialTold] = [*self._tokens(), *self._hosts()]
+        some, following = paged(call, every, _place)
+        return AccessTold(
+            tokens=tuple(one for one in some if isinstance(one, TokenTold)),
+            hosts=tuple(one for one in some if isinstance(one, CredentialTold)),
+            next=following,
+        )
 
     def _tokens(self) -> list[TokenTold]:
         controller = self._controller
@@ -308,6 +316,13 @@ class Access:
             ),
             next=following,
         )
+
+
+def _place(one: TokenTold | CredentialTold) -> str:
+    """In the order of the list; a name may stand in a file and in the store."""
+    if isinstance(one, CredentialTold):
+        return f"2 {one.host}"
+    return f"0 {one.name}" if one.until is None else f"1 {one.name}"
 
 
 def _person(

@@ -148,6 +148,24 @@ async def test_what_is_open_and_what_only_admins_may_is_a_short_list(served: Ser
     assert looks <= {"POST /v1/fleet/diff"}, "a viewer changes nothing"
 
 
+async def test_tokens_and_credentials_come_in_pages(served: Served) -> None:
+    """One list in two parts, each told once: a co-op of two thousand hosts is no one answer."""
+    for number in range(3):
+        await made(served, f"panel-{number}", "operator")
+    tokens, hosts, path, pages = [], [], "/v1/access?limit=2", 0
+    while path:
+        status, headers, body = await served.raw("GET", path)
+        assert status == 200, body
+        page = msgspec.json.decode(body)
+        assert 0 < len(page["tokens"]) + len(page["hosts"]) <= 2
+        tokens += [token["name"] for token in page["tokens"]]
+        hosts += [host["host"] for host in page["hosts"]]
+        path = headers["Link"].partition(">")[0].removeprefix("<") if page["next"] else ""
+        pages += 1
+    assert tokens == [*sorted(ADMINS), "panel-0", "panel-1", "panel-2"]
+    assert hosts == sorted(AGENTS) and pages == -(-(len(tokens) + len(hosts)) // 2)
+
+
 async def test_a_control_panels_token_changes_one_thing_at_a_time_and_makes_no_token(
     served: Served,
 ) -> None:
