@@ -17,6 +17,7 @@ from fleet.caps import Attachment, Level, Nature, Penalty, Resource, Tenant
 from fleet.model import Caps, PlanId, SiteId
 
 ROUND_S, PARTS = 2.0, 4  # a reading is the mean of four looks
+GONE_S = 4.0
 WALL = 1_790_000_000.0
 MIB = float(1 << 20)
 PLAN = PlanId("plus")
@@ -202,11 +203,13 @@ class Machine:
     busy: float = 0.5  # of the CPUs, by ordinary work
     hog: Kind | None = None
     starts_s: float = math.inf
+    system_disk: float = 0.0  # MiB/s that no site moves, from the half of a minute on
     now: float = 0.0
     dwellers: dict[SiteId, Dweller] = field(default_factory=dict)
     held: dict[SiteId, float] = field(default_factory=dict)
     penalties: dict[SiteId, Penalty] = field(default_factory=dict)
     harmed_at: float | None = None
+    hurt_at: float = -math.inf
 
     def __post_init__(self) -> None:
         raw = {SiteId(f"s{n:03}"): self.rng.lognormvariate(0, 1.2) for n in range(self.sites)}
@@ -291,7 +294,8 @@ class Machine:
         load = sum(given.values()) / self.cores
         wait = min(2.0, 3.0 * queue + 0.3 * max(0.0, load - 0.7))
         wanted = {s: d.reads + d.writes for s, d in demands.items()}
-        disk = sum(wanted.values()) / self.disk
+        system = self.system_disk if self.now > 30 else 0.0
+        disk = (sum(wanted.values()) + system) / self.disk
         slow = min(1.5, 4.0 * max(0.0, disk - 0.75))
         free = self.memory - sum(d.memory for d in demands.values())
         scans = sum(d.scans for d in demands.values())
@@ -337,6 +341,7 @@ class Machine:
             cpu_stall=min(1.0, max(0.0, 0.5 * wait + 0.1 * load * abs(noise(1, 0.5)))),
             memory_stall=min(1.0, max(0.0, short * (1 + noise(0, 0.2)))),
             io_stall=min(1.0, max(0.0, slow * 0.5 * (1 + noise(0, 0.2)) if busy else 0.0)),
+            io_bytes_per_s=(sum(wanted.values()) + system) / max(1.0, disk) * MIB,
             forks_per_s=max(0.0, forks),
         )
         self._harm(host, wait, slow, short)
@@ -344,7 +349,7 @@ class Machine:
 
     def _harm(self, host: HostSigns, wait: float, slow: float, short: float) -> None:
         """When the neighbours began to suffer, by the same measure that the policy has."""
-        if self.now < self.starts_s or self.harmed_at is not None or self.hog is None:
+        if self.now < self.starts_s or self.hog is None:
             return
         suffer = {
             Resource.CPU: wait / (1 + wait) >= 0.2,
@@ -353,7 +358,9 @@ class Machine:
             Resource.TASKS: (host.forks_per_s or 0) >= 500,
         }
         if suffer.get(self.hog.resource, True):
-            self.harmed_at = self.now - ROUND_S / PARTS / 2
+            if self.now - self.hurt_at > GONE_S:  # what went away by itself was another one
+                self.harmed_at = self.now - ROUND_S / PARTS / 2
+            self.hurt_at = self.now
 
     def _weight(self, site: SiteId) -> float:
         penalty = self.penalties.get(site)
@@ -434,16 +441,23 @@ class Course:
     after_s: float | None = None
     nature: Nature | None = None
     others: set[SiteId] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     rounds: int = 0
     changes: list[str] = field(default_factory=list)
 
 
 def run(
-    kind: Kind | None, seed: int, *, rounds: int, quiet: int = 40, peaks: bool = False
+    kind: Kind | None,
+    seed: int,
+    *,
+    rounds: int,
+    quiet: int = 40,
+    peaks: bool = False,
+    system_disk: float = 0.0,
 ) -> Course:
     """Play `rounds` rounds of a host, the hog beginning somewhere in the round after `quiet`."""
     rng = Random(seed)
-    machine = Machine(rng, hog=kind)
+    machine = Machine(rng, hog=kind, system_disk=system_disk)
     machine.starts_s = (quiet + rng.random()) * ROUND_S if kind else math.inf
     state, orders, course = State(), house(machine), Course(machine.culprit)
     for number in range(rounds):
@@ -452,6 +466,7 @@ def run(
         decision = decide(state, signals, orders, Policy(), signals.at, WALL + signals.at)
         state = decision.state
         machine.hold(decision)
+        course.asked |= {why.code for why in decision.asks}
         for change in decision.changes:
             course.changes.append(f"{signals.at:g} {change.site} {change.to.name} {change.why}")
             if change.to < Level.SOFT or change.to <= change.was:

@@ -87,10 +87,12 @@ class Case:
 class Climb:
     """The moves of one round, collected. Nothing outside of it is changed."""
 
-    def __init__(self, state: State, signals: Signals, house: House, policy: Policy) -> None:
+    def __init__(
+        self, state: State, signals: Signals, house: House, policy: Policy, wall: float
+    ) -> None:
         assert state.clock is not None
         self.signals, self.house, self.policy = signals, house, policy
-        self.at, self.wall = state.clock.at, state.clock.wall(state.clock.at)
+        self.at, self.wall = state.clock.at, wall
         self.records = dict(state.records)
         self.acted = dict(state.acted)
         self.asks: list[Why] = []

@@ -41,9 +41,8 @@ def decide(
     state: State, signals: Signals, house: House, policy: Policy, now: float, wall: float
 ) -> Decision:
     """Judge one round, seen at `now` (monotonic s) and `wall` (Unix s), and say who is held from now on."""
-    climb = Climb(
-        look(state, signals, policy, told(state.clock, now, wall)), signals, house, policy
-    )
+    seen = look(state, signals, policy, told(state.clock, now, wall))
+    climb = Climb(seen, signals, house, policy, wall)
     _obey(climb)
     rise.judge(climb)
     rise.signs(climb)
@@ -52,7 +51,7 @@ def decide(
     state = climb.state
     return Decision(
         state=state,
-        penalties=standing(state, house, policy, climb.wall),
+        penalties=standing(state, house, policy, wall),
         asks=tuple(climb.asks),
         changes=tuple(climb.changes),
         evidence=tuple(

@@ -1,0 +1,311 @@
+"""The rules of isolation under arbitrary signals: whatever a host sees, and whatever people say meanwhile."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+import msgspec
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from agent.isolate import Decision, House, Policy, State, decide, kept
+from agent.isolate.policy import DAY_S, HOUR_S, MINUTE_S
+from agent.signals import HostSigns, Signals, SiteSigns
+from fleet.caps import Attachment, Level, Nature, Penalty, Ruling, Tenant
+from fleet.model import Note, SiteId
+from runtime.words import LANGUAGES, explain
+from tests.hogs import CAPS, HOGS, MIB, PLAN, WALL, Machine, house
+
+POLICY = Policy()
+LONGEST_S = max(
+    getattr(POLICY.terms, name) for name in POLICY.terms.__struct_fields__ if name != "ask_s"
+)
+WORDS: tuple[Literal["quarantine", "release", "suspect"], ...] = (
+    "quarantine",
+    "release",
+    "suspect",
+)
+STALLS = (None, 0.0, 0.03, 0.2, 0.45, 1.0)
+
+
+@dataclass
+class Storm:
+    """Signals without sense: extremes, gaps, sites that come and go, clocks that are set, agents that restart."""
+
+    rng: Random
+    now: float = 1000.0
+    set_by: float = 0.0
+    state: State = field(default_factory=State)
+    tenants: dict[SiteId, Tenant] = field(default_factory=dict)
+    rulings: dict[SiteId, Ruling] = field(default_factory=dict)
+    calm: bool = False
+
+    def __post_init__(self) -> None:
+        for n in range(self.rng.choice((1, 3, 12, 25))):
+            self.tenants[SiteId(f"s{n}")] = self._tenant()
+
+    @property
+    def wall(self) -> float:
+        return WALL + self.now + self.set_by
+
+    def _tenant(self) -> Tenant:
+        begins = self.rng.choice((None, 0.0, self.wall + 60))
+        return Tenant(plan=PLAN, enforced_from=begins)
+
+    def house(self) -> House:
+        return House(plans={PLAN: CAPS}, tenants=dict(self.tenants), rulings=dict(self.rulings))
+
+    def pass_on(self) -> None:
+        rng = self.rng
+        self.now += rng.choice((2.0, 2.0, 2.0, 2.0, 2.0, 2.1, 30.0, 400.0))
+        if rng.random() < 0.03:
+            self.set_by += rng.choice((-DAY_S, -30.0, 30.0, DAY_S))
+        if rng.random() < 0.03:
+            disk = msgspec.json.encode(kept(self.state))
+            self.state = msgspec.json.decode(disk, type=State)
+        if rng.random() < 0.05:
+            self.tenants.pop(SiteId(f"s{rng.randrange(25)}"), None)
+        if rng.random() < 0.05:
+            self.tenants[SiteId(f"s{rng.randrange(25)}")] = self._tenant()
+        if rng.random() < 0.05:
+            until = self.wall + rng.choice((10.0, 600.0, DAY_S))
+            note = Note(owner="ana", reason="r", since=self.wall, until=until)
+            ruling = Ruling(word=rng.choice(WORDS), level=rng.choice((*Level,)), note=note)
+            self.rulings[SiteId(f"s{rng.randrange(25)}")] = ruling
+
+    def signals(self) -> Signals:
+        rng = self.rng
+        host = HostSigns(
+            cores=8,
+            memory_total_bytes=1 << 33,
+            memory_available_bytes=1 << 32 if self.calm else rng.choice((0, 1 << 32)),
+            cpu_stall=0.0 if self.calm else rng.choice(STALLS),
+            memory_stall=0.0 if self.calm else rng.choice(STALLS),
+            io_stall=0.0 if self.calm else rng.choice(STALLS),
+            forks_per_s=0.0 if self.calm else rng.choice((0.0, 5000.0)),
+        )
+        sites = [site for site in self.tenants if rng.random() < 0.95]
+        return Signals(at=self.now, host=host, sites={site: self._signs() for site in sites})
+
+    def _signs(self) -> SiteSigns:
+        rng = self.rng
+        if self.calm or rng.random() < 0.5:
+            return SiteSigns(attachment=Attachment.SLICE, cpu_cores=0.01, cpu_stall=0.0, tasks=3)
+        odd = rng.random() < 0.1
+        return SiteSigns(
+            attachment=Attachment.SLICE,
+            cpu_cores=rng.choice((None, 0.0, 0.5, 6.0)),
+            cpu_stall=rng.choice(STALLS),
+            throttled_ratio=rng.choice((None, 0.0, 0.9)),
+            anon_bytes=rng.choice((None, 0, 1 << 30)),
+            memory_stall=rng.choice(STALLS),
+            scanned_per_s=rng.choice((None, 0.0, 1e6)),
+            stolen_per_s=0.0,
+            read_bytes_per_s=rng.choice((None, 0.0, 80 * MIB)),
+            io_stall=rng.choice(STALLS),
+            tasks=rng.choice((None, 0, 200)),
+            tasks_refused=rng.choice((0, 9)),
+            requests_per_s=rng.choice((None, 0.0, 90.0)),
+            clients=rng.choice((None, 2, 5000)),
+            direct_mail_per_s=9.0 if odd else 0.0,
+            runs_from_uploads=odd,
+        )
+
+    def decide(self) -> Decision:
+        decision = decide(
+            self.state, self.signals(), self.house(), POLICY, now=self.now, wall=self.wall
+        )
+        self.state = decision.state
+        return decision
+
+
+def by_relevo(decision: Decision) -> list[Penalty]:
+    """What relevo itself holds, in shadow too; the memory watchdog's word takes nothing."""
+    return [
+        penalty
+        for penalty in decision.penalties
+        if penalty.level >= Level.SOFT
+        and penalty.owner == "relevo"
+        and penalty.why.code != "isolation-futile"
+    ]
+
+
+# A storm is its seed: shrinking it would say nothing.
+seeds = st.integers(0, 2**32)
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_r14_no_more_are_held_at_once_than_may_be(seed: int) -> None:
+    """R14: never more than max(1, min(5, 10 % of the sites)), whatever is seen; in shadow they count alike."""
+    storm, held = Storm(Random(seed)), 0
+    for _ in range(60):
+        storm.pass_on()
+        sites = {p.site for p in by_relevo(storm.decide())} & storm.tenants.keys()
+        assert len(sites) <= max(1, min(5, len(storm.tenants) // 10))
+        held = max(held, len(sites))
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_r11_every_penalty_ends(seed: int) -> None:
+    """R11: each has an end within its longest term, not passed yet; and once all is calm, none is left."""
+    storm = Storm(Random(seed))
+    for _ in range(60):
+        storm.pass_on()
+        for penalty in storm.decide().penalties:
+            if penalty.owner == "relevo":
+                assert storm.wall - 2 <= penalty.until <= storm.wall + LONGEST_S + 2
+    storm.calm = True
+    for _ in range(100):
+        storm.now += HOUR_S
+        decision = storm.decide()
+    assert decision.penalties == ()
+    assert decision.state.records == {}
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_r13_every_word_of_isolation_can_be_said_in_each_language(seed: int) -> None:
+    """R13: each penalty, change and call for help has a code with the values that its sentences speak of."""
+    storm = Storm(Random(seed))
+    for _ in range(40):
+        storm.pass_on()
+        decision = storm.decide()
+        whys = [penalty.why for penalty in decision.penalties]
+        whys += [change.why for change in decision.changes] + list(decision.asks)
+        for why in whys:
+            for language in LANGUAGES:
+                assert not explain(why, language).startswith(f"{why.code}"), why
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_nobody_is_a_pendulum(seed: int) -> None:
+    """No site is squeezed out of nothing more often in an hour than a person would put up with."""
+    storm, begun = Storm(Random(seed)), defaultdict[SiteId, list[float]](list)
+    for _ in range(120):
+        storm.pass_on()
+        at = storm.now
+        for change in storm.decide().changes:
+            if change.was < Level.SOFT <= change.to:
+                begun[change.site].append(at)
+                lately = [one for one in begun[change.site] if at - one < HOUR_S]
+                assert len(lately) <= POLICY.begins_per_hour
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_the_same_is_decided_from_the_same(seed: int) -> None:
+    """A decision is a function: of the same state, signals, orders and instants it is the same."""
+    storm = Storm(Random(seed))
+    for _ in range(30):
+        storm.pass_on()
+        given_ = (storm.state, storm.signals(), storm.house(), POLICY, storm.now, storm.wall)
+        once = decide(*given_)
+        assert decide(*given_) == once
+        storm.state = once.state
+
+
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_people_win(seed: int) -> None:
+    """While a release stands nothing is held; while a quarantine stands, exactly it is, and in force."""
+    storm = Storm(Random(seed))
+    for _ in range(60):
+        storm.pass_on()
+        decision, orders = storm.decide(), storm.house()
+        for site in storm.rulings:
+            ruling = orders.ruling(site, storm.wall)
+            held = [p for p in decision.penalties if p.site == site]
+            steps = [p for p in held if p.why.code != "isolation-futile"]
+            if ruling is not None and ruling.word == "release":
+                assert steps == []
+            if ruling is not None and ruling.word == "quarantine":
+                assert [(p.level, p.owner, p.enforced) for p in steps] == [
+                    (ruling.level, "ana", True)
+                ]
+
+
+def test_the_storm_holds_many() -> None:
+    """The storms of these tests do lead to every level, in shadow and in force: else they prove nothing."""
+    found = set[tuple[Level, bool]]()
+    for seed in range(12):
+        storm = Storm(Random(seed))
+        for _ in range(100):
+            storm.pass_on()
+            found |= {(p.level, p.enforced) for p in by_relevo(storm.decide())}
+    assert {level for level, _ in found} == {Level.SOFT, Level.CAP, Level.ISOLATE, Level.STOP}
+    assert {enforced for _, enforced in found} == {True, False}
+
+
+@pytest.mark.parametrize("word", Level)
+def test_r15_what_another_host_found_is_only_watched_here(word: Level) -> None:
+    """R15: a site that moved here under suspicion is looked at; before this host's own proof nothing is held."""
+    machine = Machine(Random(5))
+    orders = house(machine)
+    note = Note(owner="web2", reason="penalized there", since=WALL, until=WALL + DAY_S)
+    suspicion = Ruling(word="suspect", level=word, nature=Nature.HACKED, note=note)
+    rulings = {machine.culprit: suspicion}
+    orders = House(plans=orders.plans, tenants=orders.tenants, rulings=rulings)
+    state, seen = State(), set[Level]()
+    for _ in range(60):
+        signals = machine.round()
+        decision = decide(state, signals, orders, POLICY, signals.at, WALL + signals.at)
+        state = decision.state
+        seen |= {penalty.level for penalty in decision.penalties}
+    assert seen == {Level.WATCH}
+
+
+def test_r15_a_suspicion_does_not_shorten_the_proof() -> None:
+    """R15: with a suspicion, a hog is held as late and as gently as without one."""
+    course = []
+    for word in (False, True):
+        machine = Machine(Random(5), hog=HOGS["CPU spin"], starts_s=70.0)
+        orders = house(machine)
+        note = Note(owner="web2", reason="there", since=WALL, until=WALL + DAY_S)
+        suspicion = Ruling(word="suspect", note=note)
+        rulings = {machine.culprit: suspicion} if word else {}
+        orders = House(plans=orders.plans, tenants=orders.tenants, rulings=rulings)
+        state = State()
+        for _ in range(60):
+            signals = machine.round()
+            decision = decide(state, signals, orders, POLICY, signals.at, WALL + signals.at)
+            state = decision.state
+            machine.hold(decision)
+            if held := by_relevo(decision):
+                course.append((signals.at, held[0].site, held[0].level, held[0].until))
+                break
+    assert len(course) == 2
+    assert course[0] == course[1]
+
+
+def test_every_term_is_scaled_and_none_to_nothing() -> None:
+    """With a scale of a hundredth a day is a quarter of an hour; no term is under three rounds."""
+    quick = Policy(scale=0.01)
+    assert quick.term(DAY_S) == pytest.approx(864)
+    assert quick.term(MINUTE_S) == 6.0
+    assert POLICY.term(MINUTE_S) == MINUTE_S
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (b'{"terms": {"apart_s": 10}}', "two steps at once could not be told apart"),
+        (b'{"terms": {"soft_s": 20}}', "a step must not end before it is judged"),
+        (b'{"terms": {"cap_longest_s": 60}}', "cap_longest_s = 60 is under cap_s = 900"),
+        (b'{"unhelped": 0.6}', "unhelped = 0.6 must be under helped = 0.5"),
+        (b'{"seen_s": 60}', "seen_s = 60 must be under window_s = 60"),
+        (b'{"io": {"stall_ratio": 0.1, "for_s": 55, "floor": 1}}', "its beginning could not be"),
+        (b'{"radius_most": 6}', "<= 5"),
+        (b'{"scale": 0}', "> 0"),
+        (b'{"sclae": 0.1}', "unknown field"),
+    ],
+)
+def test_a_policy_that_contradicts_itself_is_refused(toml: bytes, said: str) -> None:
+    """The relations between the numbers are checked, and the message names them."""
+    with pytest.raises(msgspec.ValidationError, match=said):
+        msgspec.json.decode(toml, type=Policy)
