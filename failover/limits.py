@@ -59,7 +59,7 @@ def edge_limits(
     `enforced_from` (Unix s) turns the plan on; None: shadow, in which only enforced penalties and what a person
     ordered hold. A release by a person lifts what relevo decided, as long as it stands.
     """
-    enforced = tuple(penalty for penalty in penalties if penalty.enforced)
+    enforced = tuple(penalty for penalty in penalties if penalty.enforced and HOLDS[penalty.level])
     moments = sorted({0.0, *_moments(override, enforced_from, enforced, ruling)})
     steps: list[EdgeLimit] = []
     for at, until in zip(moments, (*moments[1:], None), strict=True):
@@ -98,7 +98,7 @@ def _lifted(penalty: Penalty, ruling: Ruling | None, at: float) -> bool:
 
 def _ordered(ruling: Ruling | None, at: float) -> list[tuple[Level, float]]:
     """What a person holds it at: it needs no word of the site's host, which may be cut off or compromised."""
-    if ruling is None or ruling.word != "quarantine":
+    if ruling is None or ruling.word != "quarantine" or HOLDS[ruling.level] is None:
         return []
     if not ruling.note.since <= at < ruling.note.until:
         return []

@@ -91,10 +91,13 @@ def numbers(limit: EdgeLimit | Caps) -> tuple[float, ...]:
 
 
 def test_in_shadow_nothing_is_limited() -> None:
-    """Neither by a plan that is not in force, nor by penalties that are only recorded, nor by a suspicion."""
+    """Neither by a plan that is not in force, nor by penalties that are only recorded, nor by who only watches."""
     suspect = Ruling(word="suspect", note=note(0, 99))
     recorded = [penalty(level, 0, 99, enforced=False) for level in Level]
     assert edge_limits(STANDARD, penalties=recorded, ruling=suspect) == ()
+    watched = Ruling(word="quarantine", level=Level.WATCH, note=note(0, 99))
+    watching = [penalty(Level.WATCH, 0, 99)]
+    assert edge_limits(STANDARD, penalties=watching, ruling=watched) == ()
 
 
 def test_a_plan_in_force_is_the_limit_from_its_day_on() -> None:
@@ -188,7 +191,11 @@ def test_a_penalty_only_takes_and_only_an_enforced_one(
         STANDARD, override=override, enforced_from=enforced_from, penalties=given_penalties
     )
     limit = in_force(steps, now)
-    standing = [p for p in given_penalties if p.enforced and p.since <= now < p.until]
+    standing = [
+        p
+        for p in given_penalties
+        if p.enforced and p.level > Level.WATCH and p.since <= now < p.until
+    ]
     if not standing:
         assert (limit is None) == (alone is None)
     if alone and limit:
