@@ -30,6 +30,8 @@ class Pace:
 ASKING = Pace(per_s=200, burst=400)
 # A scrape costs as much as twenty other requests. It has a pace of its own: no script with the same token stops it.
 SCRAPING = Pace(per_s=2, burst=10)
+# A page of the dashboard costs fifteen requests. Ten a second are twenty open pages, each asking again as news come.
+LOOKING = Pace(per_s=10, burst=60)
 # A person who mistypes a token tries a few times; a program that was left with an old one is told to wait.
 FAILING = Pace(per_s=1 / 3, burst=20)
 

@@ -1,7 +1,9 @@
 """The dashboard as one application under /ui: who may come in, in which language, and what all answers carry."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlencode
 
@@ -9,6 +11,7 @@ from aiohttp import web
 
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.api.auth import bearer
+from controller.api.pace import LOOKING, Paces
 from controller.api.problems import TooMany
 from controller.audited import NotLeading
 from controller.store import Ambiguous
@@ -84,6 +87,7 @@ async def _way_in(request: web.Request) -> web.Response:
 class Dashboard:
     def __init__(self, controller: "Controller", failed: Callable[[web.Request], None]) -> None:
         self._controller, self._failed = controller, failed
+        self._looking = Paces(LOOKING)
         self._sessions = Sessions(lambda token: controller.admission.caller(token, wall()))
 
     def app(self) -> web.Application:
@@ -117,6 +121,8 @@ class Dashboard:
             response = page(
                 request, "trouble", {**values, "status": error.status}, status=error.status
             )
+            if wait_s := error.headers.get("Retry-After"):
+                response.headers["Retry-After"] = wait_s
         if not response.prepared:
             response.headers.update(HEADERS)
             if response.content_type == "text/html":
@@ -141,8 +147,16 @@ class Dashboard:
                 return web.Response(status=401)
             wanted = request.path_qs if request.method == "GET" else f"{ROOT}/"
             return see_other(f"{ROOT}/login?{urlencode({'to': wanted})}")
+        self._raise_if_hasty(session)
         request[SESSION] = session
         return await self._passed_on(request, session) or await handler(request)
+
+    def _raise_if_hasty(self, session: Session) -> None:
+        """A pace for all sessions of one token, as for its requests to the API."""
+        wait_s = self._looking.take(session.caller.name, asyncio.get_running_loop().time())
+        if wait_s:
+            self._controller.exporter.count("relevo_api_refused_total", reason="pace")
+            raise web.HTTPTooManyRequests(headers={"Retry-After": str(ceil(wait_s))})
 
     async def _passed_on(self, request: web.Request, session: Session) -> web.Response | None:
         """An order for the controller that leads, given there in the reader's name; None: it is for this one."""

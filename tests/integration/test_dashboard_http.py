@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from controller.api.pace import Pace
+from controller.api.pace import LOOKING, Pace
 from controller.api.server import Api, listening
 from controller.config import Config, Listen
 from controller.dns import Zones
@@ -429,3 +429,24 @@ async def test_too_many_wrong_tokens_are_told_to_wait(tmp_path: Path) -> None:
         statuses = [(await stranger.ask("/login", {"token": f"guess{n}"}))[0] for n in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
         assert (await ana.ask("/"))[0] == 200
+
+
+async def test_a_session_has_a_pace_and_others_are_not_held_up(tmp_path: Path) -> None:
+    """All sessions of one token together: a script that reads the dashboard is told to wait; beto reads on."""
+    async with controller_served(tmp_path) as served:
+        await served.apply()
+        ana, again, beto = (
+            await enter(served),
+            await enter(served),
+            await enter(served, ADMINS["beto"]),
+        )
+        answers = [await (ana, again)[n % 2].ask("/log") for n in range(2 * LOOKING.burst)]
+        assert {status for status, _, _ in answers} == {200, 429}
+        refused = [said for status, said, _ in answers if status == 429]
+        assert all(1 <= int(said["Retry-After"]) <= 2 for said in refused)
+        status, _, page = await ana.ask("/log", headers={"Accept-Language": "es"})
+        assert (status, "Demasiado rápido" in page) == (429, True)
+        assert (await beto.ask("/log"))[0] == 200
+        assert (await ana.ask("/static/style.css"))[0] == 200
+        counted = served.controller.exporter.render().decode()
+        assert 'relevo_api_refused_total{reason="pace"}' in counted
