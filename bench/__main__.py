@@ -10,6 +10,7 @@ BENCHES = {
     "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
     "masters": "200 sites' own php-fpm masters beside one that they share: memory",
+    "usage": "the use of 1,000 sites read, kept and told: CPU, memory, the event loop held",
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
     "api": "reads of the API while 300 agents beat: how many a second, how long they take",
     "apply": "coop.yaml validated and applied; a fresh controller ready on it",

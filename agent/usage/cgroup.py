@@ -68,6 +68,8 @@ class Cgroup:
         self._budget, self._devices = budget, devices
         self._held: dict[str, int] = {}
         self._absent: set[str] = set()
+        self._cpu_stat = b""
+        self._cpu_told: tuple[int | None, int | None] = (None, None)
 
     def brief(self, at: float) -> Brief:
         """What is read often. Raises Vanished."""
@@ -120,7 +122,9 @@ class Cgroup:
         # Each living cgroup has this file, with or without the controller: it tells whether there is one at all.
         if not (data := self._read("cpu.stat")):
             raise Vanished(f"{self.path} is not there")
-        return kernel.cpu(data)
+        if data != self._cpu_stat:  # of most sites it is what it was
+            self._cpu_stat, self._cpu_told = data, kernel.cpu(data)
+        return self._cpu_told
 
     def _read(self, name: str) -> bytes | None:
         """None: the file is not there, or tells nothing (PSI switched off). Raises Vanished."""

@@ -5,6 +5,7 @@ Threads do the reading. The event loop gets each finished round, the newest only
 
 import asyncio
 import resource
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from runtime import clock
 from runtime.pulse import Pulse
 
 TELL_S = 10.0
+SWITCH_S = 0.001
 SOONEST_S = 0.5  # penalties that change one after another are told together
 DAY_SLOTS = 86_400 // SLOT_S
 DESCRIPTORS_ELSE = 512  # for links, logs, sockets and the history: the rest may hold cgroups' files
@@ -107,6 +109,8 @@ class Usage:
     async def keep(self) -> Never:
         """Eternal."""
         self._loop = asyncio.get_running_loop()
+        # What the interpreter lets a thread go on for while the loop waits: 5 ms by default, and a round takes 15.
+        sys.setswitchinterval(SWITCH_S)
         with self._archive, ThreadPoolExecutor(2, "usage") as threads:
             try:
                 async with asyncio.TaskGroup() as group:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 
 from agent.signals import Signals, SiteSigns
-from agent.usage.whatif import at_cap, plans_reached, weighted
+from agent.usage.whatif import at_cap, least, plans_reached, weighted
 from fleet.caps import Level, Penalty, Tenant, effective
 from fleet.model import Caps, PlanId, SiteId
 
@@ -52,6 +52,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     plans: dict[PlanId, Caps] = {}
+    smallest: Caps | None = None
     shadowed: dict[SiteId, Caps] = {}
     slowed: frozenset[SiteId] = frozenset()
 
@@ -65,6 +66,7 @@ def terms(
     """What use is measured against at `now` (Unix s)."""
     return Terms(
         plans=dict(plans),
+        smallest=least(plans.values()),
         shadowed={
             site: effective(plans[tenant.plan], tenant.override, now)
             for site, tenant in tenants.items()
@@ -124,7 +126,7 @@ def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Term
     for measure, values in row.values.items():
         told = getattr(signs, measure)
         values.append(NOT_TOLD if told is None else told)
-    for plan in plans_reached(signs, terms.plans):
+    for plan in plans_reached(signs, terms.plans, terms.smallest):
         row.at_cap_s[plan] = row.at_cap_s.get(plan, 0.0) + weight_s
     own = terms.shadowed.get(site)
     if site in terms.slowed or (own is not None and at_cap(signs, own)):

@@ -1,6 +1,8 @@
 """A site's use against a plan, its own or any other: what would have held it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from agent.signals import SiteSigns
 from fleet.caps import Resource
@@ -30,8 +32,32 @@ def at_cap(signs: SiteSigns, caps: Caps) -> frozenset[Resource]:
     )
 
 
-def plans_reached(signs: SiteSigns, plans: Mapping[PlanId, Caps]) -> tuple[PlanId, ...]:
-    """The plans that would hold it at this use."""
+CAPS = (
+    "cpu_percent",
+    "memory_max_bytes",
+    "tasks",
+    "read_bytes_per_s",
+    "write_bytes_per_s",
+    "read_iops",
+    "write_iops",
+)
+
+
+def least(plans: Iterable[Caps]) -> Caps | None:
+    """The smallest of each cap that `at_cap` looks at: who reaches none of these reaches no plan's."""
+    every = tuple(plans)
+    if not every:
+        return None
+    smallest = {name: min(getattr(caps, name) for caps in every) for name in CAPS}
+    return msgspec.structs.replace(every[0], **smallest)
+
+
+def plans_reached(
+    signs: SiteSigns, plans: Mapping[PlanId, Caps], smallest: Caps | None
+) -> tuple[PlanId, ...]:
+    """The plans that would hold it at this use. `smallest`: of all plans, as `least` gives it."""
+    if smallest is None or not at_cap(signs, smallest):
+        return ()
     return tuple(plan for plan, caps in plans.items() if at_cap(signs, caps))
 
 

@@ -12,7 +12,8 @@ from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage.archive import Archive
 from agent.usage.history import DAY, DAYS, History
 from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
-from agent.usage.whatif import at_cap, plans_reached, weighted
+from agent.usage.whatif import CAPS as LOOKED_AT
+from agent.usage.whatif import at_cap, least, plans_reached, weighted
 from fleet.caps import Attachment, Level, Override, Penalty, Resource, Tenant
 from fleet.model import Caps, Note, PlanId, SiteId, Why
 
@@ -84,8 +85,37 @@ def test_at_the_cap_is_told_by_resource(signs: SiteSigns, found: set[Resource]) 
 
 def test_a_larger_plan_is_reached_later() -> None:
     """Each plan is judged by its own caps."""
-    assert plans_reached(busy(1.2), PLANS) == (SMALL,)
-    assert plans_reached(busy(1.5), PLANS) == (SMALL, LARGE)
+    assert plans_reached(busy(1.2), PLANS, least(PLANS.values())) == (SMALL,)
+    assert plans_reached(busy(1.5), PLANS, least(PLANS.values())) == (SMALL, LARGE)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({name: st.integers(1, 1000) for name in LOOKED_AT}),
+        min_size=1,
+        max_size=4,
+    ),
+    st.fixed_dictionaries(
+        {
+            name: st.none() | st.integers(0, 1200)
+            for name in (
+                "cpu_cores",
+                "memory_bytes",
+                "tasks",
+                "read_bytes_per_s",
+                "write_ops_per_s",
+            )
+        }
+    ),
+)
+def test_who_reaches_none_of_the_smallest_caps_reaches_no_plan(
+    plans: list[dict[str, int]], use: dict[str, int | None]
+) -> None:
+    """The short way gives what the long way gives."""
+    named = {PlanId(f"p{n}"): msgspec.structs.replace(CAPS, **caps) for n, caps in enumerate(plans)}
+    signs = msgspec.convert(use, SiteSigns)
+    long = tuple(plan for plan, caps in named.items() if at_cap(signs, caps))
+    assert plans_reached(signs, named, least(named.values())) == long
 
 
 pairs = st.lists(st.tuples(st.floats(0, 1e12), st.floats(0.01, 20)), min_size=1, max_size=30)
@@ -120,7 +150,7 @@ def fill(ledger: Ledger, cores: list[float], terms: Terms = NO_TERMS) -> tuple[R
 
 def test_five_minutes_become_one_row() -> None:
     """Average, 95th percentile and maximum by time; the time at each plan's cap."""
-    (row,) = fill(Ledger(), [0.0, *[0.5] * 27, 1.3, 1.6], Terms(plans=PLANS))
+    (row,) = fill(Ledger(), [0.0, *[0.5] * 27, 1.3, 1.6], terms(PLANS, {}, [], NOON))
     assert (row.site, row.slot, row.seen_s) == (A, NOON // SLOT_S, 290.0)
     assert row.measures["cpu_cores"].average == pytest.approx((27 * 0.5 + 1.3 + 1.6) / 29)
     assert (row.measures["cpu_cores"].p95, row.measures["cpu_cores"].max) == (1.3, 1.6)
@@ -141,8 +171,8 @@ def test_shadow_counts_what_would_have_been_held() -> None:
 def test_a_pause_is_not_counted_as_use() -> None:
     """A machine that slept for an hour used nothing that anybody saw."""
     ledger = Ledger()
-    ledger.add(signals(0.0, a=busy(2.0)), {A}, Terms(plans=PLANS), NOON)
-    ledger.add(signals(200.0, a=busy(2.0)), {A}, Terms(plans=PLANS), NOON + 200)
+    ledger.add(signals(0.0, a=busy(2.0)), {A}, terms(PLANS, {}, [], NOON), NOON)
+    ledger.add(signals(200.0, a=busy(2.0)), {A}, terms(PLANS, {}, [], NOON), NOON + 200)
     (row,) = ledger.close()
     assert (row.seen_s, row.at_cap_s[SMALL]) == (15.0, 15.0)
 

@@ -1,0 +1,218 @@
+"""What it costs to read, reckon, keep and tell the use of 1,000 sites: CPU, memory, how long the event loop is held.
+
+The cgroups are directories of real files with what a kernel writes into them, rewritten for those that work: this
+machine's own cgroups are not touched. A kernel makes its answer when it is asked, which costs it more than a file in
+memory does: the same reads of one cgroup that is there are timed beside, and the difference is printed.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+import uvloop
+
+from agent import config
+from agent.layout.attached import Attached
+from agent.usage.cgroup import BRIEF, READ_BYTES
+from agent.usage.keep import Send, Usage
+from agent.usage.report import Word
+from agent.usage.sampler import Sampler
+from bench.measure import machine, row
+from fleet import messages
+from fleet.caps import Attachment
+from fleet.documents import read_file
+from fleet.messages import Orders
+from fleet.model import Epoch, HostId, SiteId, Why
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from tests.unit.cgroups import State, Tree
+
+HOST = HostId("h1")
+SITES, SECONDS, SETTLE_S = 1000, 30.0, 12.0
+WORKING = 200  # of them; the others do nothing, as most sites of a host do at any moment
+TICK_S = 0.005
+CPU_RATIO, MEMORY_BYTES, BLOCK_S = 0.02, 80e6, 0.010
+
+
+def main() -> None:
+    print(f"  {machine()}; {SITES:,} sites on generated cgroups, {SECONDS:g} s each", flush=True)
+    _kernel()
+    with tempfile.TemporaryDirectory(dir=_memory()) as directory:
+        tree = Tree(Path(directory))
+        for n in range(SITES):
+            tree.put(f"s{n:04}", State(io={"8:0": (n, n, n, n)}))
+        _report("nobody works", _measured(tree, 0), promised=False)
+        _report(f"{WORKING} of them work", _measured(tree, WORKING), promised=True)
+        _report("all of them work", _measured(tree, SITES), promised=False)
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def _measured(tree: Tree, working: int) -> dict[str, float]:
+    """Let some sites work while a process of its own looks at all of them; what it found of itself."""
+    command = [sys.executable, "-m", "bench.usage", str(tree.root.parent), str(SECONDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        step = 0
+        while child.poll() is None:
+            step += 1
+            for n in range(working):
+                tree.change(
+                    f"s{n:04}",
+                    cpu_us=step * 50_000,
+                    io={"8:0": (step << 20, step << 19, step * 9, step * 5)},
+                    memory=(64 << 20) + (step % 7 << 20),
+                    cpu_wait_us=step * 2_000,
+                )
+            time.sleep(1.0)
+        assert child.stdout is not None
+        found: dict[str, float] = json.loads(child.stdout.read())
+        return found
+
+
+def _report(what: str, found: dict[str, float], *, promised: bool) -> None:
+    def goal(text: str) -> str:
+        return text if promised else ""
+
+    row(
+        f"{what}: CPU",
+        f"{found['cpu_ratio']:.2%} of a core",
+        goal(f"<= {CPU_RATIO:.0%}"),
+        reached=found["cpu_ratio"] <= CPU_RATIO,
+    )
+    row(
+        f"{what}: memory of the whole process",
+        f"{found['memory'] / 1e6:.1f} MB",
+        goal(f"<= {MEMORY_BYTES / 1e6:.0f} MB"),
+        reached=found["memory"] <= MEMORY_BYTES,
+    )
+    row(
+        f"{what}: event loop held, the longest",
+        f"{found['block_s'] * 1e3:.1f} ms, {found['quiet_block_s'] * 1e3:.1f} without",
+        goal(f"<= {BLOCK_S * 1e3:.0f} ms"),
+        reached=found["block_s"] <= BLOCK_S,
+    )
+    row(
+        f"{what}: rounds; told each 10 s",
+        f"{found['rounds']:.0f}; {found['told'] / 1e3:.0f} kB",
+        "",
+        reached=True,
+    )
+
+
+def _kernel() -> None:
+    """A real cgroup's core files beside generated ones, by held descriptors; read only."""
+    real = next(iter(Path("/sys/fs/cgroup").rglob("cpu.stat")), None)
+    with tempfile.TemporaryDirectory(dir=_memory()) as directory:
+        made = Tree(Path(directory)).put("a", State())
+        for name, folder in (("generated", made), ("this kernel's", real.parent if real else None)):
+            files = [folder / file for file in BRIEF] if folder else []
+            held = [os.open(file, os.O_RDONLY) for file in files if file.exists()]
+            if not held:
+                continue
+            began = time.perf_counter()
+            for _ in range(2000):
+                for file in held:
+                    os.pread(file, READ_BYTES, 0)
+            each_s = (time.perf_counter() - began) / 2000 / len(held)
+            for file in held:
+                os.close(file)
+            row(f"one read, {name} files ({len(held)})", f"{each_s * 1e6:.2f} us", "", reached=True)
+
+
+async def _child(root: Path, seconds: float) -> dict[str, float]:
+    """Measure this process: first with nothing but the measuring itself, whose CPU time is taken off afterwards."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 1 << 16), limit))
+    quiet = await _held(seconds / 4)
+    told = [0]
+
+    def send(parts: Sequence[messages.Usage]) -> None:
+        told[0] = sum(len(msgspec.json.encode(part)) for part in parts)
+
+    with tempfile.TemporaryDirectory() as state:
+        usage = _usage(root, Path(state), send)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(usage.keep())
+            await asyncio.sleep(SETTLE_S)
+            begun = usage.signals.count
+            working = await _held(seconds)
+            rounds, memory = usage.signals.count - begun, psutil.Process().memory_info().rss
+            task.cancel()
+    return {
+        "cpu_ratio": (working.used_s - working.asked * quiet.used_s / quiet.asked) / seconds,
+        "memory": memory,
+        "block_s": working.block_s,
+        "quiet_block_s": quiet.block_s,
+        "told": told[0],
+        "rounds": rounds,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """CPU time of this process, how often its loop was asked for something, and the longest that it was late for it."""
+
+    used_s: float
+    asked: int
+    block_s: float
+
+
+async def _held(seconds: float) -> Load:
+    began, before = time.perf_counter(), time.process_time()
+    asked, longest_s = 0, 0.0
+    while (now := time.perf_counter()) - began < seconds:
+        waited_s = _waited_s()
+        await asyncio.sleep(TICK_S)
+        late_s = time.perf_counter() - now - TICK_S
+        longest_s = max(longest_s, late_s - (_waited_s() - waited_s))
+        asked += 1
+    return Load(time.process_time() - before, asked, longest_s)
+
+
+def _waited_s() -> float:
+    """How long this process' threads could have run and had no CPU: a busy machine is no fault of what is measured."""
+    waited_ns = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            waited_ns += int((thread / "schedstat").read_text().split()[1])
+    return waited_ns / 1e9
+
+
+def _usage(root: Path, state: Path, send: Send) -> Usage:
+    usage = Usage(
+        HOST,
+        config.Usage(),
+        state,
+        send=send,
+        word=Word,
+        exporter=Exporter(AGENT),
+        sampler=Sampler(descriptors=1 << 15, proc=root / "proc", sys=root / "sys"),
+    )
+    fleet = read_file(Path("deploy/demo/coop.yaml")).fleet
+    plans = {id: plan.caps for id, plan in fleet.plans.items()}
+    usage.follow(Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, plans=plans))
+    usage.attach(
+        {
+            SiteId(path.name): Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(path,))
+            for path in sorted((root / "cgroup").iterdir())
+        }
+    )
+    return usage
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(_child(Path(sys.argv[1]), float(sys.argv[2])))))
