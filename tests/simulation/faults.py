@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from controller.commands import Commands, NotLeading
 from controller.sight import Refused
 from controller.store import StoreError
+from fleet.caps import Level
 from fleet.model import HostId, SiteId
 from tests.simulation.machines import Machine, now
 from tests.simulation.rules import ANA
+from tests.simulation.usage import telling
 from tests.simulation.world import Seat, World
 
 Fault = Callable[[World, float], Awaitable[None]]
@@ -197,10 +199,25 @@ async def move(world: World, for_s: float) -> None:
     await order(world, lambda commands: commands.move(site, target, ANA, old_host_stopped=True))
 
 
+async def penalize(world: World, for_s: float) -> None:
+    """A host penalizes sites of its own, and claims to penalize others'; in the end it lifts all that it may."""
+    machine = world.random.choice([m for m in world.machines.values() if not m.haproxy])
+    every = sorted(world.fleet.sites)
+    world.log(f"{machine.id} penalizes for {for_s:.1f} s")
+    end = now() + for_s
+    while now() < end:
+        some = world.random.sample(every, 3)
+        level = world.random.choice((Level.WATCH, Level.SOFT, Level.CAP, Level.STOP))
+        for_s = world.random.choice((5.0, 1e9))
+        machine.tell(telling(machine.id, *some, level=level, for_s=for_s))
+        await asyncio.sleep(world.random.uniform(1.0, 6.0))
+    machine.tell(telling(machine.id))
+
+
 FAULTS: tuple[Fault, ...] = (
     kill_host, kill_host, freeze_host, shut_down_host, cut_host, cut_host, cut_host, restart_agent,
     kill_agent, stall_agent, stall_agent, service_down, flap, restart_haproxy, kill_controller,
-    freeze_controller, store_away, store_lossy, dns_away, pause, drain, move,
+    freeze_controller, store_away, store_lossy, dns_away, pause, drain, move, penalize,
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from fleet.messages import (
     Target,
     Usage,
 )
-from fleet.model import ControllerId, Domain, Epoch, Health, Host, HostId
+from fleet.model import ControllerId, Domain, Epoch, Health, Host, HostId, SiteId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.probes import Streak, step, view
@@ -148,7 +148,8 @@ class Machine:
         self.beats: Beats | None = None
         self.sense: EdgeSense | None = None
         self.lies: dict[HostId, Health] = {}
-        self.usage: Usage | None = None  # what it tells of sites, again and again
+        self.usage: Usage | None = None
+        self.claimed: set[SiteId] = set()  # whom it has ever claimed to penalize
         self.busy = False  # something is being done to it
         self.answering_since: float | None = 0.0
         self.dark_since: float | None = None
@@ -256,6 +257,11 @@ class Machine:
             group.create_task(follower.keep())
             group.create_task(self.beats.keep())
             group.create_task(self._tell(links))
+
+    def tell(self, usage: Usage | None) -> None:
+        """Say this of sites from now on, again and again; None: nothing."""
+        self.usage = usage
+        self.claimed |= {penalty.site for penalty in usage.penalties} if usage else set()
 
     async def _tell(self, links: Links) -> Never:
         while True:

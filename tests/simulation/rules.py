@@ -13,6 +13,7 @@ from controller.store import Op, Put
 from failover.guards import spent_causes
 from failover.judge import Kind
 from fleet import keys
+from fleet.caps import Ruling
 from fleet.messages import Orders
 from fleet.model import (
     Arming,
@@ -31,6 +32,7 @@ from fleet.model import (
     Switches,
     Why,
 )
+from fleet.penalized import TERM_S, Penalized
 from runtime.clock import wall
 from runtime.words import explain
 from tests.simulation.coop import moves_by_itself
@@ -55,6 +57,7 @@ class Rules:
         self.switches = Switches()
         self.budget = Budget()
         self.moves: list[tuple[float, SiteId, HostId, HostId, str]] = []
+        self._was: dict[SiteId, tuple[HostId, float]] = {}  # where a moved site was, until when
         self._revision = 0
         self._applied: dict[HostId, Epoch] = {}
         self._routed: dict[HostId, dict[Domain, HostId]] = {}
@@ -103,10 +106,30 @@ class Rules:
             hold = msgspec.json.decode(put.value, type=Hold)
             for why in (hold.why, *(held.why for held in hold.sites)):
                 self._explained(why, f"hold {hold.id}")
+        elif put.key.startswith(keys.PENALTIES):
+            self._penalized(
+                SiteId(keys.leaf(put.key)), msgspec.json.decode(put.value, type=Penalized)
+            )
+        elif put.key.startswith(keys.RULINGS):
+            ruling = msgspec.json.decode(put.value, type=Ruling)
+            ends = ruling.word != "suspect" or ruling.note.until <= wall() + TERM_S
+            self.check(ends, f"R11: {put.key!r} suspected until {ruling.note.until}")
         elif put.key.startswith(keys.DNS):
             intent = unpack(put.value)
             for name, records in intent.names.items():
                 self.check(records.a or records.aaaa, f"R10: {name} is meant to be empty")
+
+    def _penalized(self, site: SiteId, kept: Penalized) -> None:
+        """By the host that serves it, or did a moment ago; by what that host said; with an end."""
+        place, lately = self.places.get(site), self._was.get(site)
+        hosts = {place.host} if place else set()
+        if lately is not None and now() - lately[1] < STEADY_S:
+            hosts.add(lately[0])
+        self.check(not kept.penalties or kept.host in hosts, f"R15: {site} held by {kept.host}")
+        for penalty in kept.penalties:
+            said = site in self._world.machines[kept.host].claimed
+            self.check(said, f"{kept.host} never said that it penalizes {site}")
+            self.check(penalty.until <= wall() + TERM_S, f"R11: {site} until {penalty.until}")
 
     def _incident(self, incident: Incident) -> None:
         before = self.incidents.get(incident.id)
@@ -131,6 +154,7 @@ class Rules:
             before = self.places.get(site)
             self.places[site] = place
             if before is not None and before.host != place.host:
+                self._was[site] = before.host, now()
                 found.append((site, before.host, place))
         return found
 

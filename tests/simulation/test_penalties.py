@@ -2,17 +2,15 @@
 
 import asyncio
 
-import msgspec
-
 from controller.commands import Commands
-from fleet.caps import Attachment, Level, Penalty, Resource
-from fleet.messages import SiteUse, Usage
-from fleet.model import HostId, SiteId, Why
+from fleet.caps import Level
+from fleet.model import HostId, SiteId
 from runtime.clock import wall
 from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
 from tests.simulation.faults import order
 from tests.simulation.rules import ANA
+from tests.simulation.usage import telling
 from tests.simulation.world import World
 
 WEB1, WEB2, WEB3 = map(HostId, ("web1", "web2", "web3"))
@@ -21,28 +19,6 @@ OURS = SiteId("site0-web1")
 
 def at_home(made: World, host: HostId) -> tuple[SiteId, ...]:
     return tuple(id for id, site in made.fleet.sites.items() if site.home == host)
-
-
-def penalty(site: SiteId, level: Level = Level.STOP, for_s: float = 3600.0) -> Penalty:
-    now = wall()
-    return Penalty(
-        site=site,
-        level=level,
-        resource=Resource.CPU,
-        since=now,
-        until=now + for_s,
-        why=Why("cap-stopped"),
-        enforced=True,
-    )
-
-
-def telling(host: HostId, *sites: SiteId, level: Level = Level.STOP) -> Usage:
-    return Usage(
-        host=host,
-        driver="systemd",
-        sites={site: SiteUse(attachment=Attachment.SLICE, cpu_cores=9.0) for site in sites},
-        penalties=tuple(penalty(site, level) for site in sites),
-    )
 
 
 def stored(made: World) -> set[SiteId]:
@@ -58,7 +34,7 @@ def test_r15_what_a_host_says_of_others_sites_changes_nothing(in_world: Play) ->
 
     async def story(made: World) -> None:
         before = {m.id: m.memory.orders for m in made.machines.values()}
-        made.machines[WEB1].usage = telling(WEB1, *made.fleet.sites)
+        made.machines[WEB1].tell(telling(WEB1, *made.fleet.sites))
         await made.until(lambda: bool(stored(made)), 10.0, "its own penalties are known")
         await asyncio.sleep(20.0)
         assert stored(made) == set(at_home(made, WEB1)), made.report("believed")
@@ -77,10 +53,10 @@ def test_r15_a_host_can_not_speak_in_another_s_name(in_world: Play) -> None:
     """The link ends, each time; nothing is believed."""
 
     async def story(made: World) -> None:
-        made.machines[WEB1].usage = telling(WEB2, *at_home(made, WEB2))
+        made.machines[WEB1].tell(telling(WEB2, *at_home(made, WEB2)))
         await asyncio.sleep(10.0)
         assert stored(made) == set()
-        made.machines[WEB1].usage = None
+        made.machines[WEB1].tell(None)
 
     in_world(story)
 
@@ -89,7 +65,7 @@ def test_r15_a_penalty_follows_a_moved_site_as_a_suspicion_only(in_world: Play) 
     """The new host is told to watch it, and holds nothing by the old one's word; its own proof is a penalty again."""
 
     async def story(made: World) -> None:
-        made.machines[WEB1].usage = telling(WEB1, OURS, level=Level.CAP)
+        made.machines[WEB1].tell(telling(WEB1, OURS, level=Level.CAP))
         await made.until(lambda: stored(made) == {OURS}, 10.0, "the penalty is known")
 
         async def move(commands: Commands) -> object:
@@ -110,7 +86,7 @@ def test_r15_a_penalty_follows_a_moved_site_as_a_suspicion_only(in_world: Play) 
         await asyncio.sleep(10.0)
         assert stored(made) == set()
         # What the new host proves itself is a penalty again.
-        made.machines[WEB2].usage = telling(WEB2, OURS, level=Level.SOFT)
+        made.machines[WEB2].tell(telling(WEB2, OURS, level=Level.SOFT))
         await made.until(lambda: stored(made) == {OURS}, 10.0, "the new host's own proof")
 
     in_world(story)
@@ -123,7 +99,7 @@ def test_r8_isolations_never_eat_the_brake(in_world: Play) -> None:
         assert made.leader
         for n in range(10):
             level = Level.ISOLATE if n % 2 else Level.STOP
-            made.machines[WEB3].usage = telling(WEB3, *at_home(made, WEB3), level=level)
+            made.machines[WEB3].tell(telling(WEB3, *at_home(made, WEB3), level=level))
             await asyncio.sleep(2.5)
         assert stored(made) == set(at_home(made, WEB3))
         assert made.leader and made.leader.mirror.budget.spent == ()
@@ -141,7 +117,7 @@ def test_a_penalty_told_while_nobody_leads_is_not_lost(in_world: Play) -> None:
     async def story(made: World) -> None:
         for seat in made.seats.values():
             await seat.kill()
-        made.machines[WEB1].usage = telling(WEB1, OURS)
+        made.machines[WEB1].tell(telling(WEB1, OURS))
         await asyncio.sleep(10.0)
         for seat in made.seats.values():
             seat.start()
@@ -154,9 +130,7 @@ def test_a_leader_that_comes_later_knows_what_the_one_before_wrote(in_world: Pla
     """Its host died with it, and says nothing to the next one: the penalty stands all the same (R7)."""
 
     async def story(made: World) -> None:
-        made.machines[WEB3].usage = msgspec.structs.replace(
-            telling(WEB3), penalties=(penalty(SiteId("gated-web3"), for_s=60.0),)
-        )
+        made.machines[WEB3].tell(telling(WEB3, SiteId("gated-web3"), for_s=60.0))
         await made.until(lambda: len(stored(made)) == 1, 10.0, "the penalty is known")
         leading = next(seat for seat in made.seats.values() if seat.leads)
         made.power_off(WEB3)
