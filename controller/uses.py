@@ -111,13 +111,22 @@ class Uses:
 
     def _bounded(self, penalty: Penalty, at: float) -> Penalty:
         """Nothing lasts for ever, and nobody's name is borrowed: what a person ordered stands in the store."""
-        ruling = self._mirror.rulings.get(penalty.site)
+        ruling, kept = (
+            self._mirror.rulings.get(penalty.site),
+            self._mirror.penalties.get(penalty.site),
+        )
         ordered = ruling is not None and ruling.note.owner == penalty.owner
+        # A word that was taken back a moment ago: its host has not heard of it yet.
+        was = (
+            any((p.owner, p.since) == (penalty.owner, penalty.since) for p in kept.penalties)
+            if kept
+            else False
+        )
         return msgspec.structs.replace(
             penalty,
             since=min(penalty.since, at),
             until=min(penalty.until, at + (ORDERED_S if ordered else TERM_S)),
-            owner=penalty.owner if ordered else "relevo",
+            owner=penalty.owner if ordered or was else "relevo",
             why=tidy(penalty.why),
         )
 

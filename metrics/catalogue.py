@@ -242,6 +242,10 @@ REPORTED = (
             ("haproxy_up", "1 if its HAProxy answered."),
             ("haproxy_sessions", "sessions of its HAProxy."),
             ("haproxy_domains", "domains in the map of its HAProxy."),
+            ("usage_age_seconds", "how long ago it told of its sites' use."),
+            ("caps_unable", "1 while nothing can be enforced there."),
+            ("caps_drift", "changes of caps by somebody else, repaired since its agent began."),
+            ("help", "kinds of trouble there that no site was found to be the cause of."),
         )
     ),
 )

@@ -35,6 +35,11 @@ def report(controller: "Controller") -> None:
         found["relevo_reported_agent_info"][id, _version(last.beat)] = 1
         for name, value in _values(last.beat):
             found[name][id,] = value
+        if (word := controller.uses.hosts.get(id)) is not None:
+            found["relevo_reported_usage_age_seconds"][id,] = max(0.0, now - word.at)
+            found["relevo_reported_caps_unable"][id,] = not word.driver
+            found["relevo_reported_caps_drift"][id,] = word.drift
+            found["relevo_reported_help"][id,] = len(word.help)
     for name, values in found.items():
         controller.exporter.replace(name, values)
 

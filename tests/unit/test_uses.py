@@ -16,7 +16,7 @@ from fleet.messages import (
     usage_limit_bytes,
 )
 from fleet.model import HostId, Note, SiteId, Why
-from fleet.penalized import TERM_S
+from fleet.penalized import TERM_S, Penalized
 from runtime.clock import wall
 from tests.unit.test_penalties import A, B, Desk
 
@@ -116,7 +116,15 @@ async def test_no_penalty_lasts_for_ever_or_borrows_a_name() -> None:
     note = Note(owner="ana", reason="spam", since=0, until=4e9)
     made.mirror.rulings = {OURS: Ruling(word="quarantine", note=note)}
     uses.take(A, Usage(host=A, penalties=(penalty(owner="ana"),)))
+    (ordered,) = uses.hosts[A].penalties[OURS]
+    assert ordered.owner == "ana"
+    # She takes her word back; until its host has heard of it the penalty goes on being hers.
+    made.mirror.rulings = {}
+    made.mirror.penalties = {OURS: Penalized(host=A, at=wall(), penalties=(ordered,))}
+    uses.take(A, Usage(host=A, penalties=(ordered,)))
     assert uses.hosts[A].penalties[OURS][0].owner == "ana"
+    uses.take(A, Usage(host=A, penalties=(penalty(owner="ana", since=1),)))
+    assert uses.hosts[A].penalties[OURS][0].owner == "relevo"
 
 
 async def test_a_resource_has_one_penalty() -> None:
