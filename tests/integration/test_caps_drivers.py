@@ -244,7 +244,10 @@ async def test_a_reload_and_a_slice_that_comes_are_heard(machine: Host) -> None:
     heard = await driver.reloaded.after(heard)
     forger = await MessageBus(bus_type=BusType.SYSTEM).connect()
     try:
-        await forger.send(Message.new_signal(PATH, MANAGER, "Reloading", "b", [False]))
+        for number in range(1, 9):  # straight to each who is on the bus
+            signal = Message.new_signal(PATH, MANAGER, "Reloading", "b", [False])
+            signal.destination = f":1.{number}"
+            await forger.send(signal)
         await asyncio.sleep(0.2)
     finally:
         forger.disconnect()

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,12 @@ except OSError:
 """
 
 
+WITH_US = ("setpriv", "--pdeathsig", "KILL")  # whatever becomes of the test, nothing of it stays
+
+
 def holder() -> subprocess.Popen[bytes]:
     """A process that keeps a network namespace of its own open."""
-    started = subprocess.Popen(["unshare", "--net", "sleep", "300"])
+    started = subprocess.Popen([*WITH_US, "unshare", "--net", "sleep", "300"])
     ours = os.readlink("/proc/self/ns/net")
     while os.readlink(f"/proc/{started.pid}/ns/net") == ours:
         time.sleep(0.01)
@@ -70,7 +74,7 @@ class Net:
     tools: Tools
 
     def enter(self, where: subprocess.Popen[bytes], *command: str) -> list[str]:
-        return ["nsenter", f"--net=/proc/{where.pid}/ns/net", *command]
+        return [*WITH_US, "nsenter", f"--net=/proc/{where.pid}/ns/net", *command]
 
     def run(self, where: subprocess.Popen[bytes], *command: str) -> None:
         subprocess.run(self.enter(where, *command), check=True, timeout=10)
@@ -100,6 +104,16 @@ class Net:
         asked = self.enter(self.host, shutil.which("python3") or "", "-c", ASK)
         done = subprocess.run([*asked, str(uid), address, str(port)], timeout=10, check=False)
         return done.returncode == 0
+
+
+@asynccontextmanager
+async def ended(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.fixture
@@ -199,7 +213,7 @@ except OSError:
     python = shutil.which("python3") or ""
     command = net.enter(net.host, python, "-c", opened)
     site = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20), ended(site):
         assert site.stdout is not None and await site.stdout.readline() == b"ready\n"
         await net.driver().hold(Rules(isolated=frozenset({NEWS})))
         visit = (
@@ -209,7 +223,6 @@ except OSError:
         visitor = await asyncio.create_subprocess_exec(*asked, stdout=asyncio.subprocess.PIPE)
         assert (await visitor.communicate())[0] == b"b'hello'\n"
         assert await site.stdout.readline() == b"cut\n"
-        await site.wait()
 
 
 async def test_rules_that_somebody_changed_come_back_and_others_tables_stay(net: Net) -> None:

@@ -39,6 +39,7 @@ class Kernel:
     applied: list[tuple[str, Limits]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     lacks: frozenset[str] = frozenset()
+    steps: int = 0
     broken: str = ""
     name: str = "memory"
 
@@ -50,6 +51,9 @@ class Kernel:
         if self.broken == slice:
             raise DriverError("refused")
         self.applied.append((slice, limits))
+        if self.steps:
+            self.steps -= 1
+            return ("memory.high: 1 wanted, 2 for now, 3 in use",)
         self.holds[slice] = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
         return ()
 
@@ -118,7 +122,7 @@ class Host:
 
 @asynccontextmanager
 async def keeping_house(
-    path: Path, *, kernel: Kernel | None = None, driver: bool = True
+    path: Path, *, kernel: Kernel | None = None, driver: bool = True, verify_s: float = 0.05
 ) -> AsyncIterator[Host]:
     pulse = Pulse()
     kernel = kernel or Kernel(pulse)
@@ -133,7 +137,7 @@ async def keeping_house(
         exporter=Exporter(AGENT),
         changed=pulse,
         wall=lambda: host.now,
-        verify_s=0.05,
+        verify_s=verify_s,
     )
     host = Host(path, kernel, wall, keeper)
     async with asyncio.TaskGroup() as group:
@@ -371,3 +375,21 @@ async def test_what_is_promised_to_all_is_what_the_host_can_keep(tmp_path: Path)
         host.keeper.follow(changed(orders(), plans={PlanId("standard"): lots}))
         await host.until(lambda: host.held(TWO).memory_low_bytes == 8 * GB)
         assert host.keeper.state()[SHOP].because["memory_low_bytes"].code == "cap-low-shared"
+
+
+async def test_it_looks_again_when_something_ends_or_is_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A penalty's end and the next step of memory are not left to the half-minute's look."""
+    monkeypatch.setattr(keeping, "STEP_S", 0.1)
+    async with keeping_house(tmp_path, verify_s=600) as host:
+        host.kernel.steps = 2
+        host.keeper.attach({SHOP: BOTH[SHOP]})
+        host.keeper.follow(orders(shop=Tenant(plan=PlanId("standard"), enforced_from=0.0)))
+        await host.until(lambda: SHOP in host.keeper.state())
+        assert host.keeper.state()[SHOP].short[0].startswith("memory.high")
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT, until=100.2),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        host.now = 100.2
+        await host.until(lambda: host.held().cpu_weight == 100)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.caps.limits import (
@@ -288,6 +288,8 @@ def test_no_penalty_ever_gives_more_than_the_plan(
     assert told.because.keys() >= {f for f in ORDERED if getattr(held, f) != getattr(FREE, f)}
 
 
+@example(used=8 * GB, swap=True)
+@example(used=GB, swap=True)
 @given(used=st.integers(min_value=0, max_value=8 * GB), swap=st.booleans())
 def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap: bool) -> None:
     """Each step leaves the maximum over what is used and the high mark at most a tenth under it, and the last is it."""
