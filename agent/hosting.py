@@ -8,6 +8,7 @@ from agent.caps.choose import choose, facts, resolvers
 from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import Keeper
 from agent.config import Config
+from agent.isolation import Isolation
 from agent.layout.keep import Layout
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Held, Word
@@ -31,11 +32,19 @@ class Hosting:
             word=self.word,
             exporter=exporter,
         )
+        self.isolation = Isolation(
+            config.isolation,
+            config.state,
+            self.usage,
+            self.keeper.penalize,
+            exporter=exporter,
+        )
 
     def follow(self, orders: Orders) -> None:
         """Idempotent; what it asks for is done soon after."""
         self.layout.follow(orders.tenants)
         self.usage.follow(orders)
+        self.isolation.follow(orders)
         self.keeper.follow(orders)
         if orders.tenants:
             self._begun.set()
@@ -43,6 +52,9 @@ class Hosting:
     def word(self) -> Word:
         """What is known here beside use: who is penalized, what is held, and why."""
         return Word(
+            penalties=self.isolation.penalties,
+            evidence=self.isolation.evidence,
+            help=self.isolation.asks,
             driver=self.keeper.driver,
             unable=self.keeper.unable,
             drift=self.keeper.drift,
@@ -61,6 +73,7 @@ class Hosting:
             "layout": self.layout.keep(),
             "attach": self._attach(),
             "usage": self._use(),
+            "isolation": self.isolation.keep(),
         }
 
     async def _attach(self) -> Never:
@@ -69,6 +82,7 @@ class Hosting:
         while True:
             count = await self.layout.changed.after(count)
             self.usage.attach(self.layout.attached)
+            self.isolation.attach(self.layout.attached)
             self.keeper.attach(self.layout.attached)
 
     async def _use(self) -> Never:
