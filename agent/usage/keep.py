@@ -16,6 +16,7 @@ from agent.layout.attached import Attached
 from agent.signals import Signals
 from agent.usage import report
 from agent.usage.archive import Archive
+from agent.usage.habits import Observer
 from agent.usage.ledger import SLOT_S, Row, terms
 from agent.usage.looking import Looking, Seen, Wanted
 from agent.usage.report import Tellings, Word
@@ -72,6 +73,7 @@ class Usage:
         self._looking = Looking(
             sampler or Sampler(descriptors=descriptors(), parent=settings.parent),
             WebSide(),
+            Observer(),
             every_s=settings.every_s,
             wall=wall,
             series=self._series,

@@ -8,8 +8,9 @@ import msgspec
 
 from agent.layout.attached import Attached
 from agent.signals import Signals, SiteSigns
-from agent.usage import report
+from agent.usage import habits, report
 from agent.usage.accesslog import Web
+from agent.usage.habits import Habits, Observer
 from agent.usage.ledger import Ledger, Row, Terms
 from agent.usage.sampler import BUSY_CORES, Sampler
 from agent.usage.web import WebSide
@@ -42,6 +43,7 @@ class Looking:
         self,
         sampler: Sampler,
         web: WebSide,
+        observer: Observer,
         *,
         every_s: float,
         wall: Callable[[], float],
@@ -50,12 +52,14 @@ class Looking:
     ) -> None:
         self.wanted = Wanted()
         self.stop = threading.Event()
-        self._sampler, self._web = sampler, web
+        self._sampler, self._web, self._observer = sampler, web, observer
         self._every_s, self._wall, self._series, self._give = every_s, wall, series, give
         self._ledger = Ledger()
         self._tables_at = float("-inf")
         self._told: dict[SiteId, Web] = {}  # the web side's last round
         self._merged: dict[SiteId, Web] = {}
+        self._habits: dict[SiteId, Habits] = {}
+        self._observed_at = float("-inf")
         self._awake: frozenset[SiteId] = frozenset()
 
     def sample(self) -> None:
@@ -80,10 +84,13 @@ class Looking:
         seen = self._sampler.round(now)
         told, again = self._told, self._told is self._merged
         self._merged = told
-        sites = {
-            site: merged(signs, told[site], again=again) if site in told else signs
-            for site, signs in seen.signals.sites.items()
-        }
+        odd = self._habits
+        sites = dict(seen.signals.sites)
+        for site in told.keys() & sites.keys():
+            sites[site] = merged(sites[site], told[site], again=again)
+        for site in odd.keys() & sites.keys():
+            does = msgspec.structs.asdict(odd[site])
+            sites[site] = msgspec.structs.replace(sites[site], **does)
         signals = msgspec.structs.replace(seen.signals, sites=sites)
         self._awake = frozenset(s for s, signs in sites.items() if is_awake(signs))
         rows = self._ledger.add(signals, seen.fresh, wanted.terms, self._wall())
@@ -94,8 +101,11 @@ class Looking:
         return Seen(signals=signals, took_s=time.monotonic() - began, rows=rows, tables=tables)
 
     def look_at_web(self, now: float) -> None:
-        """One round of the web side."""
+        """One round of the web side, and of what its users do besides."""
         self._web.follow(self.wanted.attached)
+        if now - self._observed_at >= habits.EVERY_S:
+            self._observed_at = now
+            self._habits = self._observer.look(now, self.wanted.attached)
         self._told = self._web.round(now, self._awake, self.stop.is_set)
 
     def urls(self, site: SiteId) -> dict[str, int]:

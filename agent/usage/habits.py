@@ -1,0 +1,218 @@
+"""What the users of a site do that web sites do not: connections to many places, mail past the mail server, doors of
+their own, programs out of upload folders, crontabs that change.
+
+Destinations are kept in memory for a minute or two, as a set of addresses; visitors are not among them, for they come
+in and are not gone out to (rule R16). Source: proc(5), kernel's Documentation/networking/proc_net_tcp.rst.
+"""
+
+import os
+import pwd
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from agent.layout.attached import Attached
+from fleet.model import SiteId
+
+EVERY_S = 10.0
+MINUTE_S = 60.0
+TABLE_BYTES = (
+    8 << 20
+)  # of one table of sockets: 50,000 of them, those that are about to end included
+DESTINATIONS_MAX = 4096  # of one user: who has more is odd enough
+PROCESSES_MAX = 4000  # of sites' users, whose commands are read in one look
+SMTP = 25
+ESTABLISHED, ASKING, LISTENING = 1, 2, 10
+# Where no web site keeps programs. A cache is one of a site's own; a package manager's is not in its web root.
+ODD_PLACE = re.compile(
+    r"^/(?:var/)?tmp/|^/dev/shm/|/uploads/|/wp-content/cache/|/sites/[^/]+/files/"
+)
+
+
+class Socket(msgspec.Struct, frozen=True, gc=False):
+    """One line of a table of TCP sockets; addresses are as the kernel writes them, in hexadecimal."""
+
+    uid: int
+    state: int
+    local: str
+    local_port: int
+    remote: str
+    remote_port: int
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """What was odd since the last look; what is not odd is as here."""
+
+    new_destinations_per_s: float | None = None
+    direct_mail_per_s: float | None = None
+    listens: bool = False
+    runs_from_uploads: bool = False
+    cron_changed: bool = False
+
+
+NOTHING = Habits()
+
+
+def sockets(table: bytes, uids: frozenset[int]) -> Iterator[Socket]:
+    """The sockets of `uids` in `/proc/net/tcp` or `tcp6`, and everybody's that listen; not lines of another shape."""
+    for line in table.splitlines()[1:]:
+        fields = line.split(None, 8)
+        try:
+            uid, state = int(fields[7]), int(fields[3], 16)
+            if uid not in uids and state != LISTENING:
+                continue
+            local, local_port = fields[1].decode().split(":")
+            remote, remote_port = fields[2].decode().split(":")
+            yield Socket(uid, state, local, int(local_port, 16), remote, int(remote_port, 16))
+        except (ValueError, IndexError):
+            continue
+
+
+def is_here(address: str) -> bool:
+    """Whether it is this machine's loopback: 127/8, ::1, or the former within IPv6."""
+    if len(address) == 8:
+        return address.endswith("7F")
+    mapped = address.startswith("0000000000000000FFFF0000") and address.endswith("7F")
+    return mapped or address == "00000000000000000000000001000000"
+
+
+class Going:
+    """Where one user's connections go to."""
+
+    def __init__(self) -> None:
+        self._open: frozenset[tuple[int, str]] = frozenset()
+        self._seen: set[str] = set()
+        self._before: set[str] = set()
+        self._turned_at = float("-inf")
+
+    def look(self, now: float, mine: Iterable[Socket], doors: frozenset[int]) -> tuple[int, int]:
+        """How many destinations are new, and how many connections to mail servers elsewhere.
+
+        `doors`: ports that somebody listens at here: what is connected to those came in.
+        """
+        if now - self._turned_at >= MINUTE_S:
+            self._before, self._seen, self._turned_at = self._seen, set(), now
+        out = [
+            one
+            for one in mine
+            if one.state in (ESTABLISHED, ASKING)
+            and one.local_port not in doors
+            and not is_here(one.remote)
+        ]
+        before, self._open = self._open, frozenset((o.local_port, o.remote) for o in out)
+        mails = {(one.local_port, one.remote) for one in out if one.remote_port == SMTP} - before
+        new = {one.remote for one in out} - self._seen - self._before
+        if len(self._seen) < DESTINATIONS_MAX:
+            self._seen |= {one.remote for one in out}
+        return len(new), len(mails)
+
+
+class Observer:
+    """All sites' users. May block for a while where a process' memory is locked: it has a thread."""
+
+    def __init__(
+        self, proc: Path = Path("/proc"), crontabs: Path = Path("/var/spool/cron/crontabs")
+    ) -> None:
+        self._proc, self._crontabs = proc, crontabs
+        self._at: float | None = None
+        self._going: dict[int, Going] = {}
+        self._cron: dict[int, tuple[int, ...]] = {}
+
+    def look(self, now: float, sites: Mapping[SiteId, Attached]) -> dict[SiteId, Habits]:
+        """What each site's own users did since the last look; sites that did nothing odd are not in it."""
+        uids = frozenset(uid for attached in sites.values() for uid in attached.uids)
+        passed_s = None if self._at is None else max(now - self._at, 1.0)
+        self._at = now
+        going, listens = self._sockets(now, uids)
+        odd = self._odd_programs(uids)
+        cron = frozenset(uid for uid in uids if self._cron_changed(uid))
+        self._forget(uids)
+        found = {}
+        for site, attached in sites.items():
+            mine = frozenset(attached.uids)
+            new = sum(going.get(uid, (0, 0))[0] for uid in mine)
+            mails = sum(going.get(uid, (0, 0))[1] for uid in mine)
+            habits = Habits(
+                new_destinations_per_s=new / passed_s if new and passed_s else None,
+                direct_mail_per_s=mails / passed_s if mails and passed_s else None,
+                listens=not mine.isdisjoint(listens),
+                runs_from_uploads=not mine.isdisjoint(odd),
+                cron_changed=not mine.isdisjoint(cron),
+            )
+            if habits != NOTHING:
+                found[site] = habits
+        return found
+
+    def _sockets(
+        self, now: float, uids: frozenset[int]
+    ) -> tuple[dict[int, tuple[int, int]], frozenset[int]]:
+        every = [
+            one
+            for name in ("tcp", "tcp6")
+            for one in sockets(_table(self._proc / "net" / name), uids)
+        ]
+        doors = frozenset(one.local_port for one in every if one.state == LISTENING)
+        open_doors = frozenset(
+            one.uid for one in every if one.state == LISTENING and not is_here(one.local)
+        )
+        mine: dict[int, list[Socket]] = {}
+        for one in every:
+            if one.uid in uids:
+                mine.setdefault(one.uid, []).append(one)
+        # Also who has none now: a connection that was closed and is made again is another one.
+        looked = mine.keys() | self._going.keys()
+        return {
+            uid: self._going.setdefault(uid, Going()).look(now, mine.get(uid, ()), doors)
+            for uid in looked
+        }, open_doors
+
+    def _odd_programs(self, uids: frozenset[int]) -> frozenset[int]:
+        """The users of whom something runs from where no program should be."""
+        found, left = set(), PROCESSES_MAX
+        with suppress(OSError), os.scandir(self._proc) as entries:
+            for entry in entries:
+                if not entry.name.isdigit() or left <= 0:
+                    continue
+                with suppress(OSError):
+                    if (uid := entry.stat().st_uid) in uids and uid not in found:
+                        left -= 1
+                        if any(map(ODD_PLACE.search, _program(Path(entry.path)))):
+                            found.add(uid)
+        return frozenset(found)
+
+    def _cron_changed(self, uid: int) -> bool:
+        """Whether the user's crontab is another than at the last look; one that was not looked at yet is not."""
+        try:
+            told = os.stat(self._crontabs / pwd.getpwuid(uid).pw_name)
+            now: tuple[int, ...] = (told.st_ino, told.st_size, told.st_mtime_ns)
+        except FileNotFoundError:
+            now = ()
+        except (KeyError, OSError):
+            return False
+        before, self._cron[uid] = self._cron.get(uid), now
+        return before is not None and before != now
+
+    def _forget(self, uids: frozenset[int]) -> None:
+        self._going = {uid: going for uid, going in self._going.items() if uid in uids}
+        self._cron = {uid: seen for uid, seen in self._cron.items() if uid in uids}
+
+
+def _program(process: Path) -> list[str]:
+    """The file that runs, where that may be seen, and what was called, by its first two words: no other arguments."""
+    found = []
+    with suppress(OSError):
+        found.append(os.readlink(process / "exe"))
+    with (process / "cmdline").open("rb") as file:
+        found += file.read(2048).decode("utf-8", "replace").split("\0")[:2]
+    return found
+
+
+def _table(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(TABLE_BYTES)
+    except OSError:
+        return b""
