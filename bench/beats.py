@@ -1,7 +1,7 @@
 """300 agents, two beats a second each, on one real controller: its CPU and memory, and the latest beat.
 
 Once without and once with TLS. The agents are simulated in a process of their own: real WebSockets, beats of real
-size, orders for 1,050 sites taken and confirmed, acknowledgements timed.
+size, orders for 1,050 sites taken and confirmed, the use of each site told each 10 s, acknowledgements timed.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import msgspec
 from bench.daemons import controller
 from bench.measure import machine, row, spread
 from deploy.demo.certificates import Authority
+from fleet.caps import Attachment, IoLimit, Limits
 from fleet.documents import read
 from fleet.messages import (
     Ack,
@@ -31,11 +32,31 @@ from fleet.messages import (
     Orders,
     Pressure,
     Service,
+    SiteUse,
+    Usage,
 )
-from fleet.model import Fleet, Health, Host, HostId, Role, Site
+from fleet.model import Fleet, Health, Host, HostId, Role, Site, Why
 from fleet.writing import write
 
 AGENTS, EDGES, BEAT_S, SECONDS = 300, 10, 0.5, 30.0
+USAGE_BEATS = 20  # a host's sites are told each 10 s
+LIMITS = Limits(
+    cpu_weight=100,
+    cpu_quota_us=1_500_000,
+    memory_high_bytes=900 << 20,
+    memory_max_bytes=1 << 30,
+    memory_low_bytes=96 << 20,
+    swap_max_bytes=100 << 20,
+    tasks_max=120,
+    io={
+        "259:0": IoLimit(
+            read_bytes_per_s=20_000_000,
+            write_bytes_per_s=10_000_000,
+            read_ops_per_s=2000,
+            write_ops_per_s=1000,
+        )
+    },
+)
 SETTLE_S = 8.0  # all connected, first orders given
 _decoder: msgspec.json.Decoder[FromController] = msgspec.json.Decoder(FromController)
 _replace = msgspec.structs.replace
@@ -73,6 +94,7 @@ async def _run(fleet: str, *, tls: bool) -> None:
             cpu = (now.user + now.system - used.user - used.system) / (time.monotonic() - began)
             memory = daemon.process.memory_info().rss / 2**20
             status = await daemon.get("/v1/status")
+            report = await daemon.get("/v1/caps/report?limit=1")
             output, _ = await load.communicate()
     said = json.loads(output)
     late, ordered = said["late"], said["ordered"]
@@ -87,6 +109,7 @@ async def _run(fleet: str, *, tls: bool) -> None:
     )
     print(f"          acknowledged after: {spread(late)}")
     print(f"          agents with orders: {ordered}; verdicts: {status['hosts']}")
+    print(f"          sites of which nothing was told: {report['unheard']}")
 
 
 def _name(n: int) -> str:
@@ -142,6 +165,7 @@ class _Agent:
         self.late: list[float] = []
         self.orders: Orders | None = None
         self._sent: dict[int, float] = {}
+        self._turn = n % USAGE_BEATS
         up = Check(health=Health.UP, since_s=100.0, detail="L7OK")
         others = (HostId(_name(k)) for k in range(AGENTS) if k != n)
         edge = n < EDGES
@@ -175,6 +199,8 @@ class _Agent:
             for sequence in range(1, int(SECONDS / BEAT_S)):
                 self._sent[sequence] = loop.time()
                 await socket.send_bytes(msgspec.json.encode(self._say(sequence)))
+                if (sequence + self._turn) % USAGE_BEATS == 0 and self.orders is not None:
+                    await socket.send_bytes(msgspec.json.encode(self._usage(sequence)))
                 await asyncio.sleep(began + sequence * BEAT_S - loop.time())
             listener.cancel()
         now = loop.time()
@@ -192,6 +218,29 @@ class _Agent:
             commit=orders.commit,
             edge=beat.edge and _replace(beat.edge, routes=orders.epoch),
         )
+
+    def _usage(self, sequence: int) -> Usage:
+        """Of each site that it was given. What is held comes with every second one; agents tell it each minute."""
+        held = LIMITS if sequence % (2 * USAGE_BEATS) < USAGE_BEATS else None
+        use = SiteUse(
+            attachment=Attachment.SLICE,
+            cpu_cores=0.1 + sequence / 1000,
+            throttled_ratio=0.0,
+            memory_bytes=200 << 20,
+            anon_bytes=150 << 20,
+            swap_bytes=0,
+            read_bytes_per_s=1e5,
+            write_bytes_per_s=1e5,
+            tasks=12,
+            requests_per_s=3.5,
+            slice="user-1001.slice",
+            wanted=held,
+            held=held,
+            because={"cpu_quota_us": Why("cap-plan")} if held else {},
+        )
+        assert self.orders is not None
+        sites = dict.fromkeys(self.orders.sites, use)
+        return Usage(host=self.host, sites=sites, driver="systemd")
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         now = asyncio.get_running_loop().time
