@@ -28,7 +28,7 @@ LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 US_PER_PERCENT = 10_000
 BARS = " ▁▂▃▄▅▆▇█"
-PAST_SHOWN = 5
+PAST_SHOWN, NAMED = 5, 20
 HELD = {
     "slice": "all of it in one slice: every cap holds",
     "pool": "workers of a shared php-fpm master: seen by user, held at the edges",
@@ -184,7 +184,7 @@ def host(of: HostCaps) -> list[RenderableType]:
             ("sites", f"{of.sites}, caps enforced for {of.enforced}"),
             ("attached", attached),
             ("repaired", f"{of.drift} times since its agent started" if of.drift else ""),
-            ("not told", ", ".join(of.unknown)),
+            ("nothing told", _some(of.unknown)),
             ("asks for help", "; ".join(map(why, of.help))),
         )
     ]
@@ -194,6 +194,12 @@ def host(of: HostCaps) -> list[RenderableType]:
     elif of.age_s is not None and len(of.unknown) < of.sites:
         parts.append(plain("The kernel holds what it should.", "green"))
     return parts
+
+
+def _some(names: Sequence[str]) -> str:
+    """Of a host's sites a few are named."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _differing(of: Differing) -> Iterator[tuple[str, ...]]:

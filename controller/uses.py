@@ -156,17 +156,19 @@ class Uses:
 
 
 def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
-    """With what is told seldom as it was told last, where it is not told again."""
-    said = list(use.because.items())[:REASONS_MAX]
-    because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in said}
-    if before is None:
-        return msgspec.structs.replace(use, because=because) if because else use
+    """With what is told seldom as it was told last, where it is not told again: limits, and the past.
+
+    Limits are told together: wanted without held is a slice that is not there now.
+    """
+    if use.wanted is not None or use.held is not None or before is None:
+        said = list(use.because.items())[:REASONS_MAX]
+        because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in said}
+        limits = (use.wanted, use.held, because)
+    else:
+        limits = (before.wanted, before.held, before.because)
+    past = use.past or (before.past if before else None)
     return msgspec.structs.replace(
-        use,
-        wanted=use.wanted or before.wanted,
-        held=use.held or before.held,
-        because=because if use.wanted is not None else before.because,
-        past=use.past or before.past,
+        use, wanted=limits[0], held=limits[1], because=limits[2], past=past
     )
 
 

@@ -62,8 +62,8 @@ class Differing(msgspec.Struct, frozen=True, kw_only=True):
 class HostCaps(Heldness, frozen=True, kw_only=True):
     """Whether a host's kernel holds what it should, site by site.
 
-    `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits. `help`: what
-    is suffered there that no site was found to be the cause of.
+    `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits, or of which
+    nothing runs now. `help`: what is suffered there that no site was found to be the cause of.
     """
 
     sites: int

@@ -84,6 +84,10 @@ async def test_what_is_told_seldom_is_kept() -> None:
     assert (word.use.cpu_cores, word.use.tasks) == (None, 3)
     assert (word.use.wanted, word.use.held, word.use.past) == (LIMITS, LIMITS, past)
     assert word.use.because == {"io": Why("cap-plan")}
+    uses.take(A, Usage(host=A, sites={OURS: use(wanted=LIMITS)}))
+    word = uses.of(OURS)
+    assert word is not None
+    assert (word.use.wanted, word.use.held) == (LIMITS, None), "its slice is not there now"
 
 
 async def test_a_part_of_the_sites_leaves_the_others_as_told() -> None:
