@@ -104,9 +104,10 @@ def resolvers(settings: config.Caps, root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def _is_address(text: str) -> bool:
+    """One with a zone, fe80::1%eth0, can't be named in a rule that holds for all sites."""
     try:
-        return bool(ip_address(text))
-    except ValueError:  # one with a zone, fe80::1%eth0, can't be named in a rule for all sites
+        return "%" not in text and bool(ip_address(text))
+    except ValueError:
         return False
 
 

@@ -67,7 +67,7 @@ def test_switched_off_is_switched_off(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_a_host_is_read_anew(tmp_path: Path) -> None:
-    """Memory in bytes, controllers that hold something, swap when it is there; a hidden first process hides the disks."""
+    """Memory in bytes, controllers that hold something, swap when it is there; without /proc/1 there are no disks."""
     root = host(tmp_path, v2="cpuset cpu memory")
     (root / "proc").mkdir()
     (root / "proc/meminfo").write_text("MemTotal:       1024 kB\nMemFree:  1 kB\n")
