@@ -21,6 +21,7 @@ from tests.integration.test_demo import left_of
 pytestmark = pytest.mark.integration
 
 WIDTH, HEIGHT = 100, 30
+NOBODY = "no controller leads just now"
 HOSTS = 6
 # What rich sends around text: colours, moves, and whether the cursor shows.
 CONTROL = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
@@ -61,14 +62,14 @@ class Terminal:
 
 
 @contextmanager
-def demo() -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
+def demo(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
     """The live view on a terminal of its own; killed where the test failed before its end."""
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
-    command = (sys.executable, "-m", "deploy.demo.command")
+    command = (sys.executable, "-m", "deploy.demo.command", *options)
     process = subprocess.Popen(
         command, stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True
     )
@@ -84,6 +85,17 @@ def demo() -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
                 terminal.read()
         os.close(ours)
         process.wait(5)
+
+
+def quits(process: subprocess.Popen[bytes], terminal: Terminal) -> None:
+    """`q` ends it in good order, and nothing of it is left."""
+    terminal.press("q")
+    end = time.monotonic() + 20
+    while process.poll() is None:
+        terminal.read()
+        assert time.monotonic() < end, "did not end"
+    assert process.returncode == 0
+    assert left_of(process.pid) == []
 
 
 def test_a_host_is_killed_and_brought_back_by_its_keys(tools: Tools) -> None:
@@ -107,10 +119,53 @@ def test_a_host_is_killed_and_brought_back_by_its_keys(tools: Tools) -> None:
         terminal.press("k")
         shown = terminal.until(lambda picture: "come by the other edges" in picture, 15)
         assert "where you struck, 0 elsewhere" in shown
-        terminal.press("q")
-        end = time.monotonic() + 20
-        while process.poll() is None:
-            terminal.read()
-            assert time.monotonic() < end, "did not end"
-        assert process.returncode == 0
-        assert left_of(process.pid) == []
+        quits(process, terminal)
+
+
+def leader(picture: str) -> str:
+    """Who leads; nobody where it is not exactly one."""
+    found = re.findall(r"(c\d) leads", picture)
+    return found[0] if len(found) == 1 else ""
+
+
+def well(picture: str) -> bool:
+    """One of three controllers leads, all of them and their etcd run, and every host is up."""
+    line = next((line for line in picture.splitlines() if "controllers" in line), "")
+    runs = line.count("follows") + line.count("leads") == 3 and "down" not in line
+    return runs and bool(leader(picture)) and picture.count("● up") == HOSTS
+
+
+def struck(terminal: Terminal, key: str, done: str) -> str:
+    """Whom the key struck; pressed again where nobody led in that moment."""
+    said = re.compile(re.escape(done).replace(r"\{\}", r"(c\d)"))
+    for _ in range(10):
+        terminal.press(key)
+        shown = terminal.until(lambda picture: bool(said.search(picture)) or NOBODY in picture, 5)
+        if found := said.search(shown):
+            return found[1]
+        terminal.until(well, 20)
+    raise AssertionError(f"{key}: nobody led:\n{terminal.picture}")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+def test_the_leader_and_its_etcd_are_struck_by_their_keys(tools: Tools) -> None:
+    """`l` its process, `e` its member of etcd, `m` both as when power fails, `m` again: no site moves, nobody fails."""
+    with demo("--store", "etcd", "--controllers", "3") as (process, terminal):
+        terminal.until(well, 40)
+        struck(terminal, "l", "controller of {} killed")
+        terminal.until(well, 20)
+        struck(terminal, "e", "etcd of {} killed")
+        terminal.until(well, 20)
+        gone = struck(terminal, "m", "{} has no power")
+        down = f"{gone} down, etcd down"
+        shown = terminal.until(
+            lambda picture: down in picture and leader(picture) not in ("", gone), 20
+        )
+        assert "leads, etcd up" in shown
+        terminal.press("m")
+        terminal.until(lambda picture: f"{gone} is on again" in picture, 5)
+        shown = terminal.until(well, 30)
+        assert "24 sites, 0 away from home" in shown and "No incident yet" in shown
+        assert "failed: 0 where you struck, 0 elsewhere" in shown
+        quits(process, terminal)
