@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What is asked for every site, once for all. Sites by their users, by their pools, by their logs."""
+    """What is asked for every site, once for all. Sites by their users, pools, slices of their PHP, logs."""
 
     running: Running
     cgroups: Path
@@ -43,6 +43,7 @@ class Host:
     by_socket: Mapping[str, Part]
     by_user: Mapping[str, frozenset[SiteId]]
     by_pool: Mapping[str, frozenset[SiteId]]
+    by_slice: Mapping[str, frozenset[SiteId]]
     by_log: Mapping[str, frozenset[str]]  # virtual hosts' places
 
 
@@ -73,12 +74,14 @@ def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> 
     domains = {name: tuple(hosts) for name, hosts in by_domain.items()}
     by_user: dict[str, set[SiteId]] = defaultdict(set)
     by_pool: dict[str, set[SiteId]] = defaultdict(set)
+    by_slice: dict[str, set[SiteId]] = defaultdict(set)
     for site, tenant in tenants.items():
         for user in tenant.users:
             by_user[user].add(site)
         for virtual in _virtual_hosts(tenant, domains):
             for part in (parts[s] for s in virtual.sockets if s in parts):
                 by_pool[part.pool.place].add(site)
+                by_slice[slice_of(part.master.cgroup)].add(site)
     return Host(
         running=running,
         cgroups=cgroups,
@@ -86,6 +89,7 @@ def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> 
         by_socket=parts,
         by_user={user: frozenset(sites) for user, sites in by_user.items()},
         by_pool={place: frozenset(sites) for place, sites in by_pool.items()},
+        by_slice={slice: frozenset(sites) for slice, sites in by_slice.items()},
         by_log={log: frozenset(places) for log, places in by_log.items()},
     )
 
@@ -138,7 +142,7 @@ class _Site:
         wanted = self._tenant.slice
         held = next(iter(slices)) if len(slices) == 1 else None
         alone = all(part.is_alone for part in self._parts)
-        if held and held not in NO_SLICE and alone and wanted in {None, held}:
+        if held and alone and wanted in {None, held} and (wanted or not self._is_for_many(held)):
             return self._in_slice(held)
         if not alone:
             return self._in_pool(next(part for part in self._parts if not part.is_alone))
@@ -150,9 +154,9 @@ class _Site:
         own = tuple(self._directory(f"/{folder(f'user-{uid}.slice')}") for uid in self._uids)
         if directory in own:
             own = (directory, *(path for path in own if path != directory))
-        elif self._is_of_users(slice):  # of a user whom other sites have too
+        elif self._is_of_users(slice) or self._others_in(slice):
             services = tuple(self._directory(part.master.cgroup) for part in self._parts)
-            return self._held(slice, services, self._shares(slice))
+            return self._held(slice, (*services, *own), self._shares(slice))
         else:
             own = (directory, *own)
         return self._held(slice, own, self._why_held(slice, beside=len(own) > 1))
@@ -169,7 +173,15 @@ class _Site:
         return Why("layout-own-slice", {"slice": slice, "unit": unit})
 
     def _shares(self, slice: str) -> Why:
-        return Why("layout-slice-shared", {"slice": slice, "others": _some(self._others)})
+        others = sorted({*self._others, *self._others_in(slice)})
+        return Why("layout-slice-shared", {"slice": slice, "others": _some(others)})
+
+    def _others_in(self, slice: str) -> frozenset[SiteId]:
+        return self._host.by_slice.get(slice, frozenset()) - {self._id}
+
+    def _is_for_many(self, slice: str) -> bool:
+        """Whether it is nobody's: one cap on it would hold sites together that have no user in common."""
+        return slice in NO_SLICE or bool(self._others_in(slice) - set(self._others))
 
     def _held(self, slice: str, cgroups: tuple[Path, ...], why: Why) -> Attached:
         return Attached(

@@ -169,6 +169,23 @@ def test_a_slice_of_its_own_has_its_users_beside_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_slice_for_all_sites_is_no_sites_slice(tmp_path: Path) -> None:
+    """One cap on it would hold them all as one; each one's use is seen by its unit. Named in the fleet, it is meant."""
+    tree: dict[str, str] = {}
+    for n, name in enumerate(("huerto", "libro")):
+        main = f"/srv/php/{name}.conf"
+        tree |= {main: POOL.format(user=name)}
+        tree |= master(900 + n, main, f"/sites.slice/php@{name}.service")
+    found = judged(tmp_path / "a", TWO_VHOSTS | tree, TWO)
+    for name in ("huerto", "libro"):
+        site = found[SiteId(name)]
+        assert (site.attachment, site.why.code) == (Attachment.POOL, "layout-unit-outside")
+        assert site.slice is None and site.cgroups == (CGROUPS / f"sites.slice/php@{name}.service",)
+    named = {HUERTO: tenant("huerto.example", "huerto", slice="sites.slice"), LIBRO: TWO[LIBRO]}
+    huerto = judged(tmp_path / "b", TWO_VHOSTS | tree, named)[HUERTO]
+    assert (huerto.slice, huerto.why.code) == ("sites.slice", "layout-slice-shared")
+
+
 def test_a_named_slice_that_its_php_is_not_in_holds_nothing(tmp_path: Path) -> None:
     """A unit of its own elsewhere is seen exactly and not held; a shared pool stays a pool."""
     unit = "/system.slice/php@libro.service"
