@@ -127,6 +127,47 @@ HOSTS = (
         quiet=("0m", "6m"),
     ),
 )
+CAPS = (
+    Story(
+        alert="RelevoSiteIsolated",
+        shows="after a minute, once for all controllers; not what is only recorded, nor what is gentler",
+        series={
+            of("relevo_penalties", id, level="isolate", enforced="yes"): "_x2 1x9 stale"
+            for id in ("c1", "c2")
+        },
+        fires=("2m", "5m"),
+        quiet=("1m30s", "6m"),
+    ),
+    Story(
+        alert="RelevoSiteIsolated",
+        shows="not for shadow, nor for a cap, nor for a moment",
+        series={
+            of("relevo_penalties", level="stop", enforced="shadow"): "3x20",
+            of("relevo_penalties", level="cap", enforced="yes"): "3x20",
+            of("relevo_penalties", level="stop", enforced="yes"): "_x5 1 stale",
+        },
+        quiet=("2m30s", "3m30s", "9m"),
+    ),
+    Story(
+        alert="RelevoHostAsksForHelp",
+        shows="after two minutes, while the host says so",
+        series={
+            of("relevo_reported_help", host="web1"): "1x9 0x9",
+            of("relevo_reported_usage_age_seconds", host="web1"): "5x20",
+        },
+        fires=("2m30s", "4m"),
+        quiet=("1m30s", "6m"),
+    ),
+    Story(
+        alert="RelevoHostAsksForHelp",
+        shows="not by a word that is old",
+        series={
+            of("relevo_reported_help", host="web1"): "1x20",
+            of("relevo_reported_usage_age_seconds", host="web1"): "0 30 60 90 120x20",
+        },
+        quiet=("1m", "3m", "5m"),
+    ),
+)
 FAILOVER = (
     Story(
         alert="RelevoHoldWaiting",
@@ -376,7 +417,7 @@ STORE = (
         quiet=("59m",),
     ),
 )
-STORIES = (*HOSTS, *FAILOVER, *CONTROLLERS, *STORE)
+STORIES = (*HOSTS, *CAPS, *FAILOVER, *CONTROLLERS, *STORE)
 
 
 def alerts() -> list[dict[str, Any]]:
