@@ -5,8 +5,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage.report import Held, Tellings, Word
 from controller.uses import REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
-from fleet.caps import Attachment, Evidence, Level, Limits, Penalty, Resource, Ruling
+from fleet.caps import (
+    Attachment,
+    Evidence,
+    IoLimit,
+    Level,
+    Limits,
+    Penalty,
+    Process,
+    Resource,
+    Ruling,
+)
 from fleet.messages import (
     BEAT_LIMIT_BYTES,
     FRAME_LIMIT_BYTES,
@@ -157,3 +169,46 @@ async def test_a_frame_may_be_as_large_as_its_host_s_sites_need() -> None:
     assert usage_limit_bytes(10_000) == BEAT_LIMIT_BYTES
     made.mirror.ready = False
     assert uses.limit_bytes(HostId("c")) == BEAT_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("count", [1, 60, 1000])
+async def test_what_an_agent_tells_is_taken_whole(count: int) -> None:
+    """With its longest reasons, evidence and limits on four disks each frame fits, and every site is known after."""
+    ids = [SiteId(f"a-site-of-forty-characters-{n:013}") for n in range(count)]
+    made = Desk(*ids)
+    made.mirror.ready = True
+    uses = Uses(made.mirror, made.exporter)
+    long = Why("cap-override", {"owner": "o" * 100, "reason": "r" * 500})
+    disk = IoLimit(
+        read_bytes_per_s=10**10, write_bytes_per_s=10**10, read_ops_per_s=10**6, write_ops_per_s=10**6
+    )  # fmt: skip
+    limits = msgspec.structs.replace(LIMITS, io={f"259:{n}": disk for n in range(4)})
+    held = Held(slice="s" * 60 + ".slice", wanted=limits, held=limits, because={"tasks_max": long})
+    process = Process(pid=10**6, user="u" * 32, command="c" * 200, cpu_cores=1 / 3)
+    evidence = tuple(
+        Evidence(
+            site=id,
+            at=1,
+            every_s=2,
+            stall=(1 / 3,) * 60,
+            use=(1 / 3,) * 60,
+            processes=(process,) * 10,
+            urls={f"/{n}{'p' * 190}": n for n in range(10)},
+        )
+        for id in ids[:20]
+    )
+    word = Word(
+        driver="systemd",
+        held=dict.fromkeys(ids, held),
+        evidence=evidence,
+        penalties=tuple(penalty(id, why=long) for id in ids[:20]),
+    )
+    signs = SiteSigns(attachment=Attachment.SLICE, cpu_cores=1 / 3, requests_per_s=1 / 3)
+    signals = Signals(at=1.0, host=HostSigns(cores=8, memory_total_bytes=1, memory_available_bytes=1),
+                      sites=dict.fromkeys(ids, signs))  # fmt: skip
+    for usage in Tellings(A).all(signals, word, {}):
+        frame = msgspec.json.encode(usage)
+        assert len(frame) <= uses.limit_bytes(A)
+        uses.take(A, msgspec.json.decode(frame, type=Usage))
+    assert uses.hosts[A].sites.keys() == set(ids)
+    assert uses.hosts[A].evidence.keys() == uses.hosts[A].penalties.keys() == set(ids[:20])
