@@ -307,7 +307,7 @@ class Keeper:
             site: Kept(
                 slice=name,
                 wanted=aim.limits,
-                held=held.get(name),
+                held=comparable(aim.limits, now) if (now := held.get(name)) else None,
                 because=aim.because,
                 short=self._short.get(name, ())
                 + ((error,) if (error := self._failed.get(name)) else ()),

@@ -58,7 +58,9 @@ class Kernel:
         return ()
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
-        return {s: self.holds.get(s, FREE) for s in slices if s in self.there}
+        there = {s: self.holds.get(s, FREE) for s in slices if s in self.there}
+        # A kernel that has the file shows its default where nobody speaks of it.
+        return {s: changed(held, io_weight=held.io_weight or 100) for s, held in there.items()}
 
     async def kill(self, slice: str) -> tuple[str, ...]:
         self.events.append(f"kill {slice}")
