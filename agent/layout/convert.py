@@ -358,7 +358,8 @@ def _drop_in(record: Record, kind: str, places: Places) -> Path:
 
 def _service(record: Record, places: Places) -> str:
     return (
-        f"[Service]\nSlice={record.slice}\n"
+        # A new version of PHP restarts the shared unit: the site's must not go on with the old one.
+        f"[Unit]\nPartOf={record.unit}\n\n[Service]\nSlice={record.slice}\n"
         f"Environment=FPM_SOCKETS={_given(record)}=3\n"
         f"ExecStart=\nExecStart={record.program} --nodaemonize --fpm-config {_conf(record, places)}\n"
     )

@@ -14,7 +14,10 @@ pytestmark = pytest.mark.integration
 
 SERVICE, SOCKET, SLICE = "relevo-php@.service", "relevo-php@.socket", "relevo-user-slice.conf"
 DROP_INS = {
-    SERVICE: f"[Service]\nSlice=user-1001.slice\nEnvironment=FPM_SOCKETS={GIVEN}/run/php/x.sock=3\n",
+    SERVICE: (
+        "[Unit]\nPartOf=php8.2-fpm.service\n[Service]\nSlice=user-1001.slice\n"
+        f"Environment=FPM_SOCKETS={GIVEN}/run/php/x.sock=3\n"
+    ),
     SOCKET: "[Socket]\nSymlinks=/run/php/x.sock\nSocketUser=root\nSocketGroup=root\n",
 }
 

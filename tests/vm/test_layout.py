@@ -92,6 +92,10 @@ async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
         async with visited(vm, GARDEN, ORCHARD):
             await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
             await vm.do("systemctl restart relevo-php@garden")
+        old = await vm.do(f"systemctl show --value -p MainPID {GARDEN.unit}")
+        async with visited(vm, GARDEN):  # as an upgrade of PHP does, which cuts off who shares it
+            await vm.do(f"systemctl restart {FPM}")
+            await vm.until(f'[ "$(systemctl show --value -p MainPID {GARDEN.unit})" != {old} ]')
         assert GARDEN.slice in await where(vm, GARDEN)
         told = await layout(vm)
         assert told["garden"]["slice"] == GARDEN.slice and told["orchard"]["attachment"] == "pool"
@@ -106,4 +110,19 @@ async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
         await vm.booted(after=boots)
         for site in (GARDEN, ORCHARD):
             await vm.until(f"visitors --once {site.domain}", timeout_s=MOVE_S)
+        assert GARDEN.slice in await where(vm, GARDEN)
+
+
+async def test_a_login_shares_the_slice_and_its_end_leaves_the_site_alone(shadowed: Saved) -> None:
+    """logind opens a session in the site's slice, so one cap holds both; when it is over, PHP goes on."""
+    async with capped(shadowed) as host:
+        vm = host.vm
+        main = f"systemctl show --value -p MainPID {GARDEN.unit}"
+        before = await vm.do(main)
+        inside = await vm.do("su --login garden -c 'cat /proc/self/cgroup'")
+        assert f"/user.slice/{GARDEN.slice}/session-" in inside
+        # Some seconds after the last session logind ends the user's own manager, and what else is the user's.
+        await vm.until(f"! systemctl is-active --quiet user@{GARDEN.uid}", timeout_s=MOVE_S)
+        assert await vm.do(main) == before
+        await vm.do(f"visitors --once {GARDEN.domain}")
         assert GARDEN.slice in await where(vm, GARDEN)
