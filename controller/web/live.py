@@ -48,6 +48,7 @@ class Live:
             board.store_error,
             board.rewound is None,
             paused is not None and wall() < paused.until,
+            sorted(id for id, word in controller.uses.hosts.items() if word.help),
         )
         self._digest = hashlib.sha256(repr(basis).encode()).hexdigest()[:DIGEST]
         self._looked_at = now

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 BAD = frozenset(kind.value for kind in MOVING)  # verdicts that empty a host
+HELP_S = 60.0  # what a host asked longer ago is no news
 UNSURE = frozenset({"suspect", "unknown", "agent-lost", "restarting"})
 
 
@@ -98,6 +99,7 @@ class Look:
     overrides: Mapping[SiteId, Override] = field(default_factory=dict)
     rulings: Mapping[SiteId, Ruling] = field(default_factory=dict)
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
+    help: Mapping[HostId, Why] = field(default_factory=dict)
     use_of: Callable[[SiteId], SiteWord | None] = lambda site: None
 
     # --- hosts
@@ -327,6 +329,11 @@ def look(controller: "Controller") -> Look:
         overrides={id: it for id, it in mirror.overrides.items() if at < it.note.until},
         rulings={id: it for id, it in mirror.rulings.items() if at < it.note.until},
         penalties=mirror.penalties,
+        help={
+            id: word.help[0]
+            for id, word in controller.uses.hosts.items()
+            if word.help and now - word.at < HELP_S
+        },
         use_of=controller.uses.of,
     )
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.web.look import BAD, Look
-from controller.web.words import VERDICTS, Speech
+from controller.web.words import LEVELS, VERDICTS, Speech
+from fleet.caps import Level
 from fleet.model import Arming, Hold, HostId, Incident, LocationId
 
 # `act`: a person is wanted. `bad`: something is broken. `watch`: relevo looks. `info`: good to know.
@@ -44,6 +45,7 @@ def summarise(look: Look, say: Speech) -> Summary:
         *_store(look, say),
         *_hosts(look, say),
         *_other_holds(look, say),
+        *_contained(look, say),
         *_doubts(look, say),
         *_switches(look, say),
     )
@@ -107,6 +109,53 @@ def _store(look: Look, say: Speech) -> Iterable[Point]:
             what=say.t("No fleet is declared yet."),
             does=say.t("relevo has nothing to look after."),
             wants=say.t("Declare your servers and sites: relevo fleet apply FILE"),
+        )
+
+
+def _contained(look: Look, say: Speech) -> Iterable[Point]:
+    """Sites that relevo holds by itself, and hosts that suffer without a site to blame."""
+    found = {site: standing[0] for site in look.penalties if (standing := look.standing(site))}
+    ours = {s: p for s, p in found.items() if p.enforced and p.owner == "relevo"}
+    grave = sorted(site for site, penalty in ours.items() if penalty.level >= Level.ISOLATE)
+    for site in grave[:NAMED]:
+        yield Point(
+            tone="act",
+            what=say.t(
+                "{site}: {level}, by a penalty.",
+                site=site,
+                level=say.word(LEVELS, ours[site].level.name.lower()),
+            ),
+            does=say.why(ours[site].why),
+            wants=say.t("Look at the proof; release it, or talk to its owner."),
+            path=f"/ui/sites/{site}",
+        )
+    if (more := len(grave) - NAMED) > 0:
+        yield Point(
+            tone="act",
+            what=say.n(
+                "{n} more site is isolated or stopped.",
+                "{n} more sites are isolated or stopped.",
+                more,
+            ),
+            wants=say.t("relevo caps report names them."),
+        )
+    if slowed := len(ours) - len(grave):
+        yield Point(
+            tone="watch",
+            what=say.n(
+                "{n} site is slowed, for what its neighbours suffer.",
+                "{n} sites are slowed, for what their neighbours suffer.",
+                slowed,
+            ),
+            does=say.t("It ends by itself."),
+        )
+    for host, why in sorted(look.help.items()):
+        yield Point(
+            tone="act",
+            what=say.t("{host}: its sites suffer, and none is found to be the cause.", host=host),
+            does=say.why(why),
+            wants=say.t("Look at the host: a backup, a disk, the database?"),
+            path=f"/ui/hosts/{host}",
         )
 
 

@@ -131,6 +131,13 @@ class Speech:
         """What `code` stands for; one that the table lacks says itself."""
         return self.t(table[code]) if code in table else code
 
+    def testimony(self, incident: Incident) -> list[tuple[str, str]]:
+        """Who says what; of incidents from before there were reasons, as it was written down in English."""
+        if not incident.testimony:
+            return [(who, str(what)) for who, what in incident.evidence.items()]
+        lines = (self.why(word).partition(": ") for word in incident.testimony)
+        return [(who, what) for who, _, what in lines]
+
     def why(self, why: Why | None) -> str:
         return "" if why is None else explain(why, self.language)
 

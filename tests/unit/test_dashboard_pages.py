@@ -254,6 +254,25 @@ def test_every_mixture_of_verdicts_can_be_said(language: str, kinds: dict[HostId
     assert said.wants == (Kind.AGENT_LOST in kinds.values())
 
 
+def test_an_isolated_site_and_a_host_that_asks_for_help_want_a_person() -> None:
+    """A slowed one is watched; what is only recorded, or what a person ordered, is not told here."""
+    held = {HUERTO: penalized(why=Why("cap-isolated"))}
+    headline, told = english(replace(well(), penalties=held))
+    assert headline == "1 thing needs you"
+    assert "huerto: isolated, by a penalty. Nothing goes out but DNS" in told
+    slowed = replace(well(), penalties={HUERTO: penalized(Level.CAP), BLOG: penalized(Level.SOFT)})
+    assert english(slowed)[0] == "relevo is watching something; you need do nothing"
+    assert "2 sites are slowed" in english(slowed)[1]
+    for kept in (penalized(enforced=False), penalized(owner="ana"), penalized(until=WALL - 1)):
+        assert english(replace(well(), penalties={HUERTO: kept})) == ("All is well", "")
+    asks = replace(well(), help={WEB1: Why("isolation-no-culprit", {"resource": "cpu"})})
+    assert "mx1-web-01: its sites suffer" in english(asks)[1]
+    sites = {SiteId(f"s{n}"): penalized() for n in range(9)}
+    headline, told = english(replace(well(), penalties=sites))
+    assert headline == "4 things need you"
+    assert "6 more sites are isolated or stopped." in told
+
+
 # --- pages of odd fleets
 
 
