@@ -1,6 +1,7 @@
 """What the kernel says that a cgroup holds, in the words of Limits. Source: kernel, admin-guide/cgroup-v2."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from fleet.caps import IoLimit, Limits
 UNLIMITED = 2**64 - 1  # "max", of each of a device's four limits
 IO_WORDS = ("rbps", "wbps", "riops", "wiops")
 
+READ_BYTES = 64 << 10  # io.max has a line for each disk
 LOOK_S = 5.0  # cgroupfs answers at once, but where reclaim holds a lock
 
 P = ParamSpec("P")
@@ -84,9 +86,18 @@ def comparable(wanted: Limits, held: Limits) -> Limits:
     return held
 
 
+def _text(path: Path) -> str:
+    """A small file at once: a dozen of each slice are read, and buffers would take twice as long."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, READ_BYTES).decode()
+    finally:
+        os.close(descriptor)
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return _text(path).splitlines()
     except OSError:  # gone, or this kernel has no such file: it limits nothing
         return []
 
