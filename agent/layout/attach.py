@@ -190,6 +190,7 @@ class _Site:
             slice=slice,
             cgroups=cgroups,
             uids=self._uids,
+            socket=self._socket(),
             status=self._status(),
             log=self._log(),
         )
@@ -232,6 +233,7 @@ class _Site:
             why=why,
             cgroups=cgroups,
             uids=self._uids,
+            socket=self._socket(),
             status=self._status(),
             log=self._log(),
         )
@@ -268,6 +270,12 @@ class _Site:
         # Where several are its own, the one that most of its virtual hosts write to.
         own = [log for log in dict.fromkeys(logs) if self._host.by_log[log] <= mine]
         return Path(max(own, key=logs.count)) if own else None
+
+    def _socket(self) -> Path | None:
+        """The one that it is reached at, if it is one, and a file."""
+        said = {part.pool.listen for part in self._parts}
+        one = said.pop() if len(said) == 1 else None
+        return Path(one) if one and one.startswith("/") else None
 
     def _status(self) -> tuple[Path, str] | None:
         said = [part.pool.status for part in self._parts if part.pool.status]

@@ -12,8 +12,9 @@ class Attached:
     """One site as this host runs it.
 
     `slice`: the systemd slice that holds it all, for SLICE. `cgroups`: directories whose sum is the site, as far as the
-    kernel tells it apart. `uids`: whose processes are its own alone. `status`: FPM's status by its socket and path, and
-    `log`: the access log of its virtual hosts, where there are such. `why`: what was found, and what would better it.
+    kernel tells it apart. `uids`: whose processes are its own alone. `socket`: where its own FPM pool takes requests,
+    `status`: FPM's status by its socket and path, and `log`: the access log of its virtual hosts, where there are such.
+    `why`: what was found, and what would better it.
     """
 
     attachment: Attachment
@@ -21,5 +22,6 @@ class Attached:
     slice: str | None = None
     cgroups: tuple[Path, ...] = ()
     uids: tuple[int, ...] = ()
+    socket: Path | None = None
     status: tuple[Path, str] | None = None
     log: Path | None = None

@@ -24,14 +24,15 @@ RESPONDER = struct.pack(">HB5x", 1, 0)  # and close the connection afterwards
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What a pool says of itself; counters since its start. `active` counts the worker that answers too."""
+    """What a pool says of itself; counters since its start. `active` counts the worker that answers too.
+
+    How many wait is not taken from here: of a Unix socket php-fpm knows nothing on Linux, and says 0.
+    """
 
     accepted: int = msgspec.field(name="accepted conn")
-    queue: int = msgspec.field(name="listen queue")
     active: int = msgspec.field(name="active processes")
     total: int = msgspec.field(name="total processes")
     short: int = msgspec.field(name="max children reached")  # times
-    backlog: int = msgspec.field(name="listen queue len", default=0)  # how long the queue may get
 
 
 class QueueFull(DriverError):

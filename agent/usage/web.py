@@ -1,10 +1,11 @@
-"""The web side of each site, by its access log and its php-fpm's own word. May block for a while: it has a thread.
+"""The web side of each site, by its access log, its php-fpm, and the kernel's word on who waits for that.
 
 php-fpm is asked only where something runs: a question would start a worker in a pool that sleeps on demand, and never
-let it sleep again.
+let it sleep again. All of this may block for a while: it has a thread.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from agent.layout.attached import Attached
 from agent.ports import DriverError
 from agent.usage import accesslog, fpm
 from agent.usage.accesslog import Log, Site, Web
+from agent.usage.backlog import Place, Queue, place, queues
 from agent.usage.rates import events, rate
 from fleet.model import SiteId
 from runtime import log
@@ -20,6 +22,7 @@ from runtime import log
 ASK_S = 10.0
 # Pools that give no answer in one round, a quarter of a second each, before the others wait for the next.
 SILENT = 4
+NOTHING = Web()
 
 _log = log.logger("usage")
 
@@ -75,16 +78,13 @@ class Pool:
         return told
 
     def ask(self, now: float) -> bool:
-        """Whether it answered, or said at least that it has no room."""
+        """Whether it answered, or said at least that it has no room: then what it said before stands."""
         self.asked_at = now
         try:
             status = fpm.ask(*self.address, within_s=self._answer_s)
         except fpm.QueueFull:
-            backlog = self._before[1].backlog if self._before else 0
-            self.told = Web(queue=max(1, backlog))
             return True
         except fpm.NoAnswer:
-            self.told = Web(queue=max(1, self.told.queue or 0))  # our own question waits in it
             return False
         except DriverError:
             self._before, self.told = None, Web()
@@ -93,7 +93,6 @@ class Pool:
         self.told = Web(
             requests_per_s=rate(was.accepted, status.accepted, now - at),
             busy=float(max(0, status.active - 1)),
-            queue=status.queue,
             workers_short=events(was.short, status.short),
         )
         self._before = (now, status)
@@ -103,8 +102,14 @@ class Pool:
 class WebSide:
     """All sites' logs and pools. Everything is called by one thread."""
 
-    def __init__(self, answer_s: float = fpm.ANSWER_S) -> None:
-        self._answer_s = answer_s
+    def __init__(
+        self,
+        answer_s: float = fpm.ANSWER_S,
+        queues: Callable[[], Mapping[Place, Queue]] = queues,
+    ) -> None:
+        self._answer_s, self._queues = answer_s, queues
+        self._sockets: dict[SiteId, Path] = {}
+        self._failing = False
         self._logs: dict[SiteId, Followed] = {}
         self._pools: dict[SiteId, Pool] = {}
 
@@ -116,6 +121,7 @@ class WebSide:
         for site, path in wanted.items():
             if site not in self._logs:
                 self._logs[site] = Followed(path)
+        self._sockets = {site: a.socket for site, a in sites.items() if a.socket}
         asked = {site: attached.status for site, attached in sites.items() if attached.status}
         self._pools = {
             site: known
@@ -137,7 +143,26 @@ class WebSide:
                 found[site] = told
         self._ask(now, awake, stop)
         for site, pool in self._pools.items():
-            found[site] = together(found.get(site), pool.tell() if site in awake else Web(queue=0))
+            found[site] = together(found.get(site), pool.tell() if site in awake else Web())
+        for site, waiting in self._waiting().items():
+            found[site] = msgspec.structs.replace(found.get(site, NOTHING), queue=waiting)
+        return found
+
+    def _waiting(self) -> dict[SiteId, int]:
+        """How many wait for each site's php-fpm; not of a socket that is not there."""
+        try:
+            queues = self._queues() if self._sockets else {}
+            self._failing = False
+        except DriverError as error:
+            if not self._failing:
+                _log.warning("who waits for php-fpm is not known", error=str(error))
+            self._failing = True
+            return {}
+        found = {}
+        for site, path in self._sockets.items():
+            with suppress(OSError):
+                if queue := queues.get(place(path)):
+                    found[site] = queue.waits
         return found
 
     def urls(self, site: SiteId) -> dict[str, int]:
@@ -163,12 +188,11 @@ class WebSide:
 
 
 def together(by_log: Web | None, by_pool: Web) -> Web:
-    """The log counts what visitors asked; the pool knows who waits."""
+    """The log counts what visitors asked; the pool knows how many of its workers they take."""
     if by_log is None:
         return by_pool
     return msgspec.structs.replace(
         by_log,
         busy=by_pool.busy if by_log.busy is None else by_log.busy,
-        queue=by_pool.queue,
         workers_short=by_pool.workers_short,
     )

@@ -4,10 +4,11 @@ import json
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.layout.attached import Attached
 from agent.ports import DriverError
-from agent.usage import accesslog, fpm
+from agent.usage import accesslog, backlog, fpm
 from agent.usage.accesslog import Clients, Line, Urls, Web, parse
 from agent.usage.web import WebSide
 from fleet.caps import Attachment
@@ -207,8 +208,8 @@ STATUS = {
     "pool": "www",
     "process manager": "ondemand",
     "accepted conn": 100,
-    "listen queue": 3,
-    "listen queue len": 511,
+    "listen queue": 0,
+    "listen queue len": 0,
     "active processes": 5,
     "total processes": 5,
     "max children reached": 1,
@@ -274,7 +275,7 @@ def test_a_pool_is_asked_in_fastcgi(pool: Fpm, piece: int) -> None:
     """In pieces of any size, beside words on stderr, with padding."""
     pool.piece = piece
     status = fpm.ask(pool.path, "/status")
-    assert (status.accepted, status.queue, status.active, status.short) == (100, 3, 5, 1)
+    assert (status.accepted, status.active, status.total, status.short) == (100, 5, 5, 1)
     assert re.search(rb"SCRIPT_NAME/status.*QUERY_STRINGjson", pool.asked[0], re.DOTALL)
 
 
@@ -333,15 +334,61 @@ def test_a_pool_is_asked_each_ten_seconds_and_only_while_it_works(pool: Fpm) -> 
     site = Attached(attachment=Attachment.POOL, why=Why("x"), status=(pool.path, "/status"))
     web = WebSide()
     web.follow({A: site})
-    assert web.round(0.0, ()) == {A: Web(queue=0)}
+    assert web.round(0.0, ()) == {A: Web()}
     assert pool.asked == []
     web.round(2.0, {A})
-    pool.status |= {"accepted conn": 150, "max children reached": 4, "listen queue": 9}
-    assert web.round(4.0, {A})[A].queue == 3
-    assert web.round(12.0, {A}) == {A: Web(requests_per_s=5.0, busy=4.0, queue=9, workers_short=3)}
+    pool.status |= {"accepted conn": 150, "max children reached": 4}
+    assert web.round(4.0, {A})[A].busy == 4.0
+    assert web.round(12.0, {A}) == {A: Web(requests_per_s=5.0, busy=4.0, workers_short=3)}
     assert web.round(14.0, {A})[A].workers_short == 0, "told once"
     assert len(pool.asked) == 2
     web.close()
+
+
+def test_who_waits_is_told_by_the_kernel(tmp_path: Path) -> None:
+    """Of every pool, awake or not, whatever its socket was called when it was bound."""
+    bound, named = tmp_path / "new", tmp_path / "php.sock"
+    site = Attached(attachment=Attachment.POOL, why=Why("x"), socket=named)
+    web = WebSide()
+    web.follow({A: site})
+    assert web.round(0.0, ()) == {}, "nobody listens there yet"
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(bound))
+        door.listen(7)
+        bound.rename(named)
+        assert web.round(2.0, ()) == {A: Web(queue=0)}
+        visitors = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for visitor in visitors:
+            visitor.connect(str(named))
+        assert web.round(4.0, ()) == {A: Web(queue=3)}
+        assert backlog.queues()[backlog.place(named)] == backlog.Queue(3, 7)
+        for visitor in visitors:
+            visitor.close()
+    web.close()
+
+
+def test_a_kernel_that_does_not_tell_who_waits_leaves_it_unknown(tmp_path: Path) -> None:
+    """None, not zero; the log is read all the same."""
+
+    def refused() -> dict[backlog.Place, backlog.Queue]:
+        raise DriverError("no such socket family here")
+
+    log = tmp_path / "log"
+    log.write_text("")
+    web = WebSide(queues=refused)
+    site = Attached(attachment=Attachment.POOL, why=Why("x"), socket=tmp_path / "s", log=log)
+    web.follow({A: site})
+    web.round(0.0, ())
+    told = web.round(2.0, ())[A]
+    assert (told.queue, told.requests_per_s) == (None, 0.0)
+    web.close()
+
+
+@given(st.binary(max_size=200))
+def test_no_answer_of_a_kernel_is_too_strange(data: bytes) -> None:
+    """An error or nothing, and an end."""
+    with suppress(OSError, struct.error):
+        backlog.parse(data, {})
 
 
 def test_pools_that_hang_do_not_hold_up_a_round(tmp_path: Path) -> None:
@@ -360,7 +407,9 @@ def test_pools_that_hang_do_not_hold_up_a_round(tmp_path: Path) -> None:
     began = time.perf_counter()
     web.round(0.0, sites.keys())
     assert time.perf_counter() - began < 0.2
-    assert sum(told.queue == 1 for told in web.round(2.0, sites.keys()).values()) == 8
+    web.round(2.0, sites.keys())
+    asked = [(pool.asked_at, site) for site, pool in web._pools.items()]
+    assert sorted(at for at, _ in asked) == [float("-inf")] * 4 + [0.0] * 4 + [2.0] * 4
     for door in doors:
         door.close()
 
