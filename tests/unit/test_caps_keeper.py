@@ -328,6 +328,7 @@ async def test_one_slice_that_fails_holds_up_no_other(tmp_path: Path) -> None:
         host.keeper.attach(BOTH)
         host.keeper.follow(orders())
         await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
+        await host.until(lambda: SHOP in host.keeper.state())
         await host.until(lambda: host.keeper.state()[SHOP].short == ("refused",))
         host.kernel.broken = ""
         host.kernel.reloaded.beat()
