@@ -146,3 +146,48 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     shadow: int
     waiting: int
     unable: int
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    days: float
+    at_cap_min: dict[str, float] = {}
+    shadow_min: float = 0.0
+    cpu_p95_cores: float | None = None
+    memory_p95_bytes: int | None = None
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """None: it can't be attributed."""
+
+    attachment: str
+    cpu_cores: float | None = None
+    throttled_ratio: float | None = None
+    memory_bytes: int | None = None
+    anon_bytes: int | None = None
+    swap_bytes: int | None = None
+    read_bytes_per_s: float | None = None
+    write_bytes_per_s: float | None = None
+    tasks: int | None = None
+    requests_per_s: float | None = None
+    oom_kills: int = 0
+    past: Past | None = None
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what a plan allows."""
+
+    cpu_ratio: float | None
+    memory_ratio: float | None
+    tasks_ratio: float | None
+    read_ratio: float | None
+    write_ratio: float | None
+    requests_ratio: float | None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    plan: str
+    host: str | None
+    age_s: float | None
+    use: Use | None
+    against: dict[str, Share]

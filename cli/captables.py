@@ -1,6 +1,6 @@
 """Caps, penalties and their evidence as people read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -13,11 +13,13 @@ from cli.capanswers import (
     Evidence,
     HostCaps,
     Link,
+    Past,
     Penalty,
     Report,
     Ruling,
     SiteCaps,
     Turn,
+    Usage,
     Value,
 )
 from cli.durations import shown
@@ -173,6 +175,58 @@ def _past(of: Sequence[Ended]) -> list[tuple[str, ...]]:
         )
         for old in of[:PAST_SHOWN]
     ]
+
+
+def usage(of: Usage) -> list[RenderableType]:
+    """What a site uses now, and what each plan would have meant for it."""
+    use = of.use
+    if use is None:
+        return [plain(f"{of.site}: {_driver(of.age_s, '', '')}")]
+    past = use.past
+    parts: list[RenderableType] = [
+        facts(
+            ("site", f"{of.site}, plan {of.plan}, on {of.host}, told {shown(of.age_s)} ago"),
+            ("CPU", _told(use.cpu_cores, lambda cores: f"{cores:.2f} cores")),
+            ("throttled", f"{use.throttled_ratio:.0%} of the time" if use.throttled_ratio else ""),
+            ("memory", _told(use.memory_bytes, lambda it: size(int(it)))),
+            ("swap", size(use.swap_bytes) if use.swap_bytes else ""),
+            ("reads", _told(use.read_bytes_per_s, lambda it: f"{size(int(it))}/s")),
+            ("writes", _told(use.write_bytes_per_s, lambda it: f"{size(int(it))}/s")),
+            ("processes", _told(use.tasks, lambda it: f"{it:.0f}")),
+            ("requests", _told(use.requests_per_s, lambda it: f"{it:.1f}/s")),
+            ("out of memory", f"{use.oom_kills} ended" if use.oom_kills else ""),
+            ("95 % of the time", _usual(past) if past else ""),
+        ),
+        "",
+    ]
+    days = f" IN {past.days:.0f} d" if past else ""
+    rows = [
+        (
+            f"{plan} *" if plan == of.plan else plan,
+            *(_share(getattr(share, f"{name}_ratio")) for name in SHARES),
+            f"{past.at_cap_min[plan]:.0f} min" if past and plan in past.at_cap_min else "?",
+        )
+        for plan, share in of.against.items()
+    ]
+    columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", f">AT A CAP{days}")
+    return [*parts, table("PLAN", *columns, rows=rows)]
+
+
+SHARES = ("cpu", "memory", "tasks", "read", "write", "requests")
+
+
+def _told(value: float | None, said: Callable[[float], str]) -> str:
+    return "not known" if value is None else said(value)
+
+
+def _share(ratio: float | None) -> str:
+    return "?" if ratio is None else f"{ratio:.0%}"
+
+
+def _usual(of: Past) -> str:
+    cpu = "" if of.cpu_p95_cores is None else f"at most {of.cpu_p95_cores:.2f} cores"
+    memory = "" if of.memory_p95_bytes is None else f"at most {size(of.memory_p95_bytes)}"
+    return ", ".join(filter(None, (cpu, memory)))
 
 
 def host(of: HostCaps) -> list[RenderableType]:

@@ -1,4 +1,4 @@
-"""Commands on what holds one site: explain it, quarantine it, release it, lend it more for a while."""
+"""Commands on what holds one site: explain it, see its use, quarantine it, release it, lend it more for a while."""
 
 import re
 
@@ -46,6 +46,15 @@ def explain(to: Controllers, as_json: bool, id: str) -> None:
     """What holds a site, from its plan to the kernel, and why."""
     body = to.get(f"/v1/sites/{segment(id)}/caps")
     raw(body) if as_json else show(*captables.site(read(body, capanswers.SiteCaps)))
+
+
+@click.command()
+@click.argument("id", metavar="SITE")
+@talks
+def usage(to: Controllers, as_json: bool, id: str) -> None:
+    """What a site uses, and how long it would have been at a cap of each plan."""
+    body = to.get(f"/v1/sites/{segment(id)}/usage")
+    raw(body) if as_json else show(*captables.usage(read(body, capanswers.Usage)))
 
 
 def _done(body: bytes, as_json: bool, said: str) -> None:

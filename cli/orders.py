@@ -120,7 +120,13 @@ def site() -> None:
     """One site: look at it, move it, hold it, let it go."""
 
 
-for command in (holding.explain, holding.quarantine, holding.release, holding.override):
+for command in (
+    holding.explain,
+    holding.usage,
+    holding.quarantine,
+    holding.release,
+    holding.override,
+):
     site.add_command(command)
 
 

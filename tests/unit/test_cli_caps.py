@@ -12,7 +12,9 @@ from controller.api.capshapes import (
     HostCaps,
     Report,
     Reported,
+    Share,
     SiteCaps,
+    SiteUsage,
 )
 from controller.chain import Link
 from fleet.caps import (
@@ -28,6 +30,7 @@ from fleet.caps import (
     Ruling,
     Turn,
 )
+from fleet.messages import Past, SiteUse
 from fleet.model import HostId, Note, PlanId, SiteId, Why
 from fleet.penalized import Ended
 from tests.unit.commands import relevo
@@ -126,7 +129,49 @@ def plain(told: object) -> Any:
     return msgspec.json.decode(text)
 
 
+USAGE = SiteUsage(
+    site=SiteId("huerto"),
+    plan=PlanId("standard"),
+    host=HostId("mx1-web-01"),
+    age_s=4.0,
+    use=SiteUse(
+        attachment=Attachment.POOL,
+        cpu_cores=0.75,
+        memory_bytes=300 << 20,
+        past=Past(
+            days=30.0,
+            at_cap_min={PlanId("standard"): 0.0, PlanId("solidarity"): 212.0},
+            cpu_p95_cores=0.9,
+        ),
+    ),
+    against={
+        PlanId(name): Share(
+            cpu_ratio=ratio,
+            memory_ratio=0.3,
+            tasks_ratio=None,
+            read_ratio=None,
+            write_ratio=None,
+            requests_ratio=None,
+        )
+        for name, ratio in (("plus", 0.25), ("solidarity", 0.75), ("standard", 0.5))
+    },
+)
+
 LOOKS = [
+    (
+        ("site", "usage", "huerto"),
+        USAGE,
+        [
+            "CPU 0.75 cores",
+            "memory 300 MiB",
+            "processes not known",
+            "95 % of the time at most 0.90 cores",
+            "IN 30 d",
+            "plus 25% 30% ? ? ? ? ?",
+            "solidarity 75% 30% ? ? ? ? 212 min",
+            "standard * 50% 30% ? ? ? ? 0 min",
+        ],
+    ),
     (
         ("site", "explain", "huerto"),
         SITE,

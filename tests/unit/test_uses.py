@@ -29,6 +29,7 @@ from fleet.messages import (
 )
 from fleet.model import HostId, Note, SiteId, Why
 from fleet.penalized import TERM_S, Penalized
+from fleet.skew import AGENTS, unknown_kind
 from runtime.clock import wall
 from tests.unit.test_penalties import A, B, Desk
 
@@ -212,3 +213,10 @@ async def test_what_an_agent_tells_is_taken_whole(count: int) -> None:
         uses.take(A, msgspec.json.decode(frame, type=Usage))
     assert uses.hosts[A].sites.keys() == set(ids)
     assert uses.hosts[A].evidence.keys() == uses.hosts[A].penalties.keys() == set(ids[:20])
+
+
+async def test_a_controller_that_knows_nothing_of_use_ignores_it() -> None:
+    """To a release without it, it is a whole message of a kind that it does not know: counted, and the link goes on."""
+    frame = msgspec.json.encode(Usage(host=A, sites={OURS: use(tasks=1)}))
+    assert unknown_kind(frame, AGENTS - {"usage"}) == "usage"
+    assert unknown_kind(frame, AGENTS) is None
