@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Never
@@ -64,16 +65,24 @@ class Layout:
             self._looking.release()
 
     def _tell(self, found: Mapping[SiteId, Attached]) -> None:
+        if found == self.attached:
+            return
+        if not self.attached:
+            counts = Counter(one.attachment.value for one in found.values())
+            _log.info("sites are attached", **counts)
+        else:
+            self._log_changes(found)
+        self.attached = found
+        self.changed.beat()
+
+    def _log_changes(self, found: Mapping[SiteId, Attached]) -> None:
+        """Not each reason: where a cron job runs changes from minute to minute."""
         for site in found.keys() | self.attached.keys():
-            old, new = self.attached.get(site), found.get(site)
+            old, new = _how(self.attached.get(site)), _how(found.get(site))
             if old != new:
-                _log.info(
-                    "a site's attachment changed",
-                    site=site,
-                    old=old.attachment.value if old else None,
-                    new=new.attachment.value if new else None,
-                    why=new.why if new else None,
-                )
-        if found != self.attached:
-            self.attached = found
-            self.changed.beat()
+                why = found[site].why if site in found else None
+                _log.info("a site's attachment changed", site=site, old=old, new=new, why=why)
+
+
+def _how(one: Attached | None) -> str | None:
+    return f"{one.attachment.value} {one.slice or ''}".strip() if one else None
