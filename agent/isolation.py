@@ -114,7 +114,7 @@ class Isolation:
 
     async def round(self, signals: Signals) -> Decision:
         """Judge one round and hold what comes of it."""
-        now, wall = asyncio.get_running_loop().time(), self._wall()
+        now, wall = signals.at, self._wall()
         given = (self._state, signals, self._house, self._policy, now, wall)
         big = len(signals.sites) > BIG
         decision = await asyncio.to_thread(decide, *given) if big else decide(*given)
@@ -142,7 +142,8 @@ class Isolation:
                 new=change.to.name.lower(),
                 share=change.share,
                 enforced=change.enforced,
-                why=change.why,
+                why=change.why.code,
+                values=change.why.values,
             )
         self._say(asked)
         for evidence in decision.evidence:
@@ -156,7 +157,7 @@ class Isolation:
         """Calls for help, on the edge."""
         for why in self.asks:
             if _code(why) not in _codes(asked):
-                _log.warning("a person is needed", why=why)
+                _log.warning("a person is needed", why=why.code, values=why.values)
         for why in asked:
             if _code(why) not in _codes(self.asks):
                 _log.info("a person is no longer needed", why=why.code)

@@ -338,7 +338,8 @@ class Machine:
             memory_total_bytes=int(self.memory * MIB),
             memory_available_bytes=int(max(0.0, free) * MIB),
             has_swap=True,
-            cpu_stall=min(1.0, max(0.0, 0.5 * wait + 0.1 * load * abs(noise(1, 0.5)))),
+            # Some task waits more often than each of them does.
+            cpu_stall=min(1.0, max(0.0, 1.5 * wait + 0.1 * load * abs(noise(1, 0.5)))),
             memory_stall=min(1.0, max(0.0, short * (1 + noise(0, 0.2)))),
             io_stall=min(1.0, max(0.0, slow * 0.5 * (1 + noise(0, 0.2)) if busy else 0.0)),
             io_bytes_per_s=(sum(wanted.values()) + system) / max(1.0, disk) * MIB,
@@ -457,7 +458,9 @@ def run(
 ) -> Course:
     """Play `rounds` rounds of a host, the hog beginning somewhere in the round after `quiet`."""
     rng = Random(seed)
-    machine = Machine(rng, hog=kind, system_disk=system_disk)
+    # Half busy, a host takes in a site at its cap; with a hog it is to be more than that.
+    busy = 0.6 if kind else 0.5
+    machine = Machine(rng, hog=kind, busy=busy, system_disk=system_disk)
     machine.starts_s = (quiet + rng.random()) * ROUND_S if kind else math.inf
     state, orders, course = State(), house(machine), Course(machine.culprit)
     for number in range(rounds):

@@ -34,7 +34,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Signs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What no web site does, and what tells a crowd from heavy code. Source: caps.md §1.13, D.1."""
 
-    for_s: Seconds = 4.0  # two readings: one is a socket that closed late
+    for_s: Seconds = 2.0  # two readings: one is a socket that closed late
     needed: Annotated[int, Meta(ge=2)] = 2  # one has an innocent reason somewhere
     destinations_per_s: Seconds = (
         50.0  # a site calls a handful of services, not fifty new ones a second

@@ -68,8 +68,11 @@ def _is_suspect(climb: Climb, site: SiteId, resource: Resource) -> bool:
 
 
 def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    """What a step did for its victims; None: what it should, or nothing more can be done."""
-    fell = fall(step.before, climb.before.window, step.resource, AFTER_S)
+    """What a step did for its victims; None: what it should, or nothing more can be done, or known yet."""
+    window = climb.before.window
+    if window[-1].at - window[0].at < AFTER_S:
+        return None
+    fell = fall(step.before, window, step.resource, AFTER_S)
     climb.settle(site, msgspec.structs.replace(step, judged=True))
     if fell >= climb.policy.helped or step.resource not in climb.before.alarms:
         return None

@@ -1,0 +1,279 @@
+"""Isolation at work: what it holds, tells, keeps and forgets, with a fake /proc and a real disk."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from agent.evidence import FILES_MAX, KEEP_S, Shelf, processes
+from agent.isolate import House, Policy
+from agent.isolation import Isolation
+from agent.lane import Lane
+from agent.layout.attached import Attached
+from agent.ports import DriverError
+from agent.signals import Signals
+from fleet.caps import Attachment, Evidence, Level, Penalty
+from fleet.messages import Orders
+from fleet.model import Epoch, HostId, SiteId, Why
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from runtime.pulse import Pulse
+from tests.hogs import HOGS, WALL, Machine, house
+from tests.replay import recorded, replayed
+
+ASKED = {"/index.php?id=7&mail=a@b.mx": 40, "/wp-login.php": 90, "/": 3}
+
+
+class Senses:
+    """What the sampler is to isolation."""
+
+    def __init__(self) -> None:
+        self.signals = Pulse()
+        self.latest: Signals | None = None
+        self.hurried = 0
+
+    def urls(self, site: SiteId) -> dict[str, int]:
+        return ASKED
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+    def see(self, signals: Signals) -> None:
+        self.latest = signals
+        self.signals.beat()
+
+
+class Host:
+    """One host with a hog, and isolation on it."""
+
+    def __init__(self, folder: Path, hog: str = "CPU spin", policy: Policy | None = None) -> None:
+        self.machine = Machine(Random(3), busy=0.6, hog=HOGS[hog], starts_s=30.0)
+        self.senses, self.exporter = Senses(), Exporter(AGENT)
+        self.held: tuple[Penalty, ...] = ()
+        self.isolation = Isolation(
+            policy or Policy(),
+            folder,
+            self.senses,
+            self._hold,
+            exporter=self.exporter,
+            wall=lambda: WALL + self.machine.now,
+            proc=folder / "proc",
+        )
+
+    def _hold(self, penalties: Iterable[Penalty]) -> None:
+        self.held = tuple(penalties)
+
+    def follow(self) -> None:
+        orders = self.orders
+        self.isolation.follow(
+            Orders(
+                epoch=Epoch(1, 1),
+                cluster="c",
+                host=HostId("h1"),
+                plans=dict(orders.plans),
+                tenants=dict(orders.tenants),
+            )
+        )
+
+    @property
+    def orders(self) -> House:
+        return house(self.machine)
+
+    async def until_held(self) -> float:
+        """Rounds until somebody is; gives when (s since the machine's start)."""
+        for _ in range(40):
+            await self.isolation.round(self.machine.round())
+            if self.held:
+                return self.machine.now
+        raise AssertionError("nobody was held")
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    """Within the 2 s that evidence may take."""
+    async with asyncio.timeout(2):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def living(host: Host) -> AsyncIterator[None]:
+    """`host`, with its isolation kept."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(host.isolation.keep())
+        await asyncio.sleep(0)
+        yield
+        task.cancel()
+
+
+def process(proc: Path, pid: int, name: str, *, ticks: int, pages: int) -> None:
+    """One process as proc(5) shows it, with arguments that are nobody's business."""
+    folder = proc / str(pid)
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = ["S", *["0"] * 10, str(ticks), "0", *["0"] * 8, str(pages), *["0"] * 28]
+    (folder / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
+    (folder / "cmdline").write_text(f"{name}\0--visitor\0ana@example.mx\0")
+
+
+def attached(folder: Path, *pids: int) -> Attached:
+    cgroup = folder / "cgroup" / "service"
+    cgroup.mkdir(parents=True, exist_ok=True)
+    (cgroup / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+    (cgroup.parent / "cgroup.procs").write_text("")
+    return Attached(attachment=Attachment.SLICE, why=Why("layout-none"), cgroups=(cgroup.parent,))
+
+
+async def test_a_hog_is_held_told_and_proven_within_two_seconds(tmp_path: Path) -> None:
+    """The penalty goes to the caps at once; its evidence has both series, processes and paths, and nobody's name."""
+    host = Host(tmp_path)
+    host.follow()
+    for pid in range(20):
+        process(tmp_path / "proc", 100 + pid, "php-fpm8.2", ticks=0, pages=10 + pid)
+    host.isolation.attach({host.machine.culprit: attached(tmp_path, *range(100, 120), 999)})
+    async with living(host):
+        await host.until_held()
+        assert [(p.site, p.level, p.enforced) for p in host.held] == [
+            (host.machine.culprit, Level.SOFT, True)
+        ]
+        assert host.isolation.penalties == host.held
+        assert host.senses.hurried == 1
+        await eventually(lambda: host.isolation.evidence)
+        await eventually(lambda: [*(tmp_path / "evidence").glob("*.json")])
+    [evidence] = host.isolation.evidence
+    assert (evidence.site, evidence.every_s) == (host.machine.culprit, 2.0)
+    assert len(evidence.stall) == len(evidence.use) >= 10
+    assert evidence.use[-1] > 2 * evidence.use[0] and evidence.stall[-1] > 0.2
+    assert [p.pid for p in evidence.processes] == [*range(119, 109, -1)]
+    assert evidence.urls == {"/wp-login.php": 90, "/index.php": 40, "/": 3}
+    [kept] = (tmp_path / "evidence").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    text = kept.read_bytes()
+    assert msgspec.json.decode(text, type=Evidence) == evidence
+    assert b"ana" not in text and b"mail=" not in text and b"--visitor" not in text
+
+
+async def test_a_restart_forgets_nobody_and_prolongs_nothing(tmp_path: Path) -> None:
+    """A new agent holds what the old one held as soon as it has its orders; the end is where it was."""
+    old = Host(tmp_path)
+    old.follow()
+    async with living(old):
+        await old.until_held()
+        await eventually(lambda: old.isolation.evidence)
+        await eventually(lambda: [*(tmp_path / "evidence").glob("*.json")])
+    new = Host(tmp_path)
+    new.machine.now = old.machine.now + 60
+    new.follow()
+    assert new.held == old.held == new.isolation.penalties
+    async with living(new):
+        await eventually(lambda: new.isolation.evidence)
+        assert new.isolation.evidence == old.isolation.evidence
+        await new.isolation.round(new.machine.round())
+        assert new.held == old.held
+        new.machine.hog = None
+        new.machine.now = old.held[0].until - WALL
+        await new.isolation.round(new.machine.round())
+        assert [p.level for p in new.held] == [Level.WATCH]
+
+
+async def test_without_orders_nobody_is_held(tmp_path: Path) -> None:
+    """An agent that knows no sites yet judges none, and writes nothing that could hold one later."""
+    host = Host(tmp_path)
+    for _ in range(30):
+        await host.isolation.round(host.machine.round())
+    assert host.held == ()
+    assert host.isolation.penalties == ()
+
+
+async def test_penalties_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    """Half a file of penalties stops no agent: it begins anew, and holds nobody by it."""
+    (tmp_path / "penalties.json").write_text('{"records": {"shop": ')
+    host = Host(tmp_path)
+    host.follow()
+    assert host.held == ()
+    await host.until_held()
+
+
+async def test_a_disk_that_refuses_stops_no_penalty(tmp_path: Path) -> None:
+    """Where nothing can be kept, who harms others is held all the same; it is counted."""
+    (tmp_path / "penalties.json.new").mkdir()
+    host = Host(tmp_path)
+    host.follow()
+    await host.until_held()
+    assert b"relevo_isolation_failures_total 1.0" in host.exporter.render()
+    assert b'relevo_isolation_penalties{enforced="true",level="soft"} 1.0' in host.exporter.render()
+    assert b'relevo_isolation_steps_total{level="soft"} 1.0' in host.exporter.render()
+
+
+async def test_work_that_hangs_takes_one_thread(tmp_path: Path) -> None:
+    """While one piece hangs, the next fails at once; when it has ended, the lane is free again."""
+    lane, end = Lane(), threading.Event()
+    with pytest.raises(DriverError, match=r"no end within 0\.05 s"):
+        await lane.run(0.05, end.wait)
+    with pytest.raises(DriverError, match="still hangs"):
+        await lane.run(1, end.wait)
+    end.set()
+    await asyncio.sleep(0.05)
+    assert await lane.run(1, lambda: 7) == 7
+
+
+async def test_pieces_of_work_wait_for_their_turn(tmp_path: Path) -> None:
+    """Two at once are done one after the other, and neither fails."""
+    lane, done = Lane(), list[int]()
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(lane.run(1, partial(done.append, number)))
+    assert done == [0, 1, 2]
+
+
+def test_r16_evidence_is_deleted_after_its_days(tmp_path: Path) -> None:
+    """R16: what is older than 14 days goes, and the oldest of too many; the rest stays."""
+    shelf = Shelf(tmp_path / "evidence")
+    ages_s = (0.0, KEEP_S - 60, KEEP_S + 60, 3 * KEEP_S)
+    for age_s in ages_s:
+        shelf.keep(Evidence(site=SiteId("a-b.mx"), at=WALL - age_s, every_s=2))
+    assert shelf.clear(WALL) == 2
+    assert [one.at for one in shelf.of([SiteId("a-b.mx")], 0)] == [WALL]
+    for number in range(FILES_MAX):
+        (tmp_path / "evidence" / f"{WALL - 1000 - number:.0f}-s.json").touch()
+    assert shelf.clear(WALL) == 2
+    assert [one.at for one in shelf.of([SiteId("a-b.mx")], 0)] == [WALL]
+
+
+def test_the_processes_of_a_site_are_told_by_user_where_it_has_no_cgroup(tmp_path: Path) -> None:
+    """A pool's site is its users' processes; of one without users of its own nothing is told."""
+    for pid in (7, 8):
+        process(tmp_path, pid, "php", ticks=1, pages=pid)
+    uid = (tmp_path / "7").stat().st_uid
+    pool = Attached(attachment=Attachment.POOL, why=Why("layout-none"), uids=(uid,))
+    assert [p.pid for p in processes(pool, tmp_path)] == [8, 7]
+    nobody = Attached(attachment=Attachment.LOG, why=Why("layout-none"))
+    assert processes(nobody, tmp_path) == () == processes(None, tmp_path)
+
+
+async def test_a_recording_is_decided_as_it_was(tmp_path: Path) -> None:
+    """[isolation] record keeps each round; read again, it leads to the same steps in the same seconds."""
+    path = tmp_path / "record.jsonl"
+    host = Host(tmp_path, policy=Policy(record=str(path)))
+    host.follow()
+    held_at = await host.until_held()
+    rounds = [*recorded(path)]
+    begun = rounds[0].at
+    [(at, change)] = replayed(rounds, host.orders, Policy())
+    assert (at, change.site, change.to) == (
+        held_at - begun,
+        host.machine.culprit,
+        Level.SOFT,
+    )
+
+
+async def test_a_recording_that_cannot_go_on_ends(tmp_path: Path) -> None:
+    """A recording is for tests: that it fails is said once, and nothing else stops."""
+    host = Host(tmp_path, policy=Policy(record=str(tmp_path)))
+    host.follow()
+    await host.until_held()
+    assert b"relevo_isolation_failures_total 1.0" in host.exporter.render()
