@@ -100,10 +100,10 @@ class Served:
         assert status == 200, told
         return told
 
-    async def until(self, true: Callable[[], bool]) -> None:
+    async def until(self, true: Callable[[], bool], within_s: float = 5) -> None:
         """Wait, looking again at each change of the mirror and each round, until `true`."""
         changed = self.controller.mirror.changed
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(within_s):
             while not true():
                 await changed.within(changed.count, 0.02)
 
