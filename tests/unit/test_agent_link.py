@@ -288,6 +288,17 @@ async def test_usage_goes_between_beats_and_never_before_one() -> None:
     assert arrived[-1][0] - arrived[0][0] < 9.0, "told before the next telling is due"
 
 
+async def test_who_we_are_comes_before_how_our_sites_are() -> None:
+    """A new link begins with a beat, though a telling was waiting for it."""
+    one = Controller()
+    async with linked({C1: one}) as bench:
+        bench.links.usage(told("a"))
+        await asyncio.sleep(1)
+        assert one.heard == []
+        await bench.run(1)
+    assert [type(message) for _, message in one.heard] == [Beat, Usage, Beat]
+
+
 async def test_a_newer_telling_takes_the_place_of_what_waits() -> None:
     """What could not be sent in ten seconds is old; nothing piles up for a controller that is away."""
     one = Controller(accepts=False)

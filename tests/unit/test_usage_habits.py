@@ -107,6 +107,7 @@ def test_a_crontab_that_changed_is_told_once(host: Host) -> None:
     name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     crontab = host.crontabs / name
     crontab.write_text("1 2 3 4 5 true\n")
+    assert Observer(host.proc, host.crontabs).look(1.0, {A: site(ME)}) == {}
     assert host.look("")[A].cron_changed
     assert host.look("") == {}
     crontab.write_text("* * * * * curl\n")

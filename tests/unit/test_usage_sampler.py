@@ -161,12 +161,15 @@ def test_while_others_wait_whoever_works_is_read_wholly(tree: Tree) -> None:
     one = sampler(tree)
     one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
     rounds(one, 100.0, 120.0)
-    tree.host(io=300_000)
-    tree.change("a", cpu_us=5000, io={"8:0": (2 << 20, 0, 2, 0)})
-    seen = one.round(122.0)
-    assert A in seen.fresh
-    assert seen.signals.host.io_stall == pytest.approx(0.15)
-    assert seen.signals.sites[A].read_bytes_per_s
+    read = []
+    for n in range(1, 6):
+        tree.host(io=n * 300_000)
+        tree.change("a", cpu_us=n * 5000, io={"8:0": (n << 21, 0, n * 2, 0)})
+        seen = one.round(120.0 + 2 * n)
+        assert A in seen.fresh
+        assert seen.signals.host.io_stall == pytest.approx(0.15)
+        read.append(seen.signals.sites[A].read_bytes_per_s)
+    assert read[1:] == [1 << 20] * 4
 
 
 def test_events_are_told_once(tree: Tree) -> None:
@@ -198,7 +201,7 @@ def test_a_site_that_vanishes_is_found_again_when_it_is_back(tree: Tree) -> None
 
 def test_sites_come_and_go_between_rounds(tree: Tree) -> None:
     """What is not followed any more is let go of, descriptors too."""
-    one, before = sampler(tree), len(os.listdir("/proc/self/fd"))
+    one, before = sampler(tree, descriptors=55), len(os.listdir("/proc/self/fd"))
     one.follow({SiteId(f"s{n}"): sliced(tree.put(f"s{n}", State())) for n in range(5)}, close=[])
     one.round(100.0)
     assert len(os.listdir("/proc/self/fd")) == before + 55
