@@ -107,9 +107,8 @@ def routes(intent: Intent) -> Routes:
 
 def limited(intent: Intent) -> dict[SiteId, tuple[EdgeLimit, ...]]:
     """What the edges hold of each site behind them; a site in shadow that nobody holds is not in it."""
-    usual: dict[
-        tuple[PlanId, Turn], tuple[EdgeLimit, ...]
-    ] = {}  # most sites: their plan's, no more
+    # Most sites have what their plan says, and no more.
+    usual: dict[tuple[PlanId, Turn], tuple[EdgeLimit, ...]] = {}
     found: dict[SiteId, tuple[EdgeLimit, ...]] = {}
     for id, site in sorted(intent.fleet.sites.items()):
         plan = intent.fleet.plans.get(site.plan)

@@ -13,7 +13,7 @@ from typing import Never
 from agent.config import Edge
 from agent.edge.checks import Checks
 from agent.edge.files import Files
-from agent.edge.limits import hosts_of, with_limits
+from agent.edge.limits import Holding, hosts_of, with_limits
 from agent.edge.meter import Meter
 from agent.edge.plan import Served, Wanted, clip, placed, plan
 from agent.edge.render import FOLDER, digest_of, endpoint, knows_limits, map_path, render
@@ -74,6 +74,7 @@ class HAProxy:
         self._reload_due: float | None = None
         self._reload_after = float("-inf")
         self._checks = Checks()
+        self._holding = Holding()
         self._domains = 0
         self._count_due = float("-inf")
         self._error = ""
@@ -172,7 +173,7 @@ class HAProxy:
         live = await self._live_or_none()
         domains = {**disk.domains, **(hosts_of(live.entries) if live else {})}
         served = Served(hosts=disk.hosts, domains=domains, proof=disk.proof)
-        wanted = plan(routes, served, wall())
+        wanted = plan(routes, served, self._holding.held(routes, wall()))
         text = render(self._edge, wanted.hosts, wanted.proof)
 
         if live:
@@ -201,7 +202,8 @@ class HAProxy:
         started = asyncio.get_running_loop().time()
         await self._runtime.replace_map(target)
         took_s = asyncio.get_running_loop().time() - started
-        changed = len(target.items() ^ live.entries.items())
+        changed = sum(live.entries.get(domain) != entry for domain, entry in target.items())
+        changed += len(live.entries.keys() - target.keys())
         _log.info("map committed", entries=len(target), changed=changed, took_s=round(took_s, 4))
         self._meter.committed(took_s)
         await self._release(set(was.values()) - set(hosts_of(target).values()))

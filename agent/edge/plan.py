@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agent.edge.limits import Held, held
+from agent.edge.limits import FREE, Held
 from agent.edge.render import CHECK, PROOF
 from fleet.messages import LINE_MAX, Routes, Target
 from fleet.model import DOMAIN, NAME, HostId
@@ -47,8 +47,8 @@ class Wanted:
         )
 
 
-def plan(routes: Routes, served: Served, now: float = 0.0) -> Wanted:
-    """Merge the orders into what is there; limits are as at `now` (Unix s), and a stray has none."""
+def plan(routes: Routes, served: Served, limits: Held = FREE) -> Wanted:
+    """Merge the orders into what is there. `limits` are those of `routes` now; a stray has none."""
     refused: list[str] = []
     hosts = _hosts(routes, served, refused)
     domains = _domains(routes, served, hosts, refused)
@@ -59,7 +59,6 @@ def plan(routes: Routes, served: Served, now: float = 0.0) -> Wanted:
             hosts[host] = served.hosts[host]  # removed, yet a stray domain is still served there
         if host in hosts:
             strays.append(f"host {host}")
-    limits = held(routes, now)
     return Wanted(
         hosts=hosts,
         domains=domains,

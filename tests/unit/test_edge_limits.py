@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.edge.gate import REASONS
-from agent.edge.limits import held, hosts_of, in_force, with_limits
+from agent.edge.limits import Holding, held, hosts_of, in_force, with_limits
 from agent.edge.meter import Meter
 from agent.edge.plan import Served, plan
 from agent.edge.view import Unreadable, read_refused
@@ -258,6 +258,19 @@ def test_what_is_held_stays_until_the_moment_that_is_told(
     assert found.until > now
 
 
+@given(st.lists(st.tuples(penalties, st.booleans(), times), min_size=2, max_size=4))
+def test_what_is_remembered_is_what_is_in_force(
+    looks: list[tuple[list[Penalty], bool, float]],
+) -> None:
+    """Whatever the orders and the clock do between two looks."""
+    holding = Holding()
+    for its_penalties, both, now in looks:
+        steps = edge_limits(STANDARD, enforced_from=3.0, penalties=its_penalties)
+        routes = limited(a=steps, b=steps) if both else limited(a=steps)
+        for at in (now, now + 1, now - 1):
+            assert holding.held(routes, at).entries == held(routes, at).entries
+
+
 @pytest.mark.parametrize("site", ["a|b", "a b", "a\nset server", "", "-a", "x" * 64])
 def test_a_hostile_name_of_a_site_reaches_no_map(site: str) -> None:
     """It is refused by name; its domain is routed, the other site is held."""
@@ -267,7 +280,7 @@ def test_a_hostile_name_of_a_site_reaches_no_map(site: str) -> None:
         limits={SiteId(site): steps, SiteId("a"): steps},
         sites={Domain("x.example"): SiteId(site), Domain("a.example"): SiteId("a")},
     )
-    wanted = plan(routes, Served(hosts={}, domains={}), 1.0)
+    wanted = plan(routes, Served(hosts={}, domains={}), held(routes, 1.0))
     assert wanted.held.entries.keys() == {"a.example"}
     assert len(wanted.refused) == 1
     assert "\n" not in wanted.refused[0]
