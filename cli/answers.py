@@ -149,6 +149,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[Move, ...]
     timeline: tuple[Entry, ...]
     evidence: dict[str, str | int | float | None]
+    testimony: tuple[Reason, ...] = ()
     complete: bool
     closed_at: float | None
 

@@ -245,6 +245,13 @@ def incidents(of: Sequence[Incident]) -> Table:
     return table("INCIDENT", "VERDICT", "STATE", ">MOVED", ">HELD", rows=rows)
 
 
+def _testimony(of: Incident) -> Iterable[str]:
+    """Who says what; a controller of an older release says it in English only."""
+    if of.testimony:
+        return (word.text or word.code for word in of.testimony)
+    return (f"{name}: {value}" for name, value in of.evidence.items())
+
+
 def incident(of: Incident) -> list[RenderableType]:
     moved = "would have moved" if of.observed else "moved"
     parts: list[RenderableType] = [
@@ -253,7 +260,7 @@ def incident(of: Incident) -> list[RenderableType]:
             ("subject", f"{of.subject}: {of.verdict}"),
             ("began", when(of.began_at)),
             ("state", of.state),
-            ("evidence", lines(f"{name}: {value}" for name, value in of.evidence.items())),
+            ("evidence", lines(_testimony(of))),
         ),
         "",
         table(

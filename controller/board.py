@@ -9,13 +9,17 @@ from failover.judge import Verdict
 from fleet.model import ControllerId, Hold, HostId, Why
 
 
-def _reached(reach: Reach, *, here: bool) -> str:
+def _reached(controller: ControllerId, reach: Reach, *, here: bool) -> Why:
     """Of another controller only what its word allows is known."""
+    said: dict[str, str | int | float] = {"controller": controller}
+    if not reach.trusted:
+        said["doubt"] = "yes"
     if reach.age_s is None:
-        return "last beat never" if here else "does not hear it"
-    if here:
-        return f"last beat {reach.age_s:.2f} s ago"
-    return f"no beat for {reach.age_s:.1f} s" if reach.age_s else "hears it"
+        return Why("heard-never", said) if here else Why("heard-not", said)
+    if not here and not reach.age_s:
+        return Why("heard-well", said)
+    said["age_s"] = round(reach.age_s, 2)
+    return Why("heard-last", said) if here else Why("heard-nothing-for", said)
 
 
 class Board:
@@ -44,22 +48,23 @@ class Board:
         self.seen, self.verdicts, self.plan = seen, verdicts, plan
         self.rewound, self.times = rewound, times
 
-    def evidence_text(self, host: HostId) -> dict[str, str]:
-        """The evidence on a host as an incident keeps it: witness -> its word and how old it is."""
+    def testimony(self, host: HostId) -> tuple[Why, ...]:
+        """The evidence on a host as an incident keeps it: each witness' word, and how old it is."""
         evidence = self.seen.hosts.get(host)
         if evidence is None:
-            return {}
-        words = {}
-        for id, reach in evidence.reach.items():
-            trust = "" if reach.trusted else ", doubts itself"
-            words[f"controller {id}"] = f"{_reached(reach, here=id == self._id)}{trust}"
+            return ()
+        words = [_reached(id, reach, here=id == self._id) for id, reach in evidence.reach.items()]
         for witness, opinion in evidence.opinions.items():
-            words[f"{opinion.kind.value} {witness}"] = (
-                f"{opinion.health.value} for {opinion.since_s:.2f} s"
-            )
+            said = {
+                "witness": opinion.kind.value,
+                "id": witness,
+                "health": opinion.health.value,
+                "since_s": round(opinion.since_s, 2),
+            }
+            words.append(Why("said-by", said))
         if evidence.report:
-            words["its own report"] = evidence.report.state.value
-        return words
+            words.append(Why("said-itself", {"agent_state": evidence.report.state.value}))
+        return tuple(words)
 
     def holds(self, wall: float) -> dict[str, Hold]:
         """Everything that waits for a human or for its reason to go away, by id."""

@@ -10,6 +10,7 @@ from failover.guards import Guarded
 from failover.judge import Verdict
 from fleet.model import Entry, Epoch, HeldSite, Incident, IncidentId, Phase, Why
 from runtime.clock import iso
+from runtime.words import explain
 
 DECIDED = "decided"  # the code of a decision that acts; a stretch of the timeline begins with it
 
@@ -36,7 +37,7 @@ def new_id(subject: str, wall: float) -> IncidentId:
     return IncidentId(iso(wall).replace("-", "").replace(":", "").rstrip("Z") + f"-{subject}")
 
 
-def begin(guarded: Guarded, verdict: Verdict, times: Times, evidence: dict[str, str]) -> Incident:
+def begin(guarded: Guarded, verdict: Verdict, times: Times, testimony: tuple[Why, ...]) -> Incident:
     """The incident of a cause that has none open: symptom and verdict are its first lines."""
     cause = guarded.proposal.cause
     symptom = verdict.since if verdict.symptom_at is None else verdict.symptom_at
@@ -49,12 +50,19 @@ def begin(guarded: Guarded, verdict: Verdict, times: Times, evidence: dict[str, 
         subject=cause.host,
         verdict=cause.verdict,
         began_at=began_at,
-        evidence=dict(evidence),
+        evidence=in_english(testimony),
+        testimony=testimony,
     )
     first = cause.why if cause.human or verdict.symptom is None else verdict.symptom
     incident = add(incident, Phase.SYMPTOM, began_at, first)
     at = times.wall if cause.human else times.wall_of(verdict.since)
     return add(incident, Phase.VERDICT, at, Why("verdict", {"verdict": cause.verdict}))
+
+
+def in_english(testimony: Iterable[Why]) -> dict[str, str | int | float | None]:
+    """Who says what, for those who read no reasons: other releases, and scripts."""
+    lines = (explain(word).partition(": ") for word in testimony)
+    return {who: what for who, _, what in lines}
 
 
 def decide(incident: Incident, guarded: Guarded, times: Times) -> Incident:

@@ -173,7 +173,7 @@ class Leader:
         if not guarded.acts and existing and incidents.same_plan(existing, guarded):
             return False
         incident = existing or incidents.begin(
-            guarded, self.sight.verdicts[cause.host], times, self._board.evidence_text(cause.host)
+            guarded, self.sight.verdicts[cause.host], times, self._board.testimony(cause.host)
         )
         incident = incidents.decide(incident, guarded, times)
         operations, watched = self._effects(guarded, incident, times)

@@ -402,7 +402,10 @@ class HeldSite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """From first symptom to proven recovery. `observed`: relevo watched and would have moved `moved`."""
+    """From first symptom to proven recovery. `observed`: relevo watched and would have moved `moved`.
+
+    `testimony`: each witness' word when it was decided; `evidence` the same in English, as before there were reasons.
+    """
 
     id: IncidentId
     cause: str
@@ -415,6 +418,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Epoch = Epoch()
     timeline: tuple[Entry, ...] = ()
     evidence: dict[str, str | int | float | None] = {}
+    testimony: tuple[Why, ...] = ()
     complete: bool = False
     closed_at: float | None = None
 

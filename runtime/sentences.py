@@ -4,6 +4,32 @@ A code has one sentence, or several from the most to the least specific: the fir
 """
 
 SENTENCES: dict[str, str | tuple[str, ...]] = {
+    # Who says what of a host, as an incident keeps it: a name, a colon, a word.
+    "heard-last": (
+        "controller {controller}: last beat {age_s} s ago{doubt}",
+        "controller {controller}: last beat {age_s} s ago",
+    ),
+    "heard-never": (
+        "controller {controller}: no beat yet{doubt}",
+        "controller {controller}: no beat yet",
+    ),
+    "heard-nothing-for": (
+        "controller {controller}: no beat for {age_s} s{doubt}",
+        "controller {controller}: no beat for {age_s} s",
+    ),
+    "heard-well": (
+        "controller {controller}: hears it{doubt}",
+        "controller {controller}: hears it",
+    ),
+    "heard-not": (
+        "controller {controller}: does not hear it{doubt}",
+        "controller {controller}: does not hear it",
+    ),
+    "said-by": "{witness} {id}: {health} for {since_s} s",
+    "said-itself": "its own report: {agent_state}",
+    # What a penalty stands on.
+    "proof-process": "process {pid}: {user} {command}, {cores} cores",
+    "proof-asked": "asked {times} times: {path}",
     # What is seen of a host: the judge.
     "answers": "It reports, and nobody sees anything wrong.",
     "not-heard-yet": "Nothing has been heard of it yet.",
@@ -356,7 +382,20 @@ NATURES = {
     "hacked": "probably hacked",
 }
 # By the name of the value.
-WORDS = {"verdict": VERDICTS, "kind": KINDS, "resource": RESOURCES, "nature": NATURES}
+HEALTHS = {"up": "up", "down": "down", "unknown": "not known"}
+WITNESSES = {"edge": "edge", "neighbour": "neighbour", "controller": "probe of the controller"}
+STATES = {"running": "running", "restarting": "restarting", "leaving": "shutting down"}
+DOUBT = {"yes": ", doubts itself"}
+WORDS = {
+    "verdict": VERDICTS,
+    "kind": KINDS,
+    "resource": RESOURCES,
+    "nature": NATURES,
+    "health": HEALTHS,
+    "witness": WITNESSES,
+    "agent_state": STATES,
+    "doubt": DOUBT,
+}
 
 
 def sentences(code: str) -> tuple[str, ...]:

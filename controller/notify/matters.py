@@ -63,7 +63,7 @@ class Matter:
     incident: Incident | None = None
     why: Why | None = None
     detail: str = ""
-    evidence: Mapping[str, object] = field(default_factory=dict)
+    testimony: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Scene:
     fleet_broken: str = ""
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
     help: Mapping[HostId, Plea] = field(default_factory=dict)
-    evidence: Callable[[HostId], Mapping[str, object]] = lambda host: {}
+    testimony: Callable[[HostId], tuple[Why, ...]] = lambda host: ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ def _hold(hold: Hold, incident: Incident | None, scene: Scene) -> Matter:
     """Its stage is what it is held for: a site more or less is no news, another reason is."""
     codes = sorted({item.why.code for item in hold.sites} or {hold.why.code})
     answered = set(codes) <= ANSWERED
-    evidence = incident.evidence if incident else scene.evidence(HostId(hold.subject))
+    testimony = incident.testimony if incident else scene.testimony(HostId(hold.subject))
     return Matter(
         key=f"holds/{hold.id}",
         what="holds",
@@ -169,7 +169,7 @@ def _hold(hold: Hold, incident: Incident | None, scene: Scene) -> Matter:
         hold=hold,
         incident=incident,
         why=hold.why,
-        evidence=evidence,
+        testimony=testimony,
     )
 
 
@@ -187,7 +187,7 @@ def _incidents(scene: Scene) -> Iterator[Matter]:
             subject=incident.subject,
             story=incident.id,
             incident=incident,
-            evidence=incident.evidence,
+            testimony=incident.testimony,
         )
 
 
@@ -219,7 +219,7 @@ def _hosts(scene: Scene, told: Iterable[str]) -> Iterator[Matter]:
             subject=host,
             story=f"host-{host}",
             why=verdict.why,
-            evidence=scene.evidence(host),
+            testimony=scene.testimony(host),
         )
 
 
@@ -242,21 +242,29 @@ def _penalties(scene: Scene) -> Iterator[Matter]:
                 lasts=True,
                 why=found[0].why,
                 detail=kept.host,
-                evidence=_proof(kept),
+                testimony=_proof(kept),
             )
 
 
-def _proof(kept: Penalized) -> dict[str, object]:
+def _proof(kept: Penalized) -> tuple[Why, ...]:
     """What a penalty stands on, in a few lines."""
     if (evidence := kept.evidence) is None:
-        return {}
-    found: dict[str, object] = {
-        f"process {process.pid}": f"{process.user} {process.command}, {process.cpu_cores:.2f} cores"
+        return ()
+    processes = [
+        Why(
+            "proof-process",
+            {
+                "pid": process.pid,
+                "user": process.user,
+                "command": process.command,
+                "cores": round(process.cpu_cores, 2),
+            },
+        )
         for process in evidence.processes[:3]
-    }
+    ]
     urls = sorted(evidence.urls.items(), key=lambda item: -item[1])
-    found |= {f"asked {count} times": path for path, count in urls[:3]}
-    return found
+    asked = [Why("proof-asked", {"times": count, "path": path}) for path, count in urls[:3]]
+    return (*processes, *asked)
 
 
 def _help(scene: Scene) -> Iterator[Matter]:

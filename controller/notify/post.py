@@ -133,7 +133,7 @@ class Post:
                 host: Plea(at=word.at, whys=word.help)
                 for host, word in controller.uses.hosts.items()
             },
-            evidence=board.evidence_text,
+            testimony=board.testimony,
         )
 
     def _trouble(self) -> Trouble:

@@ -153,7 +153,7 @@ def notice(due: Due, voice: Voice) -> Notice:
         subject=matter.subject,
         headline=plain(headline),
         text=tuple(_lines(matter, voice)),
-        evidence=tuple(_evidence(matter.evidence)) if matter.stage != OVER else (),
+        evidence=_evidence(matter, voice) if matter.stage != OVER else (),
         commands=tuple(dict.fromkeys(_commands(matter))),
         link=voice.link(_path(matter)),
     )
@@ -315,8 +315,10 @@ def _named(sites: Sequence[str], voice: Voice) -> str:
     )
 
 
-def _evidence(found: Mapping[str, object]) -> Iterable[str]:
-    return (plain(f"{witness}: {word}") for witness, word in found.items())
+def _evidence(matter: Matter, voice: Voice) -> tuple[str, ...]:
+    if not matter.testimony and matter.incident:  # from before there were reasons
+        return tuple(plain(f"{who}: {what}") for who, what in matter.incident.evidence.items())
+    return tuple(plain(explain(word, voice.language)) for word in matter.testimony)
 
 
 # --- what to do

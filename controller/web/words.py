@@ -8,7 +8,7 @@ from functools import cache
 
 from markupsafe import Markup
 
-from fleet.model import HeldSite, Why
+from fleet.model import HeldSite, Incident, Why
 from runtime.clock import iso
 from runtime.words import LANGUAGES, LOCALE, explain
 

@@ -38,6 +38,7 @@ SPANISH = wording.Voice("es", "c1", "https://c1.coop.example:7410")
 UP = Verdict(kind=Kind.UP, since=0.0, why=Why("answers"))
 
 
+DOWN = Why("said-by", {"witness": "edge", "id": "edge1", "health": "down", "since_s": 2.1})
 SITE = SiteId("shop")
 PLEA = Plea(at=99.0, whys=(Why("isolation-no-culprit", {"resource": "cpu"}),))
 
@@ -55,7 +56,7 @@ def incident(host: HostId = WEB1, **values: object) -> Incident:
                 phase=Phase.VERDICT, at=WALL, offset_s=2.1, why=Why("verdict", {"verdict": "dead"})
             ),
         ),
-        evidence={"edge edge1": "down for 2.10 s"},
+        testimony=(DOWN,),
     )
     return msgspec.structs.replace(began, **values)
 
@@ -291,7 +292,7 @@ def test_a_site_that_relevo_isolates_or_stops_calls_a_person_once_for_each() -> 
         "[relevo] shop is isolated on web1, by a penalty"
     ]
     letter = told(reader.got[0])
-    for part in ("xmrig, 3.90 cores", "asked 900 times: /wp-login.php", "relevo site release shop"):
+    for part in ("xmrig, 3.9 cores", "asked 900 times: /wp-login.php", "relevo site release shop"):
         assert part in letter.text, letter.text
     assert reader.look(60, scene(penalties=penalized(Level.ISOLATE))) == []
     assert reader.look(120, scene(penalties=penalized(Level.STOP))) == [
@@ -343,7 +344,7 @@ def test_a_letter_holds_text_evidence_the_command_and_the_page() -> None:
         "web1: 1 site waits for a person",
         "The site is gated",
         "+2.10 s Verdict: dead.",
-        "edge edge1: down for 2.10 s",
+        "edge edge1: down for 2.1 s",
         'relevo site move shop0 web2 --old-host-stopped --reason "…"',
         "https://c1.coop.example:7410/ui/holds/move-web1",
     ):
@@ -383,8 +384,18 @@ def test_a_receiver_who_reads_spanish_is_told_in_spanish() -> None:
     both = wording.letter(reader.got[0], [SPANISH, ENGLISH], WALL, cluster="k")
     assert both.subject == "[relevo] web1: 1 sitio espera a una persona"
     assert "Para responder:" in both.text
+    assert "borde edge1: no responde desde hace 2.1 s" in both.text
     assert "To answer:" in both.text
     assert both.text.count("relevo site move shop0 web2 --old-host-stopped") == 2
+
+
+def test_what_was_written_down_before_there_were_reasons_is_told_as_it_stands() -> None:
+    """An incident of a release before this one has its evidence in English only."""
+    old = incident(testimony=(), evidence={"edge edge1": "down for 2.10 s"})
+    reader = Reader()
+    reader.look(0, scene(old, holds=(hold(),)))
+    spanish = wording.letter(reader.got[0], [SPANISH], WALL, cluster="k")
+    assert "edge edge1: down for 2.10 s" in spanish.text
 
 
 def test_what_people_typed_breaks_no_subject() -> None:
