@@ -54,6 +54,15 @@ def following(
     return grown if _differs(stored, grown, wall) else stored
 
 
+def is_history(stored: Penalized, wall: float) -> bool:
+    """Whether nothing of it stands, and nothing is too old yet: most of what is stored, and nothing to look at."""
+    if stored.penalties:
+        return False
+    oldest = min((old.ended for old in stored.past), default=wall)
+    evidence = stored.evidence
+    return oldest > wall - KEPT_S and (evidence is None or evidence.at > wall - KEPT_S)
+
+
 def _told(said: Said | None, wall: float) -> tuple[Penalty, ...]:
     if said is None:
         return ()

@@ -4,7 +4,7 @@ from controller import settle
 from controller.entries import entered
 from controller.incidents import Times
 from controller.mirror import Mirror
-from controller.penalties import Said, following, steps, suspicion
+from controller.penalties import Said, following, is_history, steps, suspicion
 from controller.store import Delete, Op, Put
 from controller.uses import Uses
 from fleet import keys
@@ -52,7 +52,12 @@ class Recorder:
         told = self._uses.hosts.values() if self._uses else ()
         sites = {site for word in told for site in word.penalties}
         operations: list[Op] = []
-        for site in sorted(sites | self._mirror.penalties.keys()):
+        standing = (
+            site
+            for site, kept in self._mirror.penalties.items()
+            if not is_history(kept, times.wall)
+        )
+        for site in sorted(sites.union(standing)):
             if site in self._mirror.fleet.sites:
                 operations += self._of(site, self._said(site), times)
             if len(operations) >= AT_ONCE:

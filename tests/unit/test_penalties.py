@@ -245,6 +245,24 @@ def test_a_penalty_told_while_nobody_led_is_written_by_the_next_leader() -> None
     assert written(other.look(), keys.PENALTIES) == 1
 
 
+def test_history_is_looked_at_when_it_is_too_old_only() -> None:
+    """What has ended is kept for two weeks without a look, then it goes; its evidence may go before it (R16)."""
+    desk = Desk("huerto")
+    desk.say(A, penalty())
+    desk.uses.hosts[A].evidence = {SITE: Evidence(site=SITE, at=NOW - KEPT_S + 1000, every_s=2)}
+    desk.look()
+    desk.say(A)
+    desk.look()
+    assert desk.mirror.penalties[SITE].past and desk.mirror.penalties[SITE].evidence
+    desk.uses.hosts[A].evidence = {}
+    assert desk.look(after_s=500) == []
+    assert len(desk.look(after_s=600)) == 1
+    assert desk.mirror.penalties[SITE].past and desk.mirror.penalties[SITE].evidence is None
+    assert desk.look(after_s=KEPT_S - 2000) == []
+    assert len(desk.look(after_s=2000)) == 1
+    assert not desk.mirror.penalties
+
+
 def test_what_a_host_says_of_another_s_site_is_never_written() -> None:
     """Only the host that a site is placed on has a say, whatever words are there (R15)."""
     desk = Desk("huerto")
