@@ -306,6 +306,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     # How a host runs a site, and what would better it.
     "layout-own-slice": "All of it is in {slice}, its PHP as {unit}: every cap holds.",
+    "layout-doubled": (
+        "It is in {slice}, but {unit} has the pool {pool} at the same socket again, and will "
+        "not start with it: relevo layout convert {site} takes it out again."
+    ),
     "layout-slice-beside": (
         "Its services are in {slice}; logins and cron jobs of {users} are in slices of "
         "their own beside it, which its caps do not hold."

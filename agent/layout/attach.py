@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.discover.accounts import SHARED, is_person
 from agent.discover.found import Pool, VirtualHost
 from agent.layout.attached import Attached
-from agent.layout.running import Master, Running, folder, slice_of
+from agent.layout.running import OWN, Master, Running, folder, slice_of
 from fleet.caps import Attachment, Tenant
 from fleet.model import SiteId, Why
 
@@ -44,6 +44,7 @@ class Host:
     by_user: Mapping[str, frozenset[SiteId]]
     by_pool: Mapping[str, frozenset[SiteId]]
     by_slice: Mapping[str, frozenset[SiteId]]
+    doubled: Mapping[str, Part]  # of the shared masters, by sockets that units of their own serve
     by_log: Mapping[str, frozenset[str]]  # virtual hosts' places
 
 
@@ -68,7 +69,11 @@ def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> 
             by_domain[name.partition(":")[0].lower()].append(virtual)
         for log in virtual.logs:
             by_log[log].add(virtual.place)
-    parts = {p.listen: Part(p, m) for m in running.masters for p in m.pools if p.listen}
+    # A pool in a unit of its own is the one that serves, whoever has it too.
+    masters = sorted(running.masters, key=lambda master: master.main.startswith(f"{OWN}/"))
+    every = [Part(pool, master) for master in masters for pool in master.pools]
+    parts = {part.pool.listen: part for part in every if part.pool.listen}
+    doubled = {p.pool.listen: p for p in every if p.pool.listen and parts[p.pool.listen] != p}
     # A socket whose name is a link is the one that the link leads to.
     parts |= {link: parts[real] for link, real in running.links.items() if real in parts}
     domains = {name: tuple(hosts) for name, hosts in by_domain.items()}
@@ -90,6 +95,7 @@ def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> 
         by_user={user: frozenset(sites) for user, sites in by_user.items()},
         by_pool={place: frozenset(sites) for place, sites in by_pool.items()},
         by_slice={slice: frozenset(sites) for slice, sites in by_slice.items()},
+        doubled=doubled,
         by_log={log: frozenset(places) for log, places in by_log.items()},
     )
 
@@ -162,6 +168,12 @@ class _Site:
         return self._held(slice, own, self._why_held(slice, beside=len(own) > 1))
 
     def _why_held(self, slice: str, *, beside: bool) -> Why:
+        again = [self._host.doubled[s] for s in self.parts() if s in self._host.doubled]
+        if again:
+            unit, pool = again[0].master.unit, again[0].pool.name
+            return Why(
+                "layout-doubled", {"slice": slice, "unit": unit, "pool": pool, "site": self._id}
+            )
         if leaks := self._leaks(slice):
             return Why("layout-slice-leaks", {"slice": slice, "where": ", ".join(leaks)})
         if not self._parts:

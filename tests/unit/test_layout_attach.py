@@ -111,6 +111,18 @@ def test_a_unit_of_its_own_in_its_users_slice_is_held_whole(tmp_path: Path) -> N
         assert libro.why.code == "layout-own-slice"
 
 
+def test_a_pool_that_came_back_is_told_before_it_stops_php(tmp_path: Path) -> None:
+    """A control panel wrote it again: the unit still serves, but the shared php-fpm would not start any more."""
+    own = {"/etc/relevo/php/libro.conf": OWN_POOL}
+    unit = "/user.slice/user-1004.slice/relevo-php@libro.service"
+    tree = TWO_VHOSTS | TWO_POOLS | own | master(800, "/etc/relevo/php/libro.conf", unit)
+    found = judged(tmp_path, tree, TWO)
+    assert found[LIBRO].attachment is Attachment.SLICE
+    assert found[LIBRO].why.code == "layout-doubled"
+    assert found[LIBRO].why.values["unit"] == "php8.2-fpm.service"
+    assert found[HUERTO].why.code == "layout-pool"
+
+
 def test_a_masters_own_configuration_is_found_by_its_title(tmp_path: Path) -> None:
     """A co-op's own units count as relevo's do: what matters is where the process is."""
     unit = "/user.slice/user-1001.slice/php@huerto.service"

@@ -318,6 +318,20 @@ def test_a_site_that_was_put_back_serves_under_its_old_name_for_ever() -> None:
     assert now.served() == "own" and TMPFILE not in now.files
 
 
+def test_a_pool_that_somebody_wrote_again_is_taken_out_again() -> None:
+    """Before the shared master reads it and does not start: that needs no reload."""
+    now = converted()
+    now.files[FILE] = SECTION
+    with pytest.raises(AssertionError, match="would not start"):
+        copy.deepcopy(now).reload()
+    steps = now.convert().steps
+    assert not any(isinstance(s, Systemd) and s.verb == "reload" for s in steps)
+    for step in steps:
+        now.do(step)
+    now.reload()
+    assert now.served() == "own" and FILE not in now.files
+
+
 def test_a_master_that_cuts_off_requests_is_not_reloaded() -> None:
     """The name stays guarded, which is said; when the master was restarted by somebody, the rest is done."""
     now = world(patience_s=0)

@@ -64,7 +64,7 @@ async def visited(vm: Machine, *sites: Tenancy) -> AsyncGenerator[None, None]:
     lines = (await vm.do("cat /run/visits")).splitlines()
     found = Counter((line.split()[1], line.split()[3]) for line in lines)
     assert {status for _, status in found} == {"200"}, found
-    assert min(found.values()) > 10, found
+    assert min(found.values()) > 3, found
 
 
 async def where(vm: Machine, site: Tenancy) -> str:
@@ -83,7 +83,7 @@ async def shared(saved: Saved) -> AsyncGenerator[Capped, None]:
 async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
     shadowed: Saved,
 ) -> None:
-    """Pool, slice, a restart of the unit, pool, slice, a reboot: no visitor of either site is turned away."""
+    """Pool, slice, a restart of the unit and of the shared one, a reboot, pool: no visitor is turned away."""
     async with shared(shadowed) as host:
         vm = host.vm
         told = await layout(vm)
@@ -99,18 +99,16 @@ async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
         assert GARDEN.slice in await where(vm, GARDEN)
         told = await layout(vm)
         assert told["garden"]["slice"] == GARDEN.slice and told["orchard"]["attachment"] == "pool"
-        async with visited(vm, GARDEN, ORCHARD):
-            await vm.do("relevo layout undo garden --yes", timeout_s=MOVE_S)
-        assert FPM in await where(vm, GARDEN)
-        assert (await layout(vm))["garden"]["attachment"] == "pool"
-        async with visited(vm, GARDEN, ORCHARD):
-            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
         boots = vm.boots
         await vm.do("systemctl --no-block reboot")
         await vm.booted(after=boots)
         for site in (GARDEN, ORCHARD):
             await vm.until(f"visitors --once {site.domain}", timeout_s=MOVE_S)
         assert GARDEN.slice in await where(vm, GARDEN)
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout undo garden --yes", timeout_s=MOVE_S)
+        assert FPM in await where(vm, GARDEN)
+        assert (await layout(vm))["garden"]["attachment"] == "pool"
 
 
 async def test_a_login_shares_the_slice_and_its_end_leaves_the_site_alone(shadowed: Saved) -> None:
