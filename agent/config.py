@@ -105,14 +105,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `per_site`: whose series Prometheus gets: of all, of the `top` busiest, of none. `parent`: the cgroup whose stalls
     count as the sites' ("/sys/fs/cgroup/user.slice"); without it the whole host's do. The history of 1,000 sites takes
-    some 700 MB in 40 days; what is beyond `history_max_bytes` costs its oldest days.
+    up to 1 GB in 40 days; what is beyond `history_max_bytes` costs its oldest days.
     """
 
     per_site: Literal["all", "top", "off"] = "top"
     top: Annotated[int, Meta(ge=1, le=1000)] = 20
     every_s: Annotated[float, Meta(ge=0.1, le=10)] = 2.0
     parent: Path | None = None
-    history_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 30
+    history_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 2 << 30
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
