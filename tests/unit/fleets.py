@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from deploy.demo.plans import PLANS
 from fleet.kinds import Item, assemble
@@ -183,6 +184,7 @@ def _site(
         route=draw(st.sampled_from(("edges", "direct"))),
         users=tuple(draw(st.lists(names, max_size=2))),
         databases=tuple(draw(st.lists(names, max_size=2))),
+        slice=draw(st.just(UNSET) | st.just("a-b.slice") | st.just("user-1001.slice")),
         check=SiteCheck(
             path=draw(st.from_regex(r"/[!-~]{0,20}", fullmatch=True)),
             status=draw(st.none() | st.integers(100, 599)),

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from deploy.demo.coop import document
 from fleet import yamltree
 from fleet.documents import BadDocument, load, read
 from fleet.model import Domain, HostId, MemberId, Mode, PlanId, SiteId
+from fleet.writing import write
 from tests.unit.fleets import GOOD
 
 # What is replaced in the good file, by what, and the lines that are said then.
@@ -26,6 +28,22 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "24: sites.blog.member: 'tierra' is not a member; declare it under members",
             "24: sites.blog.plan: 'solidarty' is not a plan; did you mean 'solidarity'?",
             "24: sites.blog.standbys[0]: 'quux' is not a host; declare it under hosts",
+        ),
+    ),
+    "everybody's slice": (
+        "mode: automatic, route: direct",
+        "mode: automatic, route: direct, slice: system.slice",
+        (
+            "24: sites.blog.slice: 'system.slice' holds more than a site; "
+            "name a slice of the site's own",
+        ),
+    ),
+    "no slice": (
+        "mode: automatic, route: direct",
+        "mode: automatic, route: direct, slice: ../blog.slice",
+        (
+            "24: sites.blog.slice: '../blog.slice' is not text that matches "
+            r"^[A-Za-z0-9][A-Za-z0-9_.:@\\-]{0,248}\.slice",
         ),
     ),
     "unknown location": (
@@ -444,6 +462,15 @@ def test_internationalized_domains_become_a_labels() -> None:
         Domain("xn--and-6ma2c.example.org"),
         "_a.example.org",
     )
+
+
+def test_a_slice_is_kept_and_one_that_is_not_said_is_not_written() -> None:
+    """A site may name where its processes are; a release that knows nothing of slices reads all other sites."""
+    fleet = read(GOOD.replace("mode: automatic,", "mode: automatic, slice: blog.slice,"), "x.yaml")
+    stored = {id: msgspec.json.encode(site) for id, site in fleet.sites.items()}
+    assert b'"slice":"blog.slice"' in stored[SiteId("blog")]
+    assert b"slice" not in stored[SiteId("huerto")]
+    assert read(write(fleet), "x.yaml") == fleet
 
 
 def test_a_zone_written_in_two_ways_is_one_zone() -> None:
