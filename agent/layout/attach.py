@@ -3,15 +3,13 @@
 The least of what is seen counts: a site of which one part runs in a shared process is not called held.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.discover.accounts import SHARED, is_person
-from agent.discover.found import Pool, VirtualHost
 from agent.layout.attached import Attached
-from agent.layout.running import OWN, Master, Running, folder, slice_of
+from agent.layout.running import Running, folder, slice_of
+from agent.layout.served import Part, Served, served
 from fleet.caps import Attachment, Tenant
 from fleet.model import SiteId, Why
 
@@ -21,105 +19,27 @@ NAMES_MAX = 5  # of neighbours in a sentence
 Values = dict[str, str | int | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A pool that serves a site, and the master that it runs under."""
-
-    pool: Pool
-    master: Master
-
-    @property
-    def is_alone(self) -> bool:
-        return len(self.master.pools) == 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What is asked for every site, once for all. Sites by their users, pools, slices of their PHP, logs."""
-
-    running: Running
-    cgroups: Path
-    by_domain: Mapping[str, tuple[VirtualHost, ...]]
-    by_socket: Mapping[str, Part]
-    by_user: Mapping[str, frozenset[SiteId]]
-    by_pool: Mapping[str, frozenset[SiteId]]
-    by_slice: Mapping[str, frozenset[SiteId]]
-    doubled: Mapping[str, Part]  # of the shared masters, by sockets that units of their own serve
-    by_log: Mapping[str, frozenset[str]]  # virtual hosts' places
-
-
 def attach(
     tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path
 ) -> dict[SiteId, Attached]:
     """Each of `tenants` as it runs here; `cgroups` is where the kernel shows its cgroups."""
-    host = _host(tenants, running, cgroups)
-    return {site: _Site(site, tenant, host).attached() for site, tenant in tenants.items()}
-
-
-def parts(tenants: Mapping[SiteId, Tenant], running: Running, site: SiteId) -> Mapping[str, Part]:
-    """The pools that serve `site`, by the sockets that the web server asks them at."""
-    return _Site(site, tenants[site], _host(tenants, running, Path("/"))).parts()
-
-
-def _host(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> Host:
-    by_domain: dict[str, list[VirtualHost]] = defaultdict(list)
-    by_log: dict[str, set[str]] = defaultdict(set)
-    for virtual in running.virtual_hosts:
-        for name in virtual.names:
-            by_domain[name.partition(":")[0].lower()].append(virtual)
-        for log in virtual.logs:
-            by_log[log].add(virtual.place)
-    # A pool in a unit of its own is the one that serves, whoever has it too.
-    masters = sorted(running.masters, key=lambda master: master.main.startswith(f"{OWN}/"))
-    every = [Part(pool, master) for master in masters for pool in master.pools]
-    parts = {part.pool.listen: part for part in every if part.pool.listen}
-    doubled = {p.pool.listen: p for p in every if p.pool.listen and parts[p.pool.listen] != p}
-    # A socket whose name is a link is the one that the link leads to.
-    parts |= {link: parts[real] for link, real in running.links.items() if real in parts}
-    domains = {name: tuple(hosts) for name, hosts in by_domain.items()}
-    by_user: dict[str, set[SiteId]] = defaultdict(set)
-    by_pool: dict[str, set[SiteId]] = defaultdict(set)
-    by_slice: dict[str, set[SiteId]] = defaultdict(set)
-    for site, tenant in tenants.items():
-        for user in tenant.users:
-            by_user[user].add(site)
-        for virtual in _virtual_hosts(tenant, domains):
-            for part in (parts[s] for s in virtual.sockets if s in parts):
-                by_pool[part.pool.place].add(site)
-                by_slice[slice_of(part.master.cgroup)].add(site)
-    return Host(
-        running=running,
-        cgroups=cgroups,
-        by_domain=domains,
-        by_socket=parts,
-        by_user={user: frozenset(sites) for user, sites in by_user.items()},
-        by_pool={place: frozenset(sites) for place, sites in by_pool.items()},
-        by_slice={slice: frozenset(sites) for slice, sites in by_slice.items()},
-        doubled=doubled,
-        by_log={log: frozenset(places) for log, places in by_log.items()},
-    )
-
-
-def _virtual_hosts(
-    tenant: Tenant, domains: Mapping[str, tuple[VirtualHost, ...]]
-) -> tuple[VirtualHost, ...]:
-    found = {v.place: v for name in tenant.domains for v in domains.get(name.lower(), ())}
-    return tuple(found.values())
+    host = served(tenants, running, cgroups)
+    return {site: _Site(site, host).attached() for site in tenants}
 
 
 class _Site:
     """One site being judged."""
 
-    def __init__(self, id: SiteId, tenant: Tenant, host: Host) -> None:
-        self._id, self._tenant, self._host = id, tenant, host
-        self._virtual = _virtual_hosts(tenant, host.by_domain)
-        self._parts = tuple({p.pool.place: p for p in self.parts().values()}.values())
-        users = [u for u in tenant.users if u not in SHARED]
-        self._own = [u for u in users if host.by_user[u] == {id}]
-        self._others = sorted({s for u in users for s in host.by_user[u]} - {id})
+    def __init__(self, id: SiteId, host: Served) -> None:
+        self._id, self._tenant, self._host = id, host.tenants[id], host
+        self._virtual = host.virtual_hosts(id)
+        self._sockets = host.parts(id)
+        self._parts = tuple({p.pool.place: p for p in self._sockets.values()}.values())
+        self._users = [u for u in self._tenant.users if u not in SHARED]
+        self._own = host.own_users(id)
+        self._others = sorted({s for u in self._users for s in host.by_user[u]} - {id})
         accounts = [host.running.accounts.get(user) for user in self._own]
         self._uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
-        self._users = users
 
     def attached(self) -> Attached:
         shared = [part for part in self._parts if self._pool_others(part)]
@@ -130,15 +50,6 @@ class _Site:
         if self._tenant.slice:
             return self._in_slice(self._tenant.slice)
         return self._without_php()
-
-    def parts(self) -> dict[str, Part]:
-        """By the sockets of its virtual hosts; where none is known, by its users' own pools."""
-        of = self._host.by_socket
-        found = {s: of[s] for v in self._virtual for s in v.sockets if s in of}
-        if not found and not self._virtual:
-            own = [u for u in self._tenant.users if self._host.by_user[u] == {self._id}]
-            found = {socket: part for socket, part in of.items() if part.pool.user in own}
-        return found
 
     def _pool_others(self, part: Part) -> list[SiteId]:
         return sorted(self._host.by_pool.get(part.pool.place, frozenset()) - {self._id})
@@ -168,7 +79,7 @@ class _Site:
         return self._held(slice, own, self._why_held(slice, beside=len(own) > 1))
 
     def _why_held(self, slice: str, *, beside: bool) -> Why:
-        again = [self._host.doubled[s] for s in self.parts() if s in self._host.doubled]
+        again = [self._host.doubled[s] for s in self._sockets if s in self._host.doubled]
         if again:
             unit, pool = again[0].master.unit, again[0].pool.name
             return Why(

@@ -10,12 +10,13 @@ import msgspec
 from agent.discover.accounts import is_person
 from agent.discover.files import HostFiles
 from agent.layout import pools
-from agent.layout.attach import Part, parts, proposed
+from agent.layout.attach import proposed
 from agent.layout.carry import guarded, listening
 from agent.layout.convert import CantMove, Places, Plan, Record, Shared, Sockets, refuse_odd
 from agent.layout.convert import convert as plan_convert
 from agent.layout.convert import undo as plan_undo
 from agent.layout.running import Running
+from agent.layout.served import Part, Served, served
 from fleet.caps import Tenant
 from fleet.model import SiteId
 
@@ -84,7 +85,8 @@ def kept(places: Places, site: SiteId) -> Record | None:
 
 def _record(host: Host, site: SiteId) -> Record:
     tenant = host.tenants[site]
-    part, name = _pool(host, site)
+    here = served(host.tenants, host.running, Path("/"))
+    part, name = _pool(here, site)
     main = part.master.main.split("/")
     if tuple(main[:3]) != MAIN or len(main) != 6:
         raise CantMove(
@@ -95,8 +97,7 @@ def _record(host: Host, site: SiteId) -> Record:
     found = pools.cut(text, part.pool.name)
     if found is None:
         raise CantMove(f"{file} [{part.pool.name}]: not there once: write each pool once")
-    own = [u for u in tenant.users if sum(u in t.users for t in host.tenants.values()) == 1]
-    accounts = [host.running.accounts.get(user) for user in own]
+    accounts = [host.running.accounts.get(user) for user in here.own_users(site)]
     uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
     bound = pools.settings(found.section).get("listen", "")
     return Record(
@@ -113,9 +114,9 @@ def _record(host: Host, site: SiteId) -> Record:
     )
 
 
-def _pool(host: Host, site: SiteId) -> tuple[Part, str]:
+def _pool(here: Served, site: SiteId) -> tuple[Part, str]:
     """The one pool that serves `site` and no other, and where the web server asks for it. Raises CantMove."""
-    mine = parts(host.tenants, host.running, site)
+    mine = here.parts(site)
     if not mine:
         raise CantMove(f"{site}: no pool of php-fpm: there is nothing to move; see relevo layout")
     places = {part.pool.place for part in mine.values()}
@@ -125,13 +126,7 @@ def _pool(host: Host, site: SiteId) -> tuple[Part, str]:
     name, part = next(iter(mine.items()))
     if len(mine) > 1:
         raise CantMove(f"{site}: {', '.join(sorted(mine))}: several names of one socket; use one")
-    others = sorted(
-        other
-        for other in host.tenants.keys() - {site}
-        for one in parts(host.tenants, host.running, other).values()
-        if one.pool.place == part.pool.place
-    )
-    if others:
+    if others := sorted(here.by_pool.get(part.pool.place, frozenset()) - {site}):
         raise CantMove(
             f"{part.pool.place} [{part.pool.name}]: serves {', '.join(others)} too: give each a pool of its own first"
         )

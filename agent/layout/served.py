@@ -1,0 +1,107 @@
+"""Which virtual hosts, pools and logs are whose: what judging each site asks for, found once for all. Pure."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.discover.accounts import SHARED
+from agent.discover.found import Pool, VirtualHost
+from agent.layout.running import OWN, Master, Running, slice_of
+from fleet.caps import Tenant
+from fleet.model import SiteId
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pool that serves a site, and the master that it runs under."""
+
+    pool: Pool
+    master: Master
+
+    @property
+    def is_alone(self) -> bool:
+        return len(self.master.pools) == 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Sites by their users, pools, slices of their PHP, logs; `cgroups` is where the kernel shows its cgroups."""
+
+    tenants: Mapping[SiteId, Tenant]
+    running: Running
+    cgroups: Path
+    by_domain: Mapping[str, tuple[VirtualHost, ...]]
+    by_socket: Mapping[str, Part]
+    by_user: Mapping[str, frozenset[SiteId]]
+    by_pool: Mapping[str, frozenset[SiteId]]
+    by_slice: Mapping[str, frozenset[SiteId]]
+    doubled: Mapping[str, Part]  # of the shared masters, by sockets that units of their own serve
+    by_log: Mapping[str, frozenset[str]]  # virtual hosts' places
+
+    def virtual_hosts(self, site: SiteId) -> tuple[VirtualHost, ...]:
+        return _virtual_hosts(self.tenants[site], self.by_domain)
+
+    def parts(self, site: SiteId) -> Mapping[str, Part]:
+        """The pools that serve `site`, by the sockets that the web server asks them at.
+
+        Where no virtual host of it is known: its users' own pools.
+        """
+        virtual, of = self.virtual_hosts(site), self.by_socket
+        if virtual:
+            return {s: of[s] for host in virtual for s in host.sockets if s in of}
+        own = self.own_users(site)
+        return {socket: part for socket, part in of.items() if part.pool.user in own}
+
+    def own_users(self, site: SiteId) -> tuple[str, ...]:
+        """Those of its users whom no other site has."""
+        users = self.tenants[site].users
+        return tuple(u for u in users if u not in SHARED and self.by_user[u] == {site})
+
+
+def served(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> Served:
+    """Everything of what runs here that `tenants` are judged by."""
+    by_domain: dict[str, list[VirtualHost]] = defaultdict(list)
+    by_log: dict[str, set[str]] = defaultdict(set)
+    for virtual in running.virtual_hosts:
+        for name in virtual.names:
+            by_domain[name.partition(":")[0].lower()].append(virtual)
+        for log in virtual.logs:
+            by_log[log].add(virtual.place)
+    # A pool in a unit of its own is the one that serves, whoever has it too.
+    masters = sorted(running.masters, key=lambda master: master.main.startswith(f"{OWN}/"))
+    every = [Part(pool, master) for master in masters for pool in master.pools]
+    parts = {part.pool.listen: part for part in every if part.pool.listen}
+    doubled = {p.pool.listen: p for p in every if p.pool.listen and parts[p.pool.listen] != p}
+    # A socket whose name is a link is the one that the link leads to.
+    parts |= {link: parts[real] for link, real in running.links.items() if real in parts}
+    domains = {name: tuple(hosts) for name, hosts in by_domain.items()}
+    by_user: dict[str, set[SiteId]] = defaultdict(set)
+    by_pool: dict[str, set[SiteId]] = defaultdict(set)
+    by_slice: dict[str, set[SiteId]] = defaultdict(set)
+    for site, tenant in tenants.items():
+        for user in tenant.users:
+            by_user[user].add(site)
+        for virtual in _virtual_hosts(tenant, domains):
+            for part in (parts[s] for s in virtual.sockets if s in parts):
+                by_pool[part.pool.place].add(site)
+                by_slice[slice_of(part.master.cgroup)].add(site)
+    return Served(
+        tenants=tenants,
+        running=running,
+        cgroups=cgroups,
+        by_domain=domains,
+        by_socket=parts,
+        by_user={user: frozenset(sites) for user, sites in by_user.items()},
+        by_pool={place: frozenset(sites) for place, sites in by_pool.items()},
+        by_slice={slice: frozenset(sites) for slice, sites in by_slice.items()},
+        doubled=doubled,
+        by_log={log: frozenset(places) for log, places in by_log.items()},
+    )
+
+
+def _virtual_hosts(
+    tenant: Tenant, domains: Mapping[str, tuple[VirtualHost, ...]]
+) -> tuple[VirtualHost, ...]:
+    found = {v.place: v for name in tenant.domains for v in domains.get(name.lower(), ())}
+    return tuple(found.values())
