@@ -50,8 +50,15 @@ def _alarms(state: State, frame: Frame, policy: Policy) -> dict[Resource, float]
         since = state.alarms.get(resource)
         least = policy.alarm(resource).stall_ratio * (1.0 if since is None else DIPS)
         if frame.stall.get(resource, 0.0) >= least:
-            found[resource] = frame.at if since is None else since
+            found[resource] = _began(state, frame, resource, policy) if since is None else since
     return found
+
+
+def _began(state: State, frame: Frame, resource: Resource, policy: Policy) -> float:
+    """Contention begins within a reading, and shows in half of it: a rising stall is counted from the one before."""
+    half = policy.alarm(resource).stall_ratio / 2
+    before = state.window[-1] if state.window else frame
+    return before.at if before.stall.get(resource, 0.0) >= half else frame.at
 
 
 def _futile(state: State, signals: Signals, policy: Policy, at: float) -> dict[SiteId, float]:
