@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from controller.uses import SiteWord
+from controller.uses import HostWord, SiteWord
 from failover.evidence import Seen
 from failover.guards import spent_causes
 from failover.judge import MOVING, Verdict
@@ -101,6 +101,7 @@ class Look:
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
     help: Mapping[HostId, Why] = field(default_factory=dict)
     use_of: Callable[[SiteId], SiteWord | None] = lambda site: None
+    caps_on: Mapping[HostId, HostWord] = field(default_factory=dict)
 
     # --- hosts
 
@@ -335,6 +336,7 @@ def look(controller: "Controller") -> Look:
             if word.help and now - word.at < HELP_S
         },
         use_of=controller.uses.of,
+        caps_on=controller.uses.hosts,
     )
 
 

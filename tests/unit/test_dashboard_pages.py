@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from controller.admission import Caller, NotAdmitted
 from controller.api.auth import Handler
-from controller.uses import SiteWord
+from controller.uses import HostWord, SiteWord
 from controller.web import dashboard, frame, words
 from controller.web.frame import SESSION, Frame, Slice
-from controller.web.look import Look, steps
+from controller.web.look import Last, Look, steps
 from controller.web.pages import Pages
 from controller.web.render import set_up
 from controller.web.sessions import IDLE_S, LASTS_S, MOST, Session, Sessions
@@ -66,6 +66,7 @@ from fleet.model import (
 from fleet.penalized import Penalized
 from runtime.words import LANGUAGES, LOCALE, placeholders
 from tests.unit.fleets import GOOD, fleets
+from tests.unit.wires import a_beat
 
 WALL, NOW = 1_795_000_000.0, 5_000.0
 WEB = Path(frame.__file__).parent
@@ -466,6 +467,24 @@ async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
     over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
     (page,) = await read_all(over, ["/sites/huerto"], "en")
     assert "isolated" not in page and "asked" not in page
+
+
+async def test_a_host_s_page_says_how_it_holds_caps_and_that_it_asks_for_help() -> None:
+    """Also that it can't hold any; what it made up is text."""
+    beat = Last(beat=a_beat(WEB1), age_s=0.1)
+    look = replace(
+        well(),
+        heard={WEB1: beat, WEB9: beat},
+        help={WEB1: Why(EVIL)},
+        caps_on={
+            WEB1: HostWord(at=NOW, driver="systemd", drift=3),
+            WEB9: HostWord(at=NOW, unable=EVIL),
+        },
+    )
+    one, other = await read_all(look, ["/hosts/mx1-web-01", "/hosts/mx1-web-09"], "en")
+    assert "It asks for help" in one and "held by systemd, repaired 3 times" in one
+    assert "nothing can be enforced" in other and "asks for help" not in other
+    assert "<script>alert" not in one + other
 
 
 async def test_who_may_only_look_is_offered_no_orders() -> None:
