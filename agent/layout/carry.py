@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.discover.php import socket as written
-from agent.layout.convert import Places
+from agent.layout.moves import Places
 from agent.layout.steps import (
     Ask,
     Drain,

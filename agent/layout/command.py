@@ -13,7 +13,7 @@ from agent.config import Config
 from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.carry import Carrier, Systemctl
-from agent.layout.convert import CantMove, Places, Plan
+from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import CGROUPS, Reader
 from agent.layout.survey import Host, convert, undo
 from agent.ports import DriverError

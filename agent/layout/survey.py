@@ -12,11 +12,12 @@ from agent.discover.files import HostFiles
 from agent.layout import pools
 from agent.layout.attach import proposed
 from agent.layout.carry import guarded, listening
-from agent.layout.convert import CantMove, Places, Plan, Record, Shared, Sockets, refuse_odd
 from agent.layout.convert import convert as plan_convert
-from agent.layout.convert import undo as plan_undo
+from agent.layout.convert import refuse_odd
+from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets
 from agent.layout.running import Running
 from agent.layout.served import Part, Served, served
+from agent.layout.undo import undo as plan_undo
 from fleet.caps import Tenant
 from fleet.model import SiteId
 

@@ -20,9 +20,11 @@ import msgspec
 
 from agent.layout import pools
 from agent.layout.carry import Carrier, guarded
-from agent.layout.convert import Places, Plan, Record, Shared, convert, undo
+from agent.layout.convert import convert
+from agent.layout.moves import Places, Plan, Record, Shared
 from agent.layout.steps import Guard, Step
 from agent.layout.survey import WANTS, sockets
+from agent.layout.undo import undo
 from agent.usage.fpm import Stream, request
 from deploy.demo.packages import Tools, bring
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from agent.discover.files import HostFiles
 from agent.layout.command import command
-from agent.layout.convert import CantMove, Places, Plan
+from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import Reader
 from agent.layout.steps import PutAside, Write
 from agent.layout.survey import Host, convert, undo

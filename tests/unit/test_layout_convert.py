@@ -9,18 +9,8 @@ import msgspec
 import pytest
 
 from agent.layout import pools
-from agent.layout.convert import (
-    CantMove,
-    Places,
-    Plan,
-    Record,
-    Shared,
-    Sockets,
-    alias_of,
-    convert,
-    refuse_odd,
-    undo,
-)
+from agent.layout.convert import convert, refuse_odd
+from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, alias_of
 from agent.layout.steps import (
     Ask,
     Drain,
@@ -35,6 +25,7 @@ from agent.layout.steps import (
     Unguard,
     Write,
 )
+from agent.layout.undo import undo
 
 NAME, FILE, MAIN = (
     "/run/php/a.sock",

@@ -1,0 +1,90 @@
+"""Plans how a pool that has a unit of its own goes back into the shared master, as safely as it came. Pure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.discover.php import socket as written
+from agent.layout import pools
+from agent.layout.moves import (
+    PATH_MAX,
+    CantMove,
+    Places,
+    Plan,
+    Record,
+    Shared,
+    Sockets,
+    alias_of,
+    conf_of,
+    drop_in,
+    note_of,
+    own_socket,
+    socket_text,
+    tmpfile_of,
+    units_of,
+)
+from agent.layout.steps import Ask, Drain, Judge, Point, PutAside, Step, Systemd, Unguard, Write
+
+
+def undo(
+    record: Record,
+    shared: Shared,
+    sockets: Sockets,
+    file: str | None,
+    places: Places,
+    *,
+    accept_cut: bool,
+) -> Plan:
+    """Back into the shared master. `file`: what the pool's file says now; None: it is not there. Raises CantMove."""
+    if not shared.is_running:
+        raise CantMove(f"{record.unit}: not running: start it first")
+    alias = alias_of(record.name)
+    if len(alias) > PATH_MAX:
+        raise CantMove(f"listen: {alias}: too long a name")
+    steps: list[Step] = []
+    if written(alias) not in sockets.listening:
+        if not shared.patience_s and not accept_cut:
+            raise CantMove(
+                f"{record.main} process_control_timeout: 0: {record.unit} has to be reloaded, which would cut off "
+                "requests of its other pools; set it to 30 and restart the unit when few visitors are there, or "
+                "accept that now: --accept-cut"
+            )
+        steps += _bring_back(record, file, alias, places)
+    steps += _hand_back(record, sockets, alias, places)
+    note = f"The pool listens at {alias} then; {record.name} is a link to it, made at each boot."
+    return Plan(steps=tuple(steps), notes=(note,))
+
+
+def _bring_back(record: Record, file: str | None, alias: str, places: Places) -> Iterator[Step]:
+    """The shared master serves the pool again, beside the unit that still has the name."""
+    section = pools.listening(record.section, alias)
+    found = pools.cut(file or "", record.pool)
+    kept = found.rest if found else file or ""
+    text = f"{kept.rstrip()}\n\n{section}" if kept.strip() else section
+    yield Write(Path(record.file), text)
+    yield Write(tmpfile_of(record, places), f"L+ {record.name} - - - - {alias}\n")
+    yield Judge(record.program, record.main)
+    yield Systemd("reload", (record.unit,))
+    yield Ask(Path(alias))
+    yield Systemd("is-active", (record.unit,))
+
+
+def _hand_back(record: Record, sockets: Sockets, alias: str, places: Places) -> Iterator[Step]:
+    """The name goes back, then the unit goes."""
+    # It would take the name with it when it is stopped.
+    yield Write(drop_in(record, "socket", places), socket_text(record, named=False))
+    yield Systemd("daemon-reload")
+    if sockets.guarded:
+        yield Unguard(Path(record.name))
+    yield Point(Path(record.name), Path(alias))
+    yield Ask(Path(record.name))
+    yield Drain(written(str(own_socket(record, places))))
+    yield Systemd("disable", (units_of(record)[0],))
+    yield Systemd("stop", units_of(record))
+    for path in (
+        drop_in(record, "service", places),
+        drop_in(record, "socket", places),
+        conf_of(record, places),
+        note_of(record, places),  # the last: until then undoing is gone on with from it
+    ):
+        yield PutAside(path)
+    yield Systemd("daemon-reload")
