@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from deploy.demo.packages import Tools
+from metrics.catalogue import SITES
 from tests.unit.test_docs import understand
+from tests.unit.test_grafana import read
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -525,3 +527,48 @@ def test_every_alert_names_a_command_and_relevo_understands_it() -> None:
         for command in commands:
             if command.startswith("relevo "):
                 understand(re.sub(r"\{\{.*?\}\}", "some", command))
+
+
+def test_each_panel_of_a_site_shows_what_agents_tell_and_nothing_of_other_hosts(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """The site that was chosen, and those beside it; not one on another host."""
+    board = read(ROOT / "deploy" / "grafana" / "site.json")
+    placed = {"garden": "web1", "school": "web1", "far": "web2"}
+    series = [
+        {
+            "series": f'{metric.name}{{site="{site}",host="{host}",job="relevo-agent",instance="{host}"}}',
+            "values": "0.5x20",
+        }
+        for metric in SITES
+        for site, host in placed.items()
+    ]
+    queries = {
+        target["expr"].replace("$site", "garden")
+        for panel in board["panels"]
+        for target in panel.get("targets", ())
+    }
+    assert len(queries) > 12
+
+    def counted(expression: str, count: int) -> dict[str, object]:
+        samples = [{"labels": "{}", "value": count}]
+        return {"expr": expression, "eval_time": "5m", "exp_samples": samples}
+
+    expected = []
+    for query in queries:
+        beside = query.startswith("topk") and 'site!="garden"' not in query
+        elsewhere = f'({query}) and on (host) relevo_site_tasks{{host="web2"}}'
+        expected += [
+            counted(f"count({query})", 2 if beside else 1),
+            counted(f"count({elsewhere}) or vector(0)", 0),
+        ]
+    test = {
+        "name": "garden",
+        "interval": f"{EACH_S}s",
+        "input_series": series,
+        "promql_expr_test": expected,
+    }
+    path = tmp_path / "site.yml"
+    path.write_text(json.dumps({"rule_files": [], "evaluation_interval": "30s", "tests": [test]}))
+    done = run(tools, "test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -106,8 +106,10 @@ async def alertmanager(port: int) -> AsyncIterator[list[dict[str, Any]]]:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Every query of every panel."""
+    """Every query of every panel; the demo's sites use nothing of their own: see test_alerts.py for their board."""
     for path in BOARDS:
+        if path.stem == "site":
+            continue
         for panel in read(path)["panels"]:
             for target in panel.get("targets", ()):
                 yield f"{path.stem}: {panel['title']}", target["expr"]
