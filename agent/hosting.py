@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Never
 
-from agent.caps.choose import choose, facts, resolvers
+from agent.caps.choose import choose, facts, people, resolvers
 from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import Keeper
 from agent.config import Config
@@ -101,6 +101,7 @@ def _keeper(config: Config, exporter: Exporter) -> Keeper:
         firewall,
         unable="" if chosen.driver else chosen.why,
         facts=facts(caps),
+        people=people(),
         state=config.state / "caps.json",
         exporter=exporter,
         changed=changed,

@@ -92,6 +92,7 @@ async def kept(names: list[str], state: Path) -> float:
         None,
         unable="",
         facts=facts(Caps()),
+        people=dict,
         state=state / "caps.json",
         exporter=Exporter(AGENT),
         changed=pulse,

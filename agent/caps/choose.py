@@ -1,7 +1,7 @@
 """Which driver holds the caps on this host, and why; what of the host bears on them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +12,7 @@ from agent.caps.devices import disks, scheduled_fairly
 from agent.caps.driver import Driver
 from agent.caps.limits import CONTROLLERS, HostFacts
 from agent.caps.systemd import Systemd
+from agent.discover.accounts import SHARED, accounts, is_person
 from runtime import log
 from runtime.pulse import Pulse
 
@@ -109,6 +110,20 @@ def _is_address(text: str) -> bool:
         return "%" not in text and bool(ip_address(text))
     except ValueError:
         return False
+
+
+def people(root: Path = Path("/")) -> Callable[[], Mapping[str, int]]:
+    """What reads who has an account that may be a site's, by name, in a thread. Raises OSError."""
+
+    def read() -> Mapping[str, int]:
+        found = accounts((root / "etc/passwd").read_text(errors="replace"))
+        return {
+            name: account.uid
+            for name, account in found.items()
+            if is_person(account) and name not in SHARED
+        }
+
+    return read
 
 
 def facts(settings: config.Caps, root: Path = Path("/")) -> Callable[[], HostFacts]:

@@ -52,12 +52,16 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aim:
-    """What one slice is to hold in this round. `release`: it is not ours any more once that is so."""
+    """What one slice is to hold in this round. `release`: it is not ours any more once that is so.
+
+    `beside`: it is not told as its sites' own, and held only once it is there: most users never log in.
+    """
 
     sites: tuple[SiteId, ...]
     limits: Limits
     because: Mapping[str, Why]
     release: bool = False
+    beside: bool = False
 
 
 class Keeper:
@@ -70,6 +74,7 @@ class Keeper:
         *,
         unable: str,
         facts: Callable[[], HostFacts],
+        people: Callable[[], Mapping[str, int]],
         state: Path,
         exporter: Exporter,
         changed: Pulse,
@@ -81,6 +86,7 @@ class Keeper:
         self.drift = 0
         self.told = Pulse()  # beats when `state` has changed
         self._driver, self._firewall, self._facts = driver, firewall, facts
+        self._people = people
         self._path, self._exporter, self._changed = state, exporter, changed
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
@@ -138,6 +144,7 @@ class Keeper:
                 orders=self._orders,
                 attached=self._attached or {},
                 penalties=self._penalties,
+                people=await look(self._people),
                 facts=facts,
                 now=self._wall(),
             )
@@ -169,6 +176,7 @@ class Keeper:
                 limits=share.wanted.limits,
                 because=share.wanted.because,
                 release=not share.in_force and share.wanted.limits == FREE,
+                beside=share.beside,
             )
             for name, share in by_slice.items()
         }
@@ -183,11 +191,15 @@ class Keeper:
         if self._driver is None:
             self._report(aims, {})
             return
-        aims = {name: await self._stopped(self._driver, name, aim) for name, aim in aims.items()}
-        await self._remember({name: aim for name, aim in aims.items() if not aim.release})
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
+        aims = {
+            name: await self._stopped(self._driver, name, aim)
+            for name, aim in aims.items()
+            if not aim.beside or name in held or name in self._ours
+        }
+        await self._remember({name: aim for name, aim in aims.items() if not aim.release})
         wrong = [name for name, aim in aims.items() if self._differs(name, aim, held.get(name))]
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
@@ -319,6 +331,7 @@ class Keeper:
                 + ((error,) if (error := self._failed.get(name)) else ()),
             )
             for name, aim in aims.items()
+            if not aim.beside
             for site in aim.sites
         }
         if kept != self._kept:

@@ -56,6 +56,7 @@ class Systemd:
         self._bus: MessageBus | None = None
         self._owner = ""
         self._set: dict[str, Limits] = {}  # what we told systemd since we began
+        self._asked: frozenset[str] = frozenset()  # those whose coming is of interest
         self._logged = ""
 
     async def keep(self) -> Never:
@@ -103,7 +104,8 @@ class Systemd:
         elif message.sender != self._owner:
             return
         elif (message.member == "Reloading" and message.body == [False]) or (
-            message.member == "UnitNew" and message.body[0] in self._set
+            message.member == "UnitNew"
+            and (message.body[0] in self._asked or message.body[0] in self._set)
         ):
             self.reloaded.beat()
 
@@ -160,6 +162,7 @@ class Systemd:
                 yield "IPAddressDeny", Variant("a(iayu)", [*map(_network, EVERYWHERE)])
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
+        self._asked |= frozenset(slices)
         groups = {name: self._root / kernel.slice_path(name) for name in slices}
         return await look(self._read, groups)
 

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from msgspec.structs import replace as replace_caps
+
 from agent.caps.egress import Rules
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.layout.attached import Attached
@@ -17,19 +19,24 @@ LOW_RATIO = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow."""
+    """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow.
+
+    `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere; there as long as they are.
+    """
 
     sites: tuple[SiteId, ...]
     wanted: Wanted
     in_force: bool
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What is known when it is decided what to hold; `now` is Unix s."""
+    """What is known when it is decided what to hold; `now` is Unix s. `people`: this host's users, no system's."""
 
     orders: Orders
     attached: Mapping[SiteId, Attached]
+    people: Mapping[str, int]
     penalties: tuple[Penalty, ...]
     facts: HostFacts
     now: float
@@ -44,26 +51,46 @@ class World:
     def in_force(self, tenant: Tenant) -> bool:
         return tenant.enforced_from is not None and tenant.enforced_from <= self.now
 
+    def uids(self, tenant: Tenant) -> list[int]:
+        """Of its users that are there, shared ones too."""
+        return [self.people[user] for user in tenant.users if user in self.people]
+
     def caps(self, tenant: Tenant) -> Caps | None:
         """None: a plan that these orders do not know; what is held for it stays (rule R7)."""
         plan = self.orders.plans.get(tenant.plan)
         return effective(plan, tenant.override, self.now) if plan else None
 
 
+Held = tuple[SiteId, Tenant, Caps]
+
+
 def shares(world: World) -> dict[str, Share]:
     """By slice. Sites that share one have the roomiest of their plans, and nothing before all of them are in force."""
-    held: dict[str, list[tuple[SiteId, Tenant, Caps]]] = defaultdict(list)
+    held: dict[str, list[Held]] = defaultdict(list)
+    beside: dict[str, list[Held]] = defaultdict(list)
     for site, tenant in world.orders.tenants.items():
         attached, caps = world.attached.get(site), world.caps(tenant)
-        if attached and attached.slice and caps:
-            held[attached.slice].append((site, tenant, caps))
+        if attached and caps:
+            if attached.slice:
+                held[attached.slice].append((site, tenant, caps))
+            for uid in world.uids(tenant):
+                beside[f"user-{uid}.slice"].append((site, tenant, _background(caps)))
     facts = replace(world.facts, low_ratio=_low_ratio(world, held.values()))
-    return {name: _share(world, facts, those) for name, those in held.items()}
+    users = {name: those for name, those in beside.items() if name not in held}
+    return {
+        **{name: _share(world, facts, those, beside=True) for name, those in users.items()},
+        **{name: _share(world, facts, those) for name, those in held.items()},
+    }
 
 
-def _share(world: World, facts: HostFacts, those: list[tuple[SiteId, Tenant, Caps]]) -> Share:
+def _background(caps: Caps) -> Caps:
+    """What sessions and jobs get beside a site's services; what is protected is the services'."""
+    return replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0)
+
+
+def _share(world: World, facts: HostFacts, those: list[Held], *, beside: bool = False) -> Share:
     sites = tuple(site for site, _, _ in those)
-    overrides = [t.override for _, t, caps in those if t.override and _counts(t, caps, world)]
+    overrides = [t.override for _, t, _ in those if t.override and _counts(t, world)]
     in_force = all(world.in_force(tenant) for _, tenant, _ in those)
     case = Case(
         caps=roomiest([caps for _, _, caps in those]),
@@ -72,15 +99,16 @@ def _share(world: World, facts: HostFacts, those: list[tuple[SiteId, Tenant, Cap
         override=overrides[0] if overrides else None,
         sites=len(those),
     )
-    return Share(sites=sites, wanted=limits(case, in_force=in_force), in_force=in_force)
+    wanted = limits(case, in_force=in_force)
+    return Share(sites=sites, wanted=wanted, in_force=in_force, beside=beside)
 
 
-def _counts(tenant: Tenant, caps: Caps, world: World) -> bool:
+def _counts(tenant: Tenant, world: World) -> bool:
     """Whether its override has changed something now."""
-    return caps != world.orders.plans[tenant.plan]
+    return world.caps(tenant) != world.orders.plans.get(tenant.plan)
 
 
-def _low_ratio(world: World, shared: Iterable[list[tuple[SiteId, Tenant, Caps]]]) -> float:
+def _low_ratio(world: World, shared: Iterable[list[Held]]) -> float:
     promised = sum(
         max(caps.memory_low_bytes for _, _, caps in those)
         for those in shared
@@ -91,16 +119,18 @@ def _low_ratio(world: World, shared: Iterable[list[tuple[SiteId, Tenant, Caps]]]
 
 
 def rules(world: World, servers: Rules) -> Rules:
-    """What the users of these sites may send out, beside what `servers` names. Nobody else's user is shut in."""
+    """What the users of these sites may send out, beside what `servers` names.
+
+    A user that others share is not shut in for what one site does: its slice is.
+    """
     sites: set[int] = set()
     isolated: set[int] = set()
     for site, tenant in world.orders.tenants.items():
         attached = world.attached.get(site)
-        uids = attached.uids if attached else ()
         if world.in_force(tenant):
-            sites.update(uids)
-        if any(p.level >= Level.ISOLATE for p in world.penalties_of((site,))):
-            isolated.update(uids)
+            sites.update(world.uids(tenant))
+        if attached and any(p.level >= Level.ISOLATE for p in world.penalties_of((site,))):
+            isolated.update(attached.uids)
     return replace(servers, sites=frozenset(sites), isolated=frozenset(isolated))
 
 

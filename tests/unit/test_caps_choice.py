@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent import config
-from agent.caps.choose import choose, facts, resolvers
+from agent.caps.choose import choose, facts, people, resolvers
 from runtime.pulse import Pulse
 
 
@@ -95,3 +95,12 @@ def test_a_server_without_an_address_is_refused_with_its_field(field: str) -> No
     """Rules hold addresses: a name would be whatever it was when the agent started."""
     with pytest.raises(msgspec.ValidationError, match=rf"caps\.{field}.*mail\.example\.org"):
         msgspec.toml.decode(f'{field} = ["mail.example.org"]', type=config.Caps)
+
+
+def test_no_service_is_taken_for_a_sites_user(tmp_path: Path) -> None:
+    """Whatever a fleet file says: capping or shutting in www-data would hit every site."""
+    (tmp_path / "etc").mkdir()
+    lines = ("root:x:0:0", "www-data:x:33:33", "nginx:x:1001:1001", "shop:x:1002:1002")
+    text = "".join(f"{line}::/:/bin/sh\n" for line in lines)
+    (tmp_path / "etc/passwd").write_text(text)
+    assert people(tmp_path)() == {"shop": 1002}

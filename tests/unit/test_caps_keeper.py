@@ -26,6 +26,7 @@ from tests.unit.test_caps_limits import GB, STANDARD, penalty
 
 SHOP, NEWS = SiteId("shop"), SiteId("news")
 ONE, TWO = "user-1001.slice", "user-1002.slice"
+PEOPLE = {"shop": 1001, "news": 1002, "ana": 1003}
 changed = msgspec.structs.replace
 
 
@@ -90,7 +91,8 @@ def attached(slice: str | None, *uids: int) -> Attached:
 def orders(enforced_from: float | None = 0.0, **tenants: Tenant) -> Orders:
     found = {SiteId(name): tenant for name, tenant in tenants.items()}
     both = {
-        site: Tenant(plan=PlanId("standard"), enforced_from=enforced_from) for site in (SHOP, NEWS)
+        site: Tenant(plan=PlanId("standard"), users=(site,), enforced_from=enforced_from)
+        for site in (SHOP, NEWS)
     }
     return Orders(
         epoch=Epoch(1, 1),
@@ -134,6 +136,7 @@ async def keeping_house(
         kernel if driver else None,
         wall,
         unable="" if driver else "no controllers",
+        people=lambda: PEOPLE,
         facts=lambda: HostFacts(cores=16, has_swap=True, memory_total_bytes=64 * GB),
         state=path / "caps.json",
         exporter=Exporter(AGENT),
@@ -396,3 +399,40 @@ async def test_it_looks_again_when_something_ends_or_is_half_done(
         await host.until(lambda: host.held().cpu_weight == 20)
         host.now = 100.2
         await host.until(lambda: host.held().cpu_weight == 100)
+
+
+async def test_sessions_beside_a_site_are_held_once_they_are_there(tmp_path: Path) -> None:
+    """A site in a slice of its own, and one in a shared pool: their users' slices have the plan, with fewer tasks."""
+    own = "site-shop.slice"
+    async with keeping_house(tmp_path) as host:
+        host.kernel.there = {own}
+        host.keeper.attach({SHOP: attached(own, 1001), NEWS: attached(None, 1002)})
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held(own).tasks_max == STANDARD.tasks)
+        await host.settled()
+        assert host.kernel.holds.keys() == {own}, "most users never log in"
+        host.kernel.there |= {ONE, TWO}
+        host.kernel.reloaded.beat()
+        await host.until(lambda: host.held(TWO).tasks_max == STANDARD.background_tasks)
+        assert host.held(ONE).cpu_quota_us == PLAN
+        assert host.keeper.state().keys() == {SHOP}, (
+            "what holds a site is told, not what is beside it"
+        )
+        host.kernel.there = {own}
+        count = len(host.kernel.applied)
+        await host.settled()
+        assert len(host.kernel.applied) == count, (
+            "who logs out is not lifted: the next login finds it held"
+        )
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held(ONE) == FREE and host.held(TWO) == FREE)
+
+
+async def test_a_user_of_several_sites_sends_no_mail_and_is_shut_in_by_none(tmp_path: Path) -> None:
+    """Port 25 is closed to every site's users; what a shared user sends is not one site's to pay for."""
+    shared = Tenant(plan=PlanId("standard"), users=("ana", "www-data"), enforced_from=0.0)
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach({SHOP: attached(None), NEWS: attached(None)})
+        host.keeper.follow(orders(shop=shared, news=shared))
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE),))
+        await host.until(lambda: host.wall.rules == [Rules(sites=frozenset({1003}))])
