@@ -187,7 +187,7 @@ def _convert_notes(
         yield f"{record.site} gets a PHP of its own in {record.slice}; its opcode cache begins empty."
     if not shared.patience_s and (remains is not None or _holds(record, sockets)):
         yield (
-            f"{record.main} process_control_timeout: 0: a reload would cut off requests of {len(shared.siblings)} "
+            f"{record.main} {shared.patience}: a reload would cut off requests of {len(shared.siblings)} "
             f"other pools, so there is none: {record.unit} keeps the old pool in memory, idle, until it is next "
             "restarted; the guard of the name stays until then. Set process_control_timeout = 30 there."
         )

@@ -60,16 +60,30 @@ class Sockets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """The shared master. `text` of its main file; `siblings`: its other pools, by name."""
+    """The shared master. `text` of its main file; `siblings`: its other pools, by name.
+
+    `is_current`: it runs by what that file says now.
+    """
 
     text: str
     siblings: tuple[str, ...] = ()
     is_running: bool = True
+    is_current: bool = True
 
     @property
     def patience_s(self) -> int:
-        """How long a reload lets requests under way go on; 0: it cuts them off."""
-        return pools.seconds(pools.globals_of(self.text).get("process_control_timeout", "0"))
+        """How long a reload surely lets requests under way go on; 0: it cuts them off, or may."""
+        return pools.seconds(self._said) if self.is_current else 0
+
+    @property
+    def patience(self) -> str:
+        """The same for people, as its field and value."""
+        changed = "" if self.is_current else ", but the file was changed after php-fpm was started"
+        return f"process_control_timeout: {self._said}{changed}"
+
+    @property
+    def _said(self) -> str:
+        return pools.globals_of(self.text).get("process_control_timeout", "0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """What a move of one site's pool is planned from: its files, its sockets, its shared master. Reads only."""
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
@@ -23,6 +25,7 @@ from fleet.model import SiteId
 
 TEMPLATES = ("relevo-php@.service", "relevo-php@.socket")
 WANTS = "sockets.target.wants"  # what `systemctl enable` of the socket writes
+CLOCK_S = 2.0  # the kernel tells when it booted in whole seconds
 MAIN = ("", "etc", "php")  # of Debian's own masters: /etc/php/8.2/fpm/php-fpm.conf
 
 
@@ -141,7 +144,19 @@ def _shared(host: Host, record: Record) -> Shared:
         text=host.files.read(record.main) or "",
         siblings=tuple(sorted(set(found) - {record.pool})),
         is_running=master is not None and master.pid is not None,
+        is_current=master is None or _is_current(host.files, record.main, master.pid),
     )
+
+
+def _is_current(files: HostFiles, main: str, pid: int | None) -> bool:
+    """Whether `main` has not changed since the process was started. Source: proc_stat(5), proc_pid_stat(5)."""
+    stamp, stat = files.stamp(main), files.read(f"/proc/{pid}/stat")
+    boot = re.search(r"^btime (\d+)$", files.read("/proc/stat") or "", re.M)
+    if stamp is None or not stat or boot is None:
+        return False
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    started_s = int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    return stamp[2] / 1e9 < started_s + CLOCK_S
 
 
 def sockets(record: Record, places: Places) -> Sockets:

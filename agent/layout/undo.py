@@ -44,7 +44,7 @@ def undo(
     if written(alias) not in sockets.listening:
         if not shared.patience_s and not accept_cut:
             raise CantMove(
-                f"{record.main} process_control_timeout: 0: {record.unit} has to be reloaded, which would cut off "
+                f"{record.main} {shared.patience}: {record.unit} has to be reloaded, which would cut off "
                 "requests of its other pools; set it to 30 and restart the unit when few visitors are there, or "
                 "accept that now: --accept-cut"
             )

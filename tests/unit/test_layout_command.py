@@ -12,7 +12,7 @@ from agent.discover.files import HostFiles
 from agent.layout.command import command
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import Reader
-from agent.layout.steps import PutAside, Write
+from agent.layout.steps import PutAside, Systemd, Write
 from agent.layout.survey import Host, convert, undo
 from fleet.caps import Tenant
 from fleet.messages import Orders
@@ -146,6 +146,29 @@ def test_a_pool_is_planned_into_its_users_slice(tmp_path: Path) -> None:
     assert "Slice=user-1004.slice\n" in drop_in and "/usr/sbin/php-fpm8.2" in drop_in
     assert "[Socket]" in texts["/etc/systemd/system/relevo-php@.socket"]
     assert PutAside(Path("/etc/php/8.2/fpm/pool.d/libro.conf")) in plan.steps
+
+
+LONG_AGO, LATER = 1, 4_000_000_000  # Unix s; the files of a made-up host are of now
+
+
+@pytest.mark.parametrize(("booted", "reloads"), [(LONG_AGO, False), (LATER, True)])
+def test_a_timeout_that_php_fpm_has_not_read_yet_is_not_counted_on(
+    booted: int, reloads: bool, tmp_path: Path
+) -> None:
+    """Set in the file after the master was started: its reload would still cut requests off, so there is none."""
+    listen = tmp_path / "libro.sock"
+    main = "/etc/php/8.2/fpm/php-fpm.conf"
+    tree = vhosts(virtual("libro.example", f'"proxy:unix:{listen}|fcgi://localhost"'))
+    tree |= pool("huerto", "huerto") | pool("libro", "libro", f"listen = {listen}\n")
+    tree[main] = f"{BASE[main]}process_control_timeout = 30\n"
+    tree["/proc/stat"] = f"cpu 1\nbtime {booted}\n"
+    tree["/proc/700/stat"] = f"700 (php-fpm8.2) S{' 0' * 18} 100 0\n"
+    host = str(write(tmp_path / "host", BASE | tree))
+    places = Places(run=tmp_path / "relevo-php")
+    here = Host(running=Reader(host).look(), tenants=TWO, files=HostFiles(host), places=places)
+    plan = convert(here, LIBRO)
+    assert (Systemd("reload", ("php8.2-fpm.service",)) in plan.steps) is reloads
+    assert any("changed after php-fpm was started" in note for note in plan.notes) is not reloads
 
 
 def test_what_was_not_converted_is_not_undone(tmp_path: Path) -> None:

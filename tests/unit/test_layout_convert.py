@@ -340,7 +340,7 @@ def test_a_master_that_cuts_off_requests_is_not_reloaded() -> None:
 def test_an_undo_that_would_cut_off_requests_asks_first() -> None:
     """The shared master has to be reloaded: that is refused, with the setting, unless it is accepted."""
     now = converted(patience_s=0)
-    with pytest.raises(CantMove, match=r"process_control_timeout: 0: .*--accept-cut"):
+    with pytest.raises(CantMove, match=r"process_control_timeout: 0s: .*--accept-cut"):
         now.undo()
 
 
