@@ -3,7 +3,7 @@
 No clock is read: every moment at which something begins or ends is known, and each edge follows the steps by its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -71,6 +71,14 @@ def edge_limits(
             step = _step(effective(caps, override, at), shares, on, at, until)
             _append(steps, step)
     return tuple(steps)
+
+
+def in_force(steps: Sequence[EdgeLimit], now: float) -> EdgeLimit | None:
+    """The step that `now` (Unix s) is in; None: free."""
+    for step in steps:
+        if step.since <= now and (step.until is None or now < step.until):
+            return step
+    return None
 
 
 def _moments(

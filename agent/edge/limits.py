@@ -7,6 +7,7 @@ In the same entry as the host, a site's limits change with its place in one tran
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from failover.limits import in_force
 from fleet.messages import EdgeLimit, LimitState, Routes
 from fleet.model import NAMED, SiteId
 
@@ -67,14 +68,6 @@ def held(routes: Routes, now: float) -> Held:
         domain: values[site] for domain, site in routes.sites.items() if site in values
     }
     return Held(entries=entries, states=states, until=until, refused=tuple(refused))
-
-
-def in_force(steps: Sequence[EdgeLimit], now: float) -> EdgeLimit | None:
-    """The step that `now` (Unix s) is in; None: free."""
-    for step in steps:
-        if step.since <= now and (step.until is None or now < step.until):
-            return step
-    return None
 
 
 def with_limits(places: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.edge.gate import REASONS
-from agent.edge.limits import Holding, held, hosts_of, in_force, with_limits
+from agent.edge.limits import Holding, held, hosts_of, with_limits
 from agent.edge.meter import Meter
 from agent.edge.plan import Served, plan
 from agent.edge.view import Unreadable, read_refused
 from deploy.demo.plans import PLANS
-from failover.limits import HOLDS, edge_limits
+from failover.limits import HOLDS, edge_limits, in_force
 from failover.routes import Intent, enforced, routes
 from fleet.caps import Enforcement, Level, Override, Penalty, Resource, Ruling, Turn
 from fleet.documents import read
