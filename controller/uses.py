@@ -5,7 +5,7 @@ A host speaks of the sites that are placed there; what it says of others is drop
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,12 +14,13 @@ from controller.mirror import Mirror
 from fleet.caps import Evidence, Level, Penalty
 from fleet.messages import BEAT_LIMIT_BYTES, SiteUse, Usage, usage_limit_bytes
 from fleet.model import HostId, SiteId, Why
-from fleet.penalized import ORDERED_S, STANDING_MAX, TERM_S
+from fleet.penalized import KEPT_S, ORDERED_S, STANDING_MAX, TERM_S
 from metrics.exporter import Exporter
 from runtime import log
 from runtime.clock import wall
 
 _log = log.logger("uses")
+AHEAD_S = 60.0  # a host's clock may be
 # A reason's values stand in the store and in letters: as many and as long as a sentence can hold.
 REASONS_MAX = 32  # of one site: one for each limit
 VALUES_MAX, VALUE_CHARACTERS, CODE_CHARACTERS = 12, 200, 64
@@ -92,12 +93,19 @@ class Uses:
             before = known.use if (known := word.sites.get(id)) else None
             word.sites[id] = SiteWord(host=host, use=_grown(before, usage.sites[id]), at=now)
         word.penalties = self._penalties(usage, here)
-        for evidence in usage.evidence:
-            older = word.evidence.get(evidence.site)
-            if evidence.site in here and (older is None or evidence.at >= older.at):
-                word.evidence[evidence.site] = evidence
+        self._prove(word, (evidence for evidence in usage.evidence if evidence.site in here))
         self._forget(host, word)
         self.count += 1
+
+    def _prove(self, word: HostWord, told: Iterable[Evidence]) -> None:
+        """The newest of each site, for two weeks (rule R16); nothing is from tomorrow."""
+        at = wall()
+        for evidence in told:
+            older = word.evidence.get(evidence.site)
+            if evidence.at <= at + AHEAD_S and (older is None or evidence.at >= older.at):
+                word.evidence[evidence.site] = _without_queries(evidence)
+        for site in [id for id, kept in word.evidence.items() if kept.at <= at - KEPT_S]:
+            del word.evidence[site]
 
     def _penalties(self, usage: Usage, here: set[SiteId]) -> dict[SiteId, tuple[Penalty, ...]]:
         """By site, the newest of each resource."""
@@ -153,6 +161,16 @@ class Uses:
         place = self._mirror.places.get(site)
         word = self.hosts.get(place.host) if place else None
         return word.sites.get(site) if word else None
+
+
+def _without_queries(evidence: Evidence) -> Evidence:
+    """Agents leave them out; what one of them did not is not kept here either (rule R16)."""
+    if not any("?" in path for path in evidence.urls):
+        return evidence
+    found: Counter[str] = Counter()
+    for path, count in evidence.urls.items():
+        found[path.partition("?")[0]] += count
+    return msgspec.structs.replace(evidence, urls=dict(found))
 
 
 def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:

@@ -28,7 +28,7 @@ from fleet.messages import (
     usage_limit_bytes,
 )
 from fleet.model import HostId, Note, SiteId, Why
-from fleet.penalized import TERM_S, Penalized
+from fleet.penalized import KEPT_S, TERM_S, Penalized
 from fleet.skew import AGENTS, unknown_kind
 from runtime.clock import wall
 from tests.unit.test_penalties import A, B, Desk
@@ -69,7 +69,7 @@ def penalty(site: SiteId = OURS, **said: Any) -> Penalty:
 async def test_only_the_host_of_a_site_is_believed() -> None:
     """Use, penalties and evidence of another host's site are dropped; a host that is not declared has no say at all."""
     made, uses = desk()
-    evidence = (Evidence(site=THEIRS, at=1, every_s=2),)
+    evidence = (Evidence(site=THEIRS, at=wall(), every_s=2),)
     said = Usage(
         host=A, sites={OURS: use(), THEIRS: use()}, penalties=(penalty(THEIRS),), evidence=evidence
     )
@@ -144,6 +144,25 @@ async def test_no_penalty_lasts_for_ever_or_borrows_a_name() -> None:
     assert uses.hosts[A].penalties[OURS][0].owner == "relevo"
 
 
+async def test_evidence_is_of_the_last_two_weeks() -> None:
+    """Older is forgotten, newer than now is not believed, the newest stays, and no path keeps its query (R16)."""
+    _, uses = desk()
+
+    def proof(at: float) -> Evidence:
+        return Evidence(site=OURS, at=at, every_s=2)
+
+    now = wall()
+    for at in (now - 100, now - 200, now + 9999):
+        uses.take(A, Usage(host=A, evidence=(proof(at),)))
+    assert uses.hosts[A].evidence[OURS].at == now - 100
+    uses.hosts[A].evidence[OURS] = proof(now - KEPT_S - 1)
+    uses.take(A, Usage(host=A))
+    assert uses.hosts[A].evidence == {}
+    asked = {"/cart?who=ana": 2, "/cart?who=beto": 3, "/": 1}
+    uses.take(A, Usage(host=A, evidence=(msgspec.structs.replace(proof(now), urls=asked),)))
+    assert uses.hosts[A].evidence[OURS].urls == {"/cart": 5, "/": 1}
+
+
 async def test_a_resource_has_one_penalty() -> None:
     """Ten thousand of one site are one."""
     _, uses = desk()
@@ -189,7 +208,7 @@ async def test_what_an_agent_tells_is_taken_whole(count: int) -> None:
     evidence = tuple(
         Evidence(
             site=id,
-            at=1,
+            at=wall(),
             every_s=2,
             stall=(1 / 3,) * 60,
             use=(1 / 3,) * 60,
