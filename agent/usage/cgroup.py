@@ -15,8 +15,10 @@ BRIEF = (
     "cpu.pressure",
     "memory.pressure",
     "io.pressure",
+    "memory.events",
+    "pids.events",
 )
-FULL = ("memory.stat", "memory.swap.current", "memory.events", "pids.events", "io.stat")
+FULL = ("memory.stat", "memory.swap.current", "io.stat")
 # memory.stat has some 60 lines, io.stat one for each device: both fit, or the rest is of no interest.
 READ_BYTES = 8192
 # What the kernel answers for a descriptor of a cgroup that was removed, and for a name that is not there.
@@ -74,6 +76,7 @@ class Cgroup:
     def brief(self, at: float) -> Brief:
         """What is read often. Raises Vanished."""
         cpu_us, throttled_us = self._cpu()
+        events = _lines(self._read("memory.events"))
         return Brief(
             at,
             cpu_us,
@@ -83,6 +86,10 @@ class Cgroup:
             kernel.some(self._read("cpu.pressure")),
             kernel.full(self._read("memory.pressure")),
             kernel.full(self._read("io.pressure")),
+            kernel.value(_lines(self._read("pids.events")), b"\nmax "),
+            kernel.value(events, b"\nhigh "),
+            kernel.value(events, b"\nmax "),
+            kernel.value(events, b"\noom_kill "),
         )
 
     def glance(self) -> int | None:
@@ -92,8 +99,6 @@ class Cgroup:
     def full(self, at: float) -> Full:
         """What is read seldom. Raises Vanished."""
         stat = _lines(self._read("memory.stat"))
-        events = _lines(self._read("memory.events"))
-        tasks = _lines(self._read("pids.events"))
         return Full(
             at=at,
             anon_bytes=kernel.value(stat, b"\nanon "),
@@ -102,10 +107,6 @@ class Cgroup:
             stolen=kernel.value(stat, b"\npgsteal "),
             swap_bytes=kernel.size(self._read("memory.swap.current")),
             io=kernel.io(self._read("io.stat"), self._devices.physical),
-            tasks_refused=kernel.value(tasks, b"\nmax "),
-            memory_high_hits=kernel.value(events, b"\nhigh "),
-            memory_max_hits=kernel.value(events, b"\nmax "),
-            oom_kills=kernel.value(events, b"\noom_kill "),
         )
 
     def again(self) -> None:

@@ -19,6 +19,10 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     cpu_wait_us: int | None = None  # some
     memory_wait_us: int | None = None  # full
     io_wait_us: int | None = None  # full
+    tasks_refused: int | None = None
+    memory_high_hits: int | None = None
+    memory_max_hits: int | None = None
+    oom_kills: int | None = None
 
 
 class Io(msgspec.Struct, frozen=True, gc=False):
@@ -31,7 +35,7 @@ class Io(msgspec.Struct, frozen=True, gc=False):
 
 
 class Full(msgspec.Struct, frozen=True):
-    """What is read seldom: the larger files, and the counters of what went wrong. `io` by "major:minor"."""
+    """What is read seldom: the larger files. `io` by "major:minor"."""
 
     at: float
     anon_bytes: int | None = None
@@ -40,10 +44,6 @@ class Full(msgspec.Struct, frozen=True):
     scanned: int | None = None
     stolen: int | None = None
     io: dict[str, Io] | None = None
-    tasks_refused: int | None = None
-    memory_high_hits: int | None = None
-    memory_max_hits: int | None = None
-    oom_kills: int | None = None
 
 
 def value(data: bytes | None, key: bytes) -> int | None:

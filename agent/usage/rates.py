@@ -54,6 +54,10 @@ def brief(before: Brief | None, after: Brief, attachment: Attachment) -> SiteSig
         memory_stall=share(was.memory_wait_us, after.memory_wait_us, passed_s),
         io_stall=share(was.io_wait_us, after.io_wait_us, passed_s),
         tasks=after.tasks,
+        tasks_refused=events(was.tasks_refused, after.tasks_refused),
+        memory_high_hits=events(was.memory_high_hits, after.memory_high_hits),
+        memory_max_hits=events(was.memory_max_hits, after.memory_max_hits),
+        oom_kills=events(was.oom_kills, after.oom_kills),
     )
 
 
@@ -76,10 +80,6 @@ def full(before: Full | None, after: Full, signs: SiteSigns) -> SiteSigns:
         device_bytes_per_s={device: rates[0] + rates[1] for device, rates in devices.items()}
         if devices and len(devices) > 1
         else {},
-        tasks_refused=events(was.tasks_refused, after.tasks_refused),
-        memory_high_hits=events(was.memory_high_hits, after.memory_high_hits),
-        memory_max_hits=events(was.memory_max_hits, after.memory_max_hits),
-        oom_kills=events(was.oom_kills, after.oom_kills),
     )
 
 
@@ -170,7 +170,7 @@ SELDOM = (
 
 
 def carried(before: SiteSigns, signs: SiteSigns) -> SiteSigns:
-    """`signs` of a brief look, with what an earlier full one said; its events were told then."""
+    """`signs` of a brief look, with what an earlier full one said."""
     told = {name: getattr(before, name) for name in SELDOM}
     return msgspec.structs.replace(signs, **told)
 

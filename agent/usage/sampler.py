@@ -68,7 +68,7 @@ class Watched:
         self._full_at = float("-inf")
 
     def _look(self, now: float, *, closely: bool, uneasy: bool) -> None:
-        due = closely or now >= self._full_at
+        due = closely or self._strained() or now >= self._full_at
         works = due or now <= self._hot_until or self._awake(now, uneasy=uneasy)
         wholly, self.fresh = due or (works and uneasy), works
         if not self.fresh:
@@ -83,6 +83,13 @@ class Watched:
             self.signs = self._wholly(now, signs)
         elif self.signs:
             self.signs = rates.carried(self.signs, signs)
+
+    def _strained(self) -> bool:
+        """Whether it waits for its own memory or disks, be its host ever so calm."""
+        signs = self.signs
+        return signs is not None and (
+            (signs.memory_stall or 0.0) >= TROUBLE_RATIO or (signs.io_stall or 0.0) >= TROUBLE_RATIO
+        )
 
     def _awake(self, now: float, *, uneasy: bool) -> bool:
         used_us, was = self.cgroup.glance(), self._brief

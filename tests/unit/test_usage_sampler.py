@@ -172,6 +172,20 @@ def test_while_others_wait_whoever_works_is_read_wholly(tree: Tree) -> None:
     assert read[1:] == [1 << 20] * 4
 
 
+def test_a_site_that_reclaims_in_vain_is_read_wholly(tree: Tree) -> None:
+    """Though its host is calm and nobody has named it: within its own cap it harms nobody but itself."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State()))})
+    rounds(one, 100.0, 120.0)
+    told = []
+    for n in range(1, 6):
+        tree.change("a", memory_wait_us=n * 800_000, pgscan=n * 2000, pgsteal=n * 20, high=n * 7)
+        (tree.root / "a/cpu.stat").write_text(f"usage_usec {n * 100_000}\n")
+        told.append(one.round(120.0 + 2 * n).signals.sites[A])
+    assert [signs.memory_high_hits for signs in told] == [7] * 5
+    assert [(signs.scanned_per_s, signs.stolen_per_s) for signs in told[2:]] == [(1000.0, 10.0)] * 3
+
+
 def test_events_are_told_once(tree: Tree) -> None:
     """A round in which a site was not read anew repeats its sizes, not what happened to it."""
     one = sampler(tree)
@@ -345,7 +359,7 @@ def test_this_machines_own_kernel_can_be_read() -> None:
 
 counts = st.one_of(st.none(), st.integers(0, 1 << 62))
 times = st.floats(0, 1e6, allow_nan=False)
-briefs = st.builds(Brief, times, counts, counts, counts, counts, counts, counts, counts)
+briefs = st.builds(Brief, times, *[counts] * 11)
 ios = st.one_of(
     st.none(),
     st.dictionaries(
@@ -354,9 +368,7 @@ ios = st.one_of(
         max_size=2,
     ),
 )
-fulls = st.builds(
-    Full, times, counts, counts, counts, counts, counts, ios, counts, counts, counts, counts
-)
+fulls = st.builds(Full, times, *[counts] * 5, ios)
 
 
 @given(briefs, briefs, fulls, fulls)
