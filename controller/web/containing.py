@@ -15,7 +15,7 @@ from controller.web.asking import (
     chosen_s,
     duration,
 )
-from controller.web.words import LEVELS, NATURES
+from controller.web.words import LEVELS, NATURES, RULINGS
 from fleet.caps import Level, Nature
 from fleet.model import SiteId
 
@@ -92,6 +92,29 @@ class Containing:
             back=f"/ui/sites/{id}",
             act=act,
             grave=True,
+        )
+
+    def reconsider(self, asked: Asked) -> Order:
+        """Take a person's word on a site back."""
+        say, id = asked.say, _site_of(asked)
+        ruling = asked.look.rulings.get(id)
+        word = ruling.word if ruling else "suspect"
+        if word == "suspect":
+            raise web.HTTPNotFound  # nobody's word: it ends by itself
+
+        async def act(form: Form, person: Person) -> str:
+            await self._holding.unrule(id, word, person)
+            return say.t("The host of {site} decides again.", site=id)
+
+        return Order(
+            title=say.t("Take the word on {site} back", site=id),
+            button=say.t("Take it back"),
+            happens=(
+                say.t("It is {word} now.", word=say.word(RULINGS, word)),
+                say.t("Its host decides by itself again, by what its neighbours suffer."),
+            ),
+            back=f"/ui/sites/{id}",
+            act=act,
         )
 
 

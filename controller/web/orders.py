@@ -41,6 +41,7 @@ class Orders:
             "/sites/{id}/move": self._moving.move,
             "/sites/{id}/quarantine": self._containing.quarantine,
             "/sites/{id}/release": self._containing.release,
+            "/sites/{id}/reconsider": self._containing.reconsider,
             "/holds/{id}/approve": self._moving.approve,
             "/holds/{id}/refuse": self._moving.refuse,
         }

@@ -221,6 +221,9 @@ async def test_every_order_does_what_its_page_says(served: Served) -> None:
     assert (await ana.order("/sites/blog/quarantine", {**held, "level": "watch"}))[0] == 422
     assert (await ana.order("/sites/blog/release", {"for_s": "7200"}))[0] == 303
     assert mirror.rulings[SiteId("blog")].word == "release"
+    assert (await ana.order("/sites/blog/reconsider"))[0] == 303
+    assert not mirror.rulings
+    assert (await ana.order("/sites/blog/reconsider"))[0] == 404
     assert (await ana.order("/sites/none/release", {"for_s": "7200"}))[0] == 404
     for path in ("/failover/arming?scope=host&id=none", "/failover/arming", "/hosts/none/drain"):
         assert (await ana.order(path, {"word": "arm"}))[0] == 404
