@@ -30,6 +30,7 @@ LINE_MAX = 1 << 14  # of a line that is not whole yet; a request's line and head
 URL_MAX = 200
 URLS = 32  # counted at once; the seldom ones of a site with thousands give way
 MINUTE_S = 60.0
+ROTATED_S = 10.0  # a log that is silent is looked for by its name this often
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -177,6 +178,7 @@ class Log:
         self._file: int | None = None
         self._offset = 0
         self._rest = b""
+        self._looked_at = float("-inf")
 
     def begin(self) -> None:
         """From here on: what was written before is nobody's news. Raises OSError."""
@@ -184,17 +186,22 @@ class Log:
         if self._file is not None:
             self._offset = os.fstat(self._file).st_size
 
-    def portion(self) -> tuple[list[bytes], float]:
+    def portion(self, now: float) -> tuple[list[bytes], float]:
         """Lines written since the last time, and how many each of them stands for. Raises OSError."""
         written = b""
         skipped = 0
         if self._file is not None:
             written, skipped = self._written()
-        if not written and self._is_another():
+        if not written and now >= self._looked_at + ROTATED_S:
+            self._looked_at = now
+            if not self._is_another():
+                return [], 1.0
             self.close()
             self._open()
             if self._file is not None:
                 written, skipped = self._written()
+        if not written:
+            return [], 1.0
         whole, _, rest = written.rpartition(b"\n")
         if not whole:
             self._rest = (self._rest + rest)[-LINE_MAX:]
@@ -220,6 +227,8 @@ class Log:
         size = os.fstat(self._file).st_size
         if size < self._offset:  # copytruncate
             self._offset, self._rest = 0, b""
+        if size == self._offset:
+            return b"", 0
         begin = max(self._offset, size - READ_BYTES)
         skipped = begin - self._offset
         if skipped:

@@ -6,7 +6,6 @@ in and are not gone out to (rule R16). Source: proc(5), kernel's Documentation/n
 """
 
 import os
-import pwd
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -119,7 +118,7 @@ class Observer:
         self._proc, self._crontabs = proc, crontabs
         self._at: float | None = None
         self._going: dict[int, Going] = {}
-        self._cron: dict[int, tuple[int, ...]] = {}
+        self._cron: dict[int, tuple[int, ...]] | None = None  # by the owner of the file
 
     def look(self, now: float, sites: Mapping[SiteId, Attached]) -> dict[SiteId, Habits]:
         """What each site's own users did since the last look; sites that did nothing odd are not in it."""
@@ -128,8 +127,8 @@ class Observer:
         self._at = now
         going, listens = self._sockets(now, uids)
         odd = self._odd_programs(uids)
-        cron = frozenset(uid for uid in uids if self._cron_changed(uid))
-        self._forget(uids)
+        cron = self._changed_crontabs()
+        self._going = {uid: going for uid, going in self._going.items() if uid in uids}
         found = {}
         for site, attached in sites.items():
             mine = frozenset(attached.uids)
@@ -183,21 +182,21 @@ class Observer:
                             found.add(uid)
         return frozenset(found)
 
-    def _cron_changed(self, uid: int) -> bool:
-        """Whether the user's crontab is another than at the last look; one that was not looked at yet is not."""
+    def _changed_crontabs(self) -> frozenset[int]:
+        """Whose crontab is another than at the last look, came or went; nobody's at the first look."""
         try:
-            told = os.stat(self._crontabs / pwd.getpwuid(uid).pw_name)
-            now: tuple[int, ...] = (told.st_ino, told.st_size, told.st_mtime_ns)
-        except FileNotFoundError:
-            now = ()
-        except (KeyError, OSError):
-            return False
-        before, self._cron[uid] = self._cron.get(uid), now
-        return before is not None and before != now
-
-    def _forget(self, uids: frozenset[int]) -> None:
-        self._going = {uid: going for uid, going in self._going.items() if uid in uids}
-        self._cron = {uid: seen for uid, seen in self._cron.items() if uid in uids}
+            with os.scandir(self._crontabs) as entries:
+                told = [entry.stat() for entry in entries]
+        except OSError:
+            return frozenset()
+        before, self._cron = (
+            self._cron,
+            {t.st_uid: (t.st_ino, t.st_size, t.st_mtime_ns) for t in told},
+        )
+        if before is None:
+            return frozenset()
+        both = before.keys() | self._cron.keys()
+        return frozenset(uid for uid in both if before.get(uid) != self._cron.get(uid))
 
 
 def _program(process: Path) -> list[str]:

@@ -52,7 +52,7 @@ class Followed:
             self._read_at = now
             return None
         self.site.turn(now)
-        lines, factor = self.log.portion()
+        lines, factor = self.log.portion(now)
         for line in map(accesslog.parse, lines):
             if line is not None:
                 self.site.add(line)

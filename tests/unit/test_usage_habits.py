@@ -104,8 +104,7 @@ def test_a_door_to_the_world_is_seen(host: Host) -> None:
 
 def test_a_crontab_that_changed_is_told_once(host: Host) -> None:
     """Also the first one, and one that is gone; not those that were there when we began."""
-    name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    crontab = host.crontabs / name
+    crontab = host.crontabs / "mine"
     crontab.write_text("1 2 3 4 5 true\n")
     assert Observer(host.proc, host.crontabs).look(1.0, {A: site(ME)}) == {}
     assert host.look("")[A].cron_changed

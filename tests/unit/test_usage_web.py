@@ -166,8 +166,9 @@ def test_a_rotated_log_is_followed_to_its_end_and_then_the_new_one(log: Path) ->
     log.rename(log.with_suffix(".1"))
     append(log.with_suffix(".1"), line() * 2)
     assert it.later()[A].requests_per_s == 1.0
-    append(log, line() * 4)
-    assert it.later()[A].requests_per_s == 2.0
+    append(log, line() * 20)
+    told = [it.later(2.0)[A].requests_per_s for _ in range(6)]
+    assert sum(rate or 0.0 for rate in told) * 2.0 == 20.0
     append(log, line() * 6)
     assert it.later()[A].requests_per_s == 3.0
     it.web.close()
@@ -186,8 +187,8 @@ def test_a_log_that_comes_later_is_found(tmp_path: Path) -> None:
     path = tmp_path / "later.log"
     it = Follow(path)
     assert it.later()[A].requests_per_s == 0.0
-    append(path, line() * 4)
-    assert it.later()[A].requests_per_s == 2.0
+    append(path, line() * 20)
+    assert it.later(10.0)[A].requests_per_s == 2.0
     path.unlink()
     assert it.later()[A].requests_per_s == 0.0
     it.web.close()
