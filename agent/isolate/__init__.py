@@ -1,6 +1,7 @@
 """Pure: signals become penalties, the victims first. It reads no clock and touches nothing."""
 
-from agent.isolate.climb import Change, House
+from agent.isolate.climb import Change
+from agent.isolate.house import House
 from agent.isolate.ladder import Decision, decide, standing
 from agent.isolate.policy import Policy
 from agent.isolate.state import State, kept

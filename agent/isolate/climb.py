@@ -1,21 +1,21 @@
 """One round's moves on the ladder: each goes by a row of the table, within the limits that hold for all of them."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 
 from agent.isolate.attribution import Suspect
+from agent.isolate.house import House
 from agent.isolate.measure import taken
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import DAY_S, HOUR_S, Policy
 from agent.isolate.state import Record, State, Step
 from agent.isolate.table import TABLE, Finding, Row
 from agent.signals import Signals
-from fleet.caps import Level, Nature, Resource, Ruling, Tenant, effective
-from fleet.model import Caps, PlanId, SiteId, Why
+from fleet.caps import Level, Nature, Resource
+from fleet.model import Caps, SiteId, Why
 
 TIGHT, TIGHTER = 0.5, 0.25  # of its plan
 PUNISHING = Level.SOFT  # from here on something is held; a watch holds nothing
@@ -30,34 +30,6 @@ BEGINNING = frozenset(
         Finding.HACKED,
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
-    """What the orders say of the sites of this host."""
-
-    plans: Mapping[PlanId, Caps]
-    tenants: Mapping[SiteId, Tenant]
-    rulings: Mapping[SiteId, Ruling]
-
-    def caps(self, wall: float) -> dict[SiteId, Caps]:
-        """Of each site whose plan is known."""
-        return {
-            site: effective(self.plans[tenant.plan], tenant.override, wall)
-            for site, tenant in self.tenants.items()
-            if tenant.plan in self.plans
-        }
-
-    def enforced(self, site: SiteId, wall: float) -> bool:
-        """Whether what is decided of a site is held, or in shadow."""
-        tenant = self.tenants.get(site)
-        begins = tenant.enforced_from if tenant else None
-        return begins is not None and begins <= wall
-
-    def ruling(self, site: SiteId, wall: float) -> Ruling | None:
-        """What people say of a site now; every word of theirs ends too (rule R11)."""
-        ruling = self.rulings.get(site)
-        return ruling if ruling and ruling.note.since <= wall < ruling.note.until else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

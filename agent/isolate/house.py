@@ -1,0 +1,35 @@
+"""What isolation knows of a host's sites beside their signals: plans, whose sites they are, people's words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fleet.caps import Ruling, Tenant, effective
+from fleet.model import Caps, PlanId, SiteId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the orders say of the sites of this host."""
+
+    plans: Mapping[PlanId, Caps]
+    tenants: Mapping[SiteId, Tenant]
+    rulings: Mapping[SiteId, Ruling]
+
+    def caps(self, wall: float) -> dict[SiteId, Caps]:
+        """Of each site whose plan is known."""
+        return {
+            site: effective(self.plans[tenant.plan], tenant.override, wall)
+            for site, tenant in self.tenants.items()
+            if tenant.plan in self.plans
+        }
+
+    def enforced(self, site: SiteId, wall: float) -> bool:
+        """Whether what is decided of a site is held, or in shadow."""
+        tenant = self.tenants.get(site)
+        begins = tenant.enforced_from if tenant else None
+        return begins is not None and begins <= wall
+
+    def ruling(self, site: SiteId, wall: float) -> Ruling | None:
+        """What people say of a site now; every word of theirs ends too (rule R11)."""
+        ruling = self.rulings.get(site)
+        return ruling if ruling and ruling.note.since <= wall < ruling.note.until else None
