@@ -29,6 +29,7 @@ from runtime.pulse import Pulse
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
+PROPERTIES = "org.freedesktop.DBus.Properties"
 INFINITY = 2**64 - 1
 RETRY_S = 1.0  # systemd leaves the bus for a moment when it executes itself anew
 KILL_ROUNDS, KILL_ROUND_S = 20, 0.1  # two seconds for the kernel to end what it was told to
@@ -177,15 +178,26 @@ class Systemd:
 
     async def kill(self, slice: str) -> tuple[str, ...]:
         group = self._root / kernel.slice_path(slice)
-        units = await look(kernel.services, group)
-        for unit in units:  # first, so that none of them is started again when it dies
+        services = await look(kernel.services, group)
+        sockets = [socket for unit in services for socket in await self._triggers(unit)]
+        # Doors first, then who would be started again when it dies; a person's session just ends.
+        for unit in (*sockets, *services):
             await self._call("StopUnit", "ss", unit, "replace")
         for _ in range(KILL_ROUNDS):
             if not await look(kernel.is_populated, group):
-                return units
+                return (*sockets, *(unit for unit in services if not unit.startswith("user@")))
             await self._call("KillUnit", "ssi", slice, "all", SIGKILL)
             await asyncio.sleep(KILL_ROUND_S)
         raise DriverError(f"{slice} still has processes after {KILL_ROUNDS} times SIGKILL")
+
+    async def _triggers(self, unit: str) -> list[str]:
+        """What would start it at the next request: its sockets."""
+        if self._bus is None:
+            raise DriverError("systemd can't be reached")
+        path = (await self._call("LoadUnit", "s", unit)).body[0]
+        asked = (PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", "TriggeredBy")
+        answer = await call(self._bus, SYSTEMD, path, *asked)
+        return [str(each) for each in answer.body[0].value]
 
     async def start(self, units: Collection[str]) -> None:
         for unit in units:

@@ -61,6 +61,7 @@ class Systemd:
     sent: list[list[str]] = field(default_factory=list)
     arrays: dict[tuple[str, str], list[list[object]]] = field(default_factory=dict)
     numbers: dict[tuple[str, str], object] = field(default_factory=dict)
+    sockets: set[str] = field(default_factory=set)
     refuses: str = ""
 
     def group(self, unit: str) -> Path:
@@ -116,7 +117,13 @@ class Systemd:
 
     def answer(self, message: Message) -> Message | bool:
         """The bus' message handler."""
-        if message.message_type is not MessageType.METHOD_CALL or message.path != PATH:
+        if message.message_type is not MessageType.METHOD_CALL:
+            return False
+        if message.member == "Get" and message.body[1] == "TriggeredBy":
+            service = (message.path or "").rpartition("/")[2]
+            known = [each for each in self.sockets if each == f"{service.replace('_', '-')}.socket"]
+            return Message.new_method_return(message, "v", [Variant("as", known)])
+        if message.path != PATH:
             return False
         unit = str(message.body[0]) if message.body else ""
         self.calls.append((message.member or "", unit))
@@ -130,6 +137,9 @@ class Systemd:
             (self.group(unit) / "cgroup.freeze").write_text(f"{frozen}\n")
         elif message.member == "KillUnit":
             (self.group(unit) / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+        elif message.member == "LoadUnit":
+            name = unit.removesuffix(".service").replace("-", "_").replace("@", "_")
+            return Message.new_method_return(message, "o", [f"{PATH}/unit/{name}"])
         elif message.member in ("StopUnit", "StartUnit"):
             return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
         return Message.new_method_return(message)

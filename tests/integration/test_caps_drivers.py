@@ -184,21 +184,29 @@ async def test_what_somebody_wrote_by_hand_is_seen_and_mended(host: Host) -> Non
 
 
 async def test_a_slice_that_is_killed_is_empty(host: Host) -> None:
-    """Under systemd its services are stopped first, so that none starts again, and given for the day they may."""
+    """Under systemd its doors and its services are stopped first, so that nothing starts again, and given for later."""
     group = host.appear(SHOP)
     (group / "cgroup.kill").write_text("")
     (group / "cgroup.events").write_text("populated 1\nfrozen 0\n")
-    (group / "php@shop.service").mkdir()
+    (group / "php-shop.service").mkdir()
     (group / "user@1001.service").mkdir()
-    units = await host.driver.kill(SHOP)
-    if host.systemd:
-        assert units == ("php@shop.service", "user@1001.service")
-        order = [call for call, _ in host.systemd.calls if call in ("StopUnit", "KillUnit")]
-        assert order == ["StopUnit", "StopUnit", "KillUnit"]
-        await host.driver.start(units)
-        assert host.systemd.calls[-1] == ("StartUnit", "user@1001.service")
-    else:
+    if host.systemd is None:
+        assert await host.driver.kill(SHOP) == ()
         assert (group / "cgroup.kill").read_text() == "1"
+        return
+    systemd = host.systemd
+    systemd.sockets = {"php-shop.socket"}
+    units = await host.driver.kill(SHOP)
+    assert units == ("php-shop.socket", "php-shop.service"), "a session is its owner's to begin"
+    ended = [call for call in systemd.calls if call[0] in ("StopUnit", "KillUnit")]
+    assert ended == [
+        ("StopUnit", "php-shop.socket"),
+        ("StopUnit", "php-shop.service"),
+        ("StopUnit", "user@1001.service"),
+        ("KillUnit", SHOP),
+    ]
+    await host.driver.start(units)
+    assert systemd.calls[-2:] == [("StartUnit", unit) for unit in units]
 
 
 async def test_an_isolated_slice_speaks_with_this_machine_and_those_it_needs(machine: Host) -> None:
