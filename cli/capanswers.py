@@ -68,6 +68,19 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     note: Note
 
 
+class AtEdges(msgspec.Struct, frozen=True, kw_only=True):
+    """What each edge lets through to a site now; None: no limit, and no end."""
+
+    state: str
+    until: float | None
+    in_flight: int | None
+    queue: int
+    queue_wait_s: float
+    requests_per_s: float | None
+    requests_burst: int | None
+    client_requests_per_min: int | None
+
+
 class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     host: str | None
@@ -87,6 +100,7 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     chain: tuple[Link, ...]
     differs: tuple[str, ...]
     past: tuple[Ended, ...]
+    edges: AtEdges | None = None
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):

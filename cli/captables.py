@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from cli.capanswers import (
+    AtEdges,
     Differing,
     Ended,
     Enforcement,
@@ -64,6 +65,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
             ("attachment", _attachment(of)),
             ("caps", _enforced(of.enforced, of.enforced_from)),
             ("host", _driver(of.age_s, of.driver, of.unable)),
+            ("edges", _edges(of.edges) if of.edges else ""),
             ("word", _ruling(of.ruling) if of.ruling else ""),
             ("override", note(of.override.note) if of.override else ""),
         ),
@@ -106,6 +108,20 @@ def _driver(age_s: float | None, driver: str, unable: str) -> str:
         return "has said nothing of it to this controller"
     told = f"told {shown(age_s)} ago"
     return f"{told}, held by {driver}" if driver else f"{told}, can enforce nothing: {unable}"
+
+
+def _edges(of: AtEdges) -> str:
+    until = f" until {when(of.until)}" if of.until is not None else ""
+    if of.state == "closed":
+        return f"closed{until}: a page says to come back later"
+    held = [
+        (of.in_flight, "{:g} pages at a time, " + f"{of.queue} wait up to {of.queue_wait_s:g} s"),
+        (of.requests_per_s, "{:g} a second"),
+        (of.requests_burst, "{:g} in one second"),
+        (of.client_requests_per_min, "{:g} a minute for one client"),
+    ]
+    said = "; ".join(words.format(number) for number, words in held if number is not None)
+    return f"slowed{until}: {said}" if of.state == "slowed" else f"each lets through {said}"
 
 
 def _ruling(of: Ruling) -> str:

@@ -26,12 +26,29 @@ class Heldness(msgspec.Struct, frozen=True, kw_only=True):
     drift: int = 0
 
 
+class AtEdges(msgspec.Struct, frozen=True, kw_only=True):
+    """What each edge lets through to a site now, until `until` (Unix s; null: no end in sight).
+
+    `closed`: a page says to come back later. Null elsewhere: no limit of that.
+    """
+
+    state: Literal["open", "slowed", "closed"]
+    until: float | None
+    in_flight: int | None
+    queue: int
+    queue_wait_s: float
+    requests_per_s: float | None
+    requests_burst: int | None
+    client_requests_per_min: int | None
+
+
 class SiteCaps(Heldness, frozen=True, kw_only=True):
     """The chain from plan to kernel of one site, and all that bears on it.
 
     `enforced_from` (Unix s; null: shadow, nothing is enforced) by the most specific word, `enforced`: it has come.
     `known`: its host has told what should be held and what is; else null in the chain is "not told", not "no limit".
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
+    `edges`: null where they hold nothing of it.
     """
 
     site: SiteId
@@ -48,6 +65,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     chain: tuple[Link, ...]
     differs: tuple[str, ...]
     past: tuple[Ended, ...]
+    edges: AtEdges | None = None
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):

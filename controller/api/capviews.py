@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from controller.api.capshapes import (
+    AtEdges,
     Differing,
     EnforcementTold,
     HostCaps,
@@ -17,14 +18,16 @@ from controller.api.capshapes import (
 )
 from controller.chain import chain, differing
 from controller.uses import HostWord, SiteWord
+from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
-from fleet.messages import SiteUse
+from fleet.messages import LIMIT_MAX, SiteUse
 from fleet.model import Caps, HostId, Placement, Site, SiteId
 from runtime.clock import wall
 
 if TYPE_CHECKING:
     from controller.parts import Controller
 
+Number = TypeVar("Number", int, float)
 WEEK_S = 7 * 86_400.0
 LEVELS: dict[int, Literal["", "soft", "cap", "isolate", "stop"]] = {
     2: "soft",
@@ -93,6 +96,31 @@ class CapsView:
             known=use is not None and use.wanted is not None and use.held is not None,
             differs=differing(use.wanted, use.held) if use else (),
             past=kept.past if kept else (),
+            edges=self._edges(site, kept.penalties if kept else ()),
+        )
+
+    def _edges(self, site: Site, penalties: Iterable[Penalty]) -> AtEdges | None:
+        mirror = self._mirror
+        if site.route != "edges" or self._place(site) is None:
+            return None
+        steps = edge_limits(
+            mirror.fleet.plans[site.plan].caps,
+            override=mirror.overrides.get(site.id),
+            enforced_from=self._enforced_from(site),
+            penalties=penalties,
+            ruling=mirror.rulings.get(site.id),
+        )
+        if (limit := in_force(steps, self._wall)) is None:
+            return None
+        return AtEdges(
+            state=limit.state.value,
+            until=limit.until,
+            in_flight=_or_none(limit.in_flight),
+            queue=limit.queue,
+            queue_wait_s=limit.queue_wait_s,
+            requests_per_s=_or_none(limit.requests_per_s),
+            requests_burst=_or_none(limit.requests_burst),
+            client_requests_per_min=_or_none(limit.client_requests_per_min),
         )
 
     def host(self, id: HostId) -> HostCaps:
@@ -241,3 +269,8 @@ def share(use: SiteUse, caps: Caps) -> Share:
 
 def _of(part: float | None, whole: float) -> float | None:
     return None if part is None else round(part / whole, 4)
+
+
+def _or_none(number: Number) -> Number | None:
+    """What no edge counts up to is no limit."""
+    return number if number < LIMIT_MAX else None

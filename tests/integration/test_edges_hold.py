@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -34,12 +35,14 @@ async def test_what_people_order_of_a_site_is_true_at_every_edge(
             watching = group.create_task(answered(others[:5], doors))
             await order(it, "PUT", path, level="isolate", reason="told", for_s=600)
             closed_s = await until(one, doors, 503)
+            assert (await told(it, one))["state"] == "closed"
             await order(it, "DELETE", path, reason="told")
             opened_s = await until(one, doors, 200)
             await order(it, "PUT", "/v1/caps/enforcement", scope="all", word="arm", reason="told")
             async with asyncio.timeout(SOON_S):
                 while entries(it, one) != {8}:
                     await asyncio.sleep(POLL_S)
+            assert (await told(it, one))["state"] == "open"
             watching.cancel()
         await order(it, "PUT", "/v1/caps/enforcement", scope="all", word="shadow", reason="told")
         async with asyncio.timeout(SOON_S):
@@ -50,15 +53,22 @@ async def test_what_people_order_of_a_site_is_true_at_every_edge(
         sys.stdout.write(f"\nclosed at both edges in {closed_s:.2f} s, open in {opened_s:.2f} s\n")
 
 
-async def order(it: Show, method: str, path: str, **said: object) -> None:
+async def told(it: Show, site: Site) -> dict[str, Any]:
+    """What people are told that the edges hold."""
+    answer: dict[str, dict[str, Any]] = await order(it, "GET", f"/v1/sites/{site.id}/caps")
+    return answer["edges"]
+
+
+async def order(it: Show, method: str, path: str, **said: object) -> Any:
     tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(it.outfit.authority.path))
     (base,) = it.stage.lab.apis.values()
     headers = {"Authorization": f"Bearer {it.outfit.token}"}
     async with (
         aiohttp.ClientSession(headers=headers) as session,
-        session.request(method, f"{base}{path}", json=said, ssl=tls) as answer,
+        session.request(method, f"{base}{path}", json=said or None, ssl=tls) as answer,
     ):
         assert answer.status < 300, await answer.text()
+        return await answer.json()
 
 
 async def until(site: Site, doors: Iterable[Door], status: int) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from cli.failures import Exit
 from controller.api.capshapes import (
+    AtEdges,
     Differing,
     EnforcementTold,
     HostCaps,
@@ -79,6 +80,16 @@ SITE = SiteCaps(
     chain=CHAIN,
     differs=("tasks_max",),
     past=(Ended(penalty=PENALTY, host=HostId("mx1-web-09"), ended=1_795_229_864.0),),
+    edges=AtEdges(
+        state="slowed",
+        until=None,
+        in_flight=10,
+        queue=100,
+        queue_wait_s=10.0,
+        requests_per_s=12.5,
+        requests_burst=None,
+        client_requests_per_min=150,
+    ),
 )
 HOST = HostCaps(
     host=HostId("mx1-web-01"),
@@ -178,6 +189,7 @@ LOOKS = [
         [
             "plan standard, on mx1-web-01",
             "user-1001.slice",
+            "slowed: 10 pages at a time, 100 wait up to 10 s; 12.5 a second; 150 a minute for one client",
             "quarantine at cap by ana",
             "150 %",
             "75 %",
