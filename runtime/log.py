@@ -3,7 +3,15 @@
 import logging
 import sys
 
-import structlog
+if "rich" not in sys.modules:
+    # structlog would load it for a terminal's tracebacks: 3 MB of the 60 that an agent may have. What is None here
+    # can't be imported; whoever wants rich afterwards can.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+else:
+    import structlog
 
 Logger = structlog.stdlib.BoundLogger
 
