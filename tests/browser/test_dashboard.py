@@ -31,6 +31,8 @@ PAGES = (
     "/hosts/mx1-web-01/drain",
     "/hosts/mx1-web-01/activate",
     "/sites/huerto/move",
+    "/sites/huerto/quarantine",
+    "/sites/huerto/release",
     "/log",
 )
 
