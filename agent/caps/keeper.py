@@ -9,13 +9,14 @@ from typing import Never
 import msgspec
 
 from agent.caps import ours as memory
+from agent.caps.aims import Aim, aims_of
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
 from agent.caps.kernel import comparable, look, unlike
-from agent.caps.limits import FREE, HostFacts
+from agent.caps.limits import HostFacts
 from agent.caps.ours import Ours
 from agent.caps.steps import STEP_S
-from agent.caps.wants import Share, World, next_change_s, rules, shares
+from agent.caps.wants import World, next_change_s, rules
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.caps import Limits, Penalty
@@ -29,6 +30,7 @@ VERIFY_S = 30.0
 # A look at a few slices costs nothing and may come soon; at a thousand it takes 0.2 s of a core.
 SOONEST_S, LOOK_SHARE = 5.0, 0.005
 RETRY_S = 2.0
+SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
 FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
 EGRESS = "egress"  # among slices' names, which end in ".slice"
@@ -48,20 +50,6 @@ class Kept:
     held: Limits | None = None
     because: Mapping[str, Why] = field(default_factory=dict)
     short: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aim:
-    """What one slice is to hold in this round. `release`: it is not ours any more once that is so.
-
-    `beside`: it is not told as its sites' own, and held only once it is there: most users never log in.
-    """
-
-    sites: tuple[SiteId, ...]
-    limits: Limits
-    because: Mapping[str, Why]
-    release: bool = False
-    beside: bool = False
 
 
 class Keeper:
@@ -148,9 +136,8 @@ class Keeper:
                 facts=facts,
                 now=self._wall(),
             )
-            by_slice = shares(world)
             await self._shut_in(world)
-            await self._hold(self._aims(world, by_slice))
+            await self._hold(aims_of(world, self._ours))
         except DriverError as error:
             self._fail("", error)
             return RETRY_S
@@ -166,26 +153,7 @@ class Keeper:
             waits.append(FREEZE_S)
         if self._failed.keys() - {EGRESS}:
             waits.append(RETRY_S)
-        return max(0.1, min(waits))
-
-    def _aims(self, world: World, by_slice: Mapping[str, Share]) -> dict[str, Aim]:
-        """What to hold, and what of ours to let go: in shadow, told to be removed, or found in another slice."""
-        aims = {
-            name: Aim(
-                sites=share.sites,
-                limits=share.wanted.limits,
-                because=share.wanted.because,
-                release=not share.in_force and share.wanted.limits == FREE,
-                beside=share.beside,
-            )
-            for name, share in by_slice.items()
-        }
-        for name, mine in self._ours.items():
-            if name not in aims:
-                gone = all(_has_left(site, name, world) for site in mine.sites)
-                limits = FREE if gone else mine.limits
-                aims[name] = Aim(sites=mine.sites, limits=limits, because={}, release=gone)
-        return {name: aim for name, aim in aims.items() if not aim.release or name in self._ours}
+        return max(SOON_S, min(waits))
 
     async def _hold(self, aims: Mapping[str, Aim]) -> None:
         if self._driver is None:
@@ -337,14 +305,8 @@ class Keeper:
         if kept != self._kept:
             self._kept = kept
             self.told.beat()
+        if self._driver is None:
+            return
         short = sum(1 for name in aims if self._short.get(name) or name in self._failed)
         self._exporter.set("relevo_caps_slices", len(aims) - short, state="held")
         self._exporter.set("relevo_caps_slices", short, state="short")
-
-
-def _has_left(site: SiteId, slice: str, world: World) -> bool:
-    """Whether a site was told to be removed, or lives elsewhere here; one that nobody speaks of stays (rule R7)."""
-    if site in world.orders.removed_sites:
-        return True
-    attached = world.attached.get(site)
-    return attached is not None and attached.slice != slice

@@ -118,7 +118,7 @@ class Host:
 
     async def settled(self) -> None:
         """Let it look a few times more."""
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.1)
 
     def held(self, slice: str = ONE) -> Limits:
         return self.kernel.holds.get(slice, FREE)
@@ -126,7 +126,7 @@ class Host:
 
 @asynccontextmanager
 async def keeping_house(
-    path: Path, *, kernel: Kernel | None = None, driver: bool = True, verify_s: float = 0.05
+    path: Path, *, kernel: Kernel | None = None, driver: bool = True, verify_s: float = 0.03
 ) -> AsyncIterator[Host]:
     pulse = Pulse()
     kernel = kernel or Kernel(pulse)

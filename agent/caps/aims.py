@@ -1,0 +1,52 @@
+"""What each slice is to hold in one round, and which of those that we hold are let go. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.caps.limits import FREE
+from agent.caps.ours import Ours
+from agent.caps.wants import World, shares
+from fleet.caps import Limits
+from fleet.model import SiteId, Why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """What one slice is to hold. `release`: it is not ours any more once that is so.
+
+    `beside`: it is not told as its sites' own, and held only once it is there: most users never log in.
+    """
+
+    sites: tuple[SiteId, ...]
+    limits: Limits
+    because: Mapping[str, Why]
+    release: bool = False
+    beside: bool = False
+
+
+def aims_of(world: World, ours: Mapping[str, Ours]) -> dict[str, Aim]:
+    """By slice. Let go is what is in shadow, was told to be removed, or lives in another slice now."""
+    aims = {
+        name: Aim(
+            sites=share.sites,
+            limits=share.wanted.limits,
+            because=share.wanted.because,
+            release=not share.in_force and share.wanted.limits == FREE,
+            beside=share.beside,
+        )
+        for name, share in shares(world).items()
+    }
+    for name, mine in ours.items():
+        if name not in aims:
+            gone = all(_has_left(site, name, world) for site in mine.sites)
+            limits = FREE if gone else mine.limits
+            aims[name] = Aim(sites=mine.sites, limits=limits, because={}, release=gone)
+    return {name: aim for name, aim in aims.items() if not aim.release or name in ours}
+
+
+def _has_left(site: SiteId, slice: str, world: World) -> bool:
+    """Whether a site was told to be removed, or lives elsewhere here; one that nobody speaks of stays (rule R7)."""
+    if site in world.orders.removed_sites:
+        return True
+    attached = world.attached.get(site)
+    return attached is not None and attached.slice != slice
