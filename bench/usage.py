@@ -28,6 +28,7 @@ from agent.usage.cgroup import BRIEF, READ_BYTES
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Word
 from agent.usage.sampler import Sampler
+from agent.usage.web import WebSide
 from bench.measure import machine, row
 from fleet import messages
 from fleet.caps import Attachment
@@ -41,6 +42,8 @@ from tests.unit.cgroups import State, Tree
 HOST = HostId("h1")
 SITES, SECONDS, SETTLE_S = 1000, 30.0, 12.0
 WORKING = 200  # of them; the others do nothing, as most sites of a host do at any moment
+ROUNDS, EVERY_S = 20, 2.0
+LINE = '203.0.113.7 - - [21/Nov/2026:10:00:00 +0000] "GET /a/b?c=d HTTP/1.1" 200 512 "-" "agent" 0.100\n'
 TICK_S = 0.005
 CPU_RATIO, MEMORY_BYTES, BLOCK_S = 0.02, 80e6, 0.010
 
@@ -55,6 +58,7 @@ def main() -> None:
         _report("nobody works", _measured(tree, 0), promised=False)
         _report(f"{WORKING} of them work", _measured(tree, WORKING), promised=True)
         _report("all of them work", _measured(tree, SITES), promised=False)
+    _web()
 
 
 def _memory() -> str | None:
@@ -110,6 +114,34 @@ def _report(what: str, found: dict[str, float], *, promised: bool) -> None:
         "",
         reached=True,
     )
+
+
+def _web() -> None:
+    """The other thread: every site's access log, and who waits at sockets. In this process, by its CPU time alone."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as directory:
+        logs = [Path(directory, f"{n}.log") for n in range(SITES)]
+        for path in logs:
+            path.touch()
+        web = WebSide()
+        web.follow(
+            {
+                SiteId(path.name): Attached(attachment=Attachment.POOL, why=Why("x"), log=path)
+                for path in logs
+            }
+        )
+        web.round(0.0, ())
+        used_s = 0.0
+        for n in range(1, ROUNDS + 1):
+            for path in logs[:WORKING]:
+                with path.open("a") as file:
+                    file.write(LINE * 10)
+            began = time.thread_time()
+            web.round(EVERY_S * n, ())
+            used_s += time.thread_time() - began
+        web.close()
+    ratio = used_s / ROUNDS / EVERY_S
+    what = f"{SITES:,} access logs, {WORKING} with 5 requests/s"
+    row(what, f"{ratio:.2%} of a core", "", reached=True)
 
 
 def _kernel() -> None:
