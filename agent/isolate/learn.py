@@ -49,8 +49,8 @@ def _hours(
     if known is None:
         known = (0.0,) * HOURS
     most = max(known[hour] * fading, mean or 0.0)
-    # Three figures are enough, and short on disk.
-    hours = (*known[:hour], float(f"{most:.3g}"), *known[hour + 1 :])
+    # Five figures are short on disk, and fine enough to fade by a quarter of a percent.
+    hours = (*known[:hour], float(f"{most:.5g}"), *known[hour + 1 :])
     return hours if any(hours) else ()
 
 

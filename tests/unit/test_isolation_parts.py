@@ -1,0 +1,292 @@
+"""The parts that the ladder stands on: who goes with the stall, what is usual, what kind of trouble, ladder time."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.isolate import House, Policy
+from agent.isolate.attribution import Suspect, correlation, suspects
+from agent.isolate.learn import learned
+from agent.isolate.measure import suffered
+from agent.isolate.nature import is_hacked, nature, showing, standing
+from agent.isolate.policy import DAY_S, HOUR_S
+from agent.isolate.state import HOURS, Clock, Frame, told
+from agent.signals import HostSigns, Signals, SiteSigns
+from fleet.caps import Nature, Override, Resource, Tenant
+from fleet.model import Note, SiteId
+from tests.hogs import CAPS, MIB, PLAN
+
+POLICY = Policy()
+SHOP, NEWS = SiteId("shop"), SiteId("news")
+NOON = 1_790_000_000.0 // DAY_S * DAY_S + 12 * HOUR_S
+CALM, HURT = [0.02] * 8, [0.5] * 4
+HOST = HostSigns(cores=8, memory_total_bytes=1 << 33, memory_available_bytes=1 << 32)
+Value = float | None
+
+
+def signs(resource: Resource, value: Value) -> SiteSigns:
+    if resource is Resource.CPU:
+        return SiteSigns(cpu_cores=value)
+    if resource is Resource.IO:
+        return SiteSigns(read_bytes_per_s=None if value is None else value * MIB)
+    return SiteSigns(anon_bytes=None if value is None else int(value * MIB))
+
+
+def frames(
+    stall: Sequence[float], sites: Mapping[SiteId, Sequence[Value]], resource: Resource
+) -> list[Frame]:
+    return [
+        Frame(
+            at=NOON + 2 * number,
+            stall={resource: stalled},
+            sites={site: signs(resource, values[number]) for site, values in sites.items()},
+        )
+        for number, stalled in enumerate(stall)
+    ]
+
+
+def found(
+    stall: Sequence[float],
+    *,
+    resource: Resource = Resource.CPU,
+    usual: float | None = None,
+    known_s: float = DAY_S,
+    of: int = 20,
+    **used: Sequence[Value],
+) -> list[Suspect]:
+    """The suspects on a host of `of` sites; `usual`: what the shop used at this hour of other days."""
+    sites = {SiteId(name): values for name, values in used.items()}
+    caps = {SiteId(f"n{n}"): CAPS for n in range(of)} | dict.fromkeys((SHOP, NEWS), CAPS)
+    past = {} if usual is None else {SHOP: {resource: (usual,) * HOURS}}
+    window = frames(stall, sites, resource)
+    return list(
+        suspects(window, HOST, resource, caps, past, POLICY, at=window[-1].at, known_s=known_s)
+    )
+
+
+def test_who_goes_with_the_stall_is_the_suspect() -> None:
+    """Of two that use the same now, the one whose use came with the waiting is the first."""
+    shop, news = [0.1] * 8 + [3.0] * 4, [0.5] * 6 + [3.0] * 6
+    assert [one.site for one in found(CALM + HURT, shop=shop, news=news)] == [SHOP, NEWS]
+    [one] = found(CALM + HURT, shop=shop, news=[3.0] * 12)
+    assert one.site == SHOP and one.correlation == pytest.approx(1) and one.share == 3 / 8
+    assert one.score == pytest.approx(1)
+
+
+def test_what_is_usual_at_this_hour_weighs_less() -> None:
+    """The same rise is a suspect's where it is new, and nobody's where it is of every day."""
+    shop = [1.0, 2.0] * 4 + [2.0, 3.0, 3.0, 3.0]
+    [new] = found(CALM + HURT, shop=shop)
+    [usual] = found(CALM + HURT, shop=shop, usual=3.0)
+    assert new.score - usual.score == pytest.approx(0.2)
+    [young] = found(CALM + HURT, shop=shop, known_s=60)
+    assert new.score - young.score == pytest.approx(0.1)
+
+
+def test_who_keeps_to_its_part_is_no_suspect() -> None:
+    """On a host of two, half of it is the part of each; and who has less than a tenth is never asked."""
+    shop = [0.1, 1.9] * 4 + [2.0, 1.5, 2.2, 2.0]
+    assert found(CALM + HURT, of=0, shop=shop) == []
+    assert [one.site for one in found(CALM + HURT, of=50, shop=shop)] == [SHOP]
+    assert found(CALM + HURT, shop=[0.01] * 8 + [0.7] * 4) == []
+
+
+def test_too_little_to_be_the_cause_is_none() -> None:
+    """All of what is read is little where it is less than a disk notices."""
+    tiny = [0.0] * 8 + [0.9] * 4
+    assert found(CALM + HURT, resource=Resource.IO, shop=tiny) == []
+    some = [0.0] * 8 + [9.0] * 4
+    assert [one.site for one in found(CALM + HURT, resource=Resource.IO, shop=some)] == [SHOP]
+
+
+def test_a_look_that_is_too_short_accuses_nobody() -> None:
+    """Within its first ten seconds an agent has no suspects, however loud a site is."""
+    assert found([0.02, 0.02, 0.5, 0.5, 0.5], shop=[0.1, 0.1, 6.0, 6.0, 6.0]) == []
+    assert found([0.02] * 3 + [0.5] * 3, shop=[0.1] * 3 + [6.0] * 3) != []
+
+
+def test_a_steady_stall_accuses_only_who_dominates() -> None:
+    """What has been bad for as long as we look has no rhythm: only a share that dominates is told by."""
+    [one] = found([0.5] * 12, shop=[5.0] * 12, news=[2.0] * 12)
+    assert (one.site, one.steady) == (SHOP, True)
+    assert found([0.5] * 12, shop=[3.0] * 12, news=[2.0] * 12) == []
+
+
+def test_a_leak_is_told_by_its_size() -> None:
+    """It grew evenly all the time, and hurts since there is no more: what goes with the waiting is what it holds."""
+    leak = [100.0 + 40 * n for n in range(12)]
+    [one] = found(CALM + HURT, resource=Resource.MEMORY, shop=leak, news=[300.0] * 12)
+    assert one.site == SHOP and one.share == 1
+
+
+def test_what_grew_is_the_memory_that_is_fought_for() -> None:
+    """A large site that stays as it is has no part in it."""
+    burst: list[Value] = [100.0] * 8 + [400.0, 700.0, 1000.0, 1300.0]
+    [one] = found(CALM + HURT, resource=Resource.MEMORY, shop=burst, news=[4000.0] * 12)
+    assert one.site == SHOP
+
+
+def test_a_site_without_a_plan_is_not_judged() -> None:
+    """What the orders do not know is no suspect, and counts in what the others' shares are of."""
+    assert found(CALM + HURT, shop=[0.1] * 12, ghost=[0.1] * 8 + [6.0] * 4) == []
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.none() | st.floats(0, 1e9)), min_size=1, max_size=30))
+def test_a_correlation_is_one(pairs: list[tuple[float, Value]]) -> None:
+    """Always between -1 and 1; of what does not vary, or is hardly known, 0."""
+    value = correlation([a for a, _ in pairs], [b for _, b in pairs])
+    assert -1 <= value <= 1 and not math.isnan(value)
+    if sum(b is not None for _, b in pairs) < 4 or len({a for a, _ in pairs}) == 1:
+        assert abs(value) < 1e-6
+
+
+def test_an_hour_is_remembered_and_fades() -> None:
+    """The most of an hour is kept, a little less with each minute of it: about a third is left after a week."""
+    window = frames([0.0] * 30, {SHOP: [2.0] * 30, NEWS: [0.01] * 30}, Resource.CPU)
+    past = learned({}, window, (), POLICY, passed_s=60)
+    hour = int(window[-1].at // HOUR_S) % HOURS
+    assert past.keys() == {SHOP}  # what does next to nothing is not kept
+    assert [hours for hours in past[SHOP][Resource.CPU] if hours] == [2.0]
+    assert past[SHOP][Resource.CPU][hour] == 2.0
+    idle = frames([0.0] * 30, {SHOP: [0.0] * 30}, Resource.CPU)
+    for _ in range(7 * 60):
+        past = learned(past, idle, (), POLICY, passed_s=60)
+    assert past[SHOP][Resource.CPU][hour] == pytest.approx(2 / math.e, rel=0.05)
+    assert learned({}, window, {SHOP}, POLICY, passed_s=60) == {}
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "usual", "kind"),
+    [
+        (2.0, 3, None, Nature.HEAVY),  # two requests a second are nobody's crowd
+        (10.0, 3, None, Nature.HEAVY),  # under a third of the plan's 60
+        (30.0, 40, None, Nature.CRAWLED),
+        (30.0, 2000, None, Nature.VIRAL),
+        (30.0, None, None, Nature.CRAWLED),  # nobody counts its visitors
+        (30.0, 2000, 20.0, Nature.HEAVY),  # as many as at this hour of other days
+        (12.0, 2000, 4.0, Nature.VIRAL),  # three times as many
+        (None, None, None, Nature.HEAVY),
+    ],
+)
+def test_a_crowd_is_told_from_heavy_code(
+    rate: float | None, clients: int | None, usual: float | None, kind: Nature
+) -> None:
+    """By how many ask, against the plan or the site's own past, and by how many clients they are."""
+    one = SiteSigns(cpu_cores=4, requests_per_s=rate, clients=clients)
+    window = [Frame(at=NOON, stall={}, sites={SHOP: one})]
+    past = {} if usual is None else {Resource.WEB: (usual,) * HOURS}
+    assert nature(SHOP, window, CAPS, past, POLICY, NOON) is kind
+
+
+@pytest.mark.parametrize(
+    ("one", "for_s", "signs_", "hacked"),
+    [
+        (SiteSigns(direct_mail_per_s=5), 0.0, (), False),
+        (SiteSigns(direct_mail_per_s=5), 2.0, ("direct-mail",), False),
+        (SiteSigns(direct_mail_per_s=0.1), 60.0, (), False),
+        (
+            SiteSigns(direct_mail_per_s=5, new_destinations_per_s=60),
+            2.0,
+            ("direct-mail", "fan-out"),
+            True,
+        ),
+        (SiteSigns(listens=True, cron_changed=True), 60.0, ("cron-changed", "listens"), False),
+        (
+            SiteSigns(runs_from_uploads=True, listens=True),
+            2.0,
+            ("listens", "runs-from-uploads"),
+            True,
+        ),
+        (SiteSigns(cpu_cores=1, requests_per_s=0), 599.0, (), False),
+        (SiteSigns(cpu_cores=1, requests_per_s=0), 600.0, ("miner",), False),
+        (SiteSigns(cpu_cores=1), 6000.0, (), False),  # whose requests are not known
+        (SiteSigns(cpu_cores=1, requests_per_s=0.5), 6000.0, (), False),
+    ],
+)
+def test_two_signs_of_a_break_in_one_of_them_strong(
+    one: SiteSigns, for_s: float, signs_: tuple[str, ...], hacked: bool
+) -> None:
+    """Each counts after its time; what an owner may do by hand is not enough by itself."""
+    shown = showing({}, {SHOP: one}, POLICY, NOON)
+    shown = showing(shown, {SHOP: one}, POLICY, NOON + for_s)
+    assert standing(shown.get(SHOP, {}), POLICY, NOON + for_s) == signs_
+    assert is_hacked(signs_, POLICY) is hacked
+
+
+def test_a_changed_crontab_shows_for_an_hour() -> None:
+    """It is an event of one round, and is laid beside what comes after it."""
+    shown = showing({}, {SHOP: SiteSigns(cron_changed=True)}, POLICY, NOON)
+    for minutes, shows in ((1, True), (59, True), (61, False)):
+        at = NOON + 60 * minutes
+        shown = showing(shown, {SHOP: SiteSigns()}, POLICY, at)
+        assert bool(standing(shown.get(SHOP, {}), POLICY, at)) is shows
+
+
+@pytest.mark.parametrize(
+    ("host", "sites", "stall"),
+    [
+        # Calm: nobody is asked.
+        (0.05, {SHOP: (1.0, 0.9)}, 0.05),
+        # Half of their busy time, the one that uses most not asked.
+        (0.9, {SHOP: (6.0, 0.0), NEWS: (0.1, 0.1)}, 0.5),
+        # Whose wait is not known may suffer: the host's word must do.
+        (0.9, {SHOP: (6.0, 0.0), NEWS: (0.1, None)}, 0.9),
+        # Who does nothing suffers nothing.
+        (0.9, {SHOP: (6.0, 0.0), NEWS: (0.0, 0.001)}, 0.0),
+        # A large victim is one voice among the others.
+        (0.9, {SHOP: (6.0, 0), NEWS: (1.0, 0.0), SiteId("wiki"): (0.1, 0.1)}, 0.25),
+    ],
+)
+def test_what_victims_suffer_is_the_share_of_their_busy_time(
+    host: float, sites: dict[SiteId, tuple[float, float | None]], stall: float
+) -> None:
+    """Each waiting against its own work, weighed alike from a fifth of a core on."""
+    signals = Signals(
+        at=1,
+        host=HostSigns(
+            cores=8,
+            memory_total_bytes=1 << 33,
+            memory_available_bytes=1 << 32,
+            cpu_stall=host,
+        ),
+        sites={
+            site: SiteSigns(cpu_cores=cores, cpu_stall=waits)
+            for site, (cores, waits) in sites.items()
+        },
+    )
+    assert suffered(signals, POLICY)[Resource.CPU] == pytest.approx(stall)
+
+
+def test_memory_that_runs_out_is_an_alarm_before_anybody_waits() -> None:
+    """Under a twentieth available the alarm stands, be the stall what it may."""
+    host = HostSigns(cores=8, memory_total_bytes=1000, memory_available_bytes=49, memory_stall=0.0)
+    assert suffered(Signals(at=1, host=host), POLICY)[Resource.MEMORY] == 0.05
+
+
+def test_an_override_changes_the_part_that_a_site_has() -> None:
+    """Lent more, it is measured against more; when the loan is over, by its plan again."""
+    note = Note(owner="ana", reason="campaign", since=0, until=NOON)
+    tenant = Tenant(plan=PLAN, override=Override(caps={"cpu_weight": 400}, note=note))
+    house = House(plans={PLAN: CAPS}, tenants={SHOP: tenant}, rulings={})
+    assert house.caps(NOON - 1)[SHOP].cpu_weight == 400
+    assert house.caps(NOON)[SHOP].cpu_weight == CAPS.cpu_weight
+
+
+def test_ladder_time_goes_by_the_monotonic_clock() -> None:
+    """In one process a clock that is set moves what people read, no more; across a restart it counts forward."""
+    clock = told(None, 100.0, NOON)
+    assert (clock.at, clock.wall(clock.at)) == (NOON, NOON)
+    slewed = told(clock, 102.0, NOON + 2.3)
+    assert (slewed.at, slewed.offset) == (NOON + 2, 0.0)
+    ahead = told(slewed, 104.0, NOON + 4 + DAY_S)
+    assert (ahead.at, ahead.wall(ahead.at)) == (NOON + 4, NOON + 4 + DAY_S)
+    rested = Clock(at=ahead.at, offset=ahead.offset)
+    later = told(rested, 7.0, NOON + 64 + DAY_S)
+    assert (later.at, later.wall(later.at)) == (NOON + 64, NOON + 64 + DAY_S)
+    back = told(rested, 7.0, NOON)
+    assert (back.at, back.wall(back.at)) == (NOON + 4, NOON)
+    rebooted = told(Clock(at=NOON, seen=100.0), 5.0, NOON + 30)
+    assert rebooted.at == NOON + 30
