@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Never
 
-from agent.caps.choose import choose, facts, people, resolvers
+from agent.caps.choose import Chosen, choose, facts, people, resolvers, say
 from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import Keeper
 from agent.config import Config
@@ -23,7 +23,9 @@ class Hosting:
     def __init__(self, config: Config, exporter: Exporter, send: Send) -> None:
         self._begun = asyncio.Event()
         self.layout = Layout()
-        self.keeper = _keeper(config, exporter)
+        self._settings, self._chosen = config.caps, choose(config.caps, changed := Pulse())
+        exporter.set("relevo_caps_enforceable", float(self._chosen.driver is not None))
+        self.keeper = _keeper(config, self._chosen, changed, exporter)
         self.usage = Usage(
             config.host,
             config.usage,
@@ -88,13 +90,12 @@ class Hosting:
     async def _use(self) -> Never:
         """Eternal: an edge has no threads for sites that it does not host."""
         await self._begun.wait()
+        say(self._chosen, self._settings)
         await self.usage.keep()
 
 
-def _keeper(config: Config, exporter: Exporter) -> Keeper:
-    caps, changed = config.caps, Pulse()
-    chosen = choose(caps, changed)
-    exporter.set("relevo_caps_enforceable", float(chosen.driver is not None))
+def _keeper(config: Config, chosen: Chosen, changed: Pulse, exporter: Exporter) -> Keeper:
+    caps = config.caps
     firewall = Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
     return Keeper(
         chosen.driver,

@@ -32,18 +32,8 @@ class Chosen:
 def choose(
     settings: config.Caps, changed: Pulse, root: Path = Path("/"), uid: int | None = None
 ) -> Chosen:
-    """Judge this host; said once, loudly where nothing can be held. `changed` is the driver's to beat."""
-    found = _choose(settings, changed, root, os.geteuid() if uid is None else uid)
-    if found.driver is not None:
-        _log.info("caps are held", driver=found.driver.name, why=found.why)
-    elif settings.driver != "off":
-        _log.error(
-            "NO CAPS CAN BE HELD HERE: use is measured and told, nothing else", why=found.why
-        )
-    return found
-
-
-def _choose(settings: config.Caps, changed: Pulse, root: Path, uid: int) -> Chosen:
+    """Judge this host. `changed` is the driver's to beat."""
+    uid = os.geteuid() if uid is None else uid
     if settings.driver == "off":
         return Chosen(driver=None, why="switched off in agent.toml: caps.driver")
     if settings.driver == "cgroupfs" or (settings.driver == "auto" and settings.subtree):
@@ -53,6 +43,15 @@ def _choose(settings: config.Caps, changed: Pulse, root: Path, uid: int) -> Chos
     allowed = (*resolvers(settings, root), *settings.mail, *settings.databases)
     driver = Systemd(root / CGROUPS, root / "run/systemd", changed, allowed)
     return Chosen(driver=driver, why="systemd is this host's first process")
+
+
+def say(chosen: Chosen, settings: config.Caps) -> None:
+    """Once there are sites: an edge holds none, and needs no caps."""
+    if chosen.driver is not None:
+        _log.info("caps are held", driver=chosen.driver.name, why=chosen.why)
+    elif settings.driver != "off":
+        why = chosen.why
+        _log.error("NO CAPS CAN BE HELD HERE: use is measured and told, nothing else", why=why)
 
 
 def _no_systemd(root: Path, uid: int) -> str:
