@@ -344,10 +344,10 @@ class Link:
 
         It may have got the same from another controller; what no order here has reached does not count.
         """
-        session, heard = self._sessions.get(host), self.heard.get(host)
-        if session is None or heard is None or session.sent is None:
+        sent, heard = self.ordered(host), self.heard.get(host)
+        if sent is None or heard is None:
             return False
-        return self._ordered >= epoch and heard.applied >= session.sent.epoch
+        return self._ordered >= epoch and heard.applied >= sent.epoch
 
     async def keep_time(self) -> Never:
         """Eternal: notice when this process' own loop was late, however it was."""
