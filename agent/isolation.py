@@ -4,6 +4,7 @@ It needs no network and no controller; without orders it knows no sites, and hol
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.penalties import append, read, write
 from agent.ports import DriverError
-from agent.signals import Signals
+from agent.signals import HostSigns, Signals
 from fleet.caps import Evidence, Level, Penalty
 from fleet.messages import Orders
 from fleet.model import SiteId, Why
@@ -29,6 +30,7 @@ WRITE_S = 2.0
 PROOF_S = 2.0  # evidence later than that is of something else
 KEEP_S = 300.0  # the past that was learned is written this often, what holds at once
 CLEAR_S = 3600.0
+BLIND_S = 30.0  # without a round of the sampler for so long, terms end without it
 ASKS_MAX = 10
 EVIDENCE_MAX = 20
 BIG = 100  # sites from which a round is judged in a thread: the loop has beats to send
@@ -67,10 +69,13 @@ class Isolation:
         *,
         exporter: Exporter,
         wall: Callable[[], float] = clock.wall,
+        now: Callable[[], float] = time.monotonic,  # the sampler's clock
+        blind_s: float = BLIND_S,
         proc: Path = Path("/proc"),
     ) -> None:
         self._policy, self._path, self._usage = policy, folder / "penalties.json", usage
         self._penalize, self._exporter, self._wall, self._proc = penalize, exporter, wall, proc
+        self._now, self._blind_s = now, blind_s
         self._shelf = Shelf(folder / "evidence")
         self._house = House(plans={}, tenants={}, rulings={})
         self._attached: Mapping[SiteId, Attached] = {}
@@ -108,9 +113,10 @@ class Isolation:
             group.create_task(self._prove())
             count = self._usage.signals.count
             while True:
-                count = await self._usage.signals.after(count)
-                if (signals := self._usage.latest) is not None:
-                    await self.round(signals)
+                before = count
+                count = await self._usage.signals.within(before, self._blind_s)
+                signals = self._usage.latest
+                await self.round(signals if signals and count > before else self._blind(signals))
 
     async def round(self, signals: Signals) -> Decision:
         """Judge one round and hold what comes of it."""
@@ -126,6 +132,13 @@ class Isolation:
         await self._keep_state(now, changed=bool(decision.changes))
         await self._clear(now, wall)
         return decision
+
+    def _blind(self, last: Signals | None) -> Signals:
+        """A round that saw nothing: nobody is accused by it, and what is over ends (rule R11)."""
+        total = last.host.memory_total_bytes if last else 0
+        cores = last.host.cores if last else 1.0
+        host = HostSigns(cores=cores, memory_total_bytes=total, memory_available_bytes=total)
+        return Signals(at=self._now(), host=host)
 
     def _hold(self, decision: Decision) -> None:
         """What is decided goes to the kernel first, then to people."""
@@ -202,7 +215,8 @@ class Isolation:
 
     async def _keep_state(self, now: float, *, changed: bool) -> None:
         """On disk at once when somebody's place changed; else every KEEP_S, for what was learned."""
-        if not (changed or self._unkept or now - self._kept_at >= KEEP_S):
+        learned = self._state.past and now - self._kept_at >= KEEP_S
+        if not (changed or self._unkept or learned):
             return
         try:
             await self._disk.run(WRITE_S, partial(write, self._path, kept(self._state)))

@@ -124,7 +124,7 @@ def test_a_leak_is_told_by_its_size() -> None:
 
 def test_what_grew_is_the_memory_that_is_fought_for() -> None:
     """A large site that stays as it is has no part in it."""
-    burst: list[Value] = [100.0] * 8 + [400.0, 700.0, 1000.0, 1300.0]
+    burst = [100.0] * 8 + [400.0, 700.0, 1000.0, 1300.0]
     [one] = found(CALM + HURT, resource=Resource.MEMORY, shop=burst, news=[4000.0] * 12)
     assert one.site == SHOP
 

@@ -52,8 +52,8 @@ class Senses:
 class Host:
     """One host with a hog, and isolation on it."""
 
-    def __init__(self, folder: Path, hog: str = "CPU spin", policy: Policy | None = None) -> None:
-        self.machine = Machine(Random(3), busy=0.6, hog=HOGS[hog], starts_s=30.0)
+    def __init__(self, folder: Path, policy: Policy | None = None, blind_s: float = 30.0) -> None:
+        self.machine = Machine(Random(3), busy=0.6, hog=HOGS["CPU spin"], starts_s=30.0)
         self.senses, self.exporter = Senses(), Exporter(AGENT)
         self.held: tuple[Penalty, ...] = ()
         self.isolation = Isolation(
@@ -63,6 +63,8 @@ class Host:
             self._hold,
             exporter=self.exporter,
             wall=lambda: WALL + self.machine.now,
+            now=lambda: self.machine.now,
+            blind_s=blind_s,
             proc=folder / "proc",
         )
 
@@ -178,6 +180,19 @@ async def test_a_restart_forgets_nobody_and_prolongs_nothing(tmp_path: Path) -> 
         new.machine.now = old.held[0].until - WALL
         await new.isolation.round(new.machine.round())
         assert [p.level for p in new.held] == [Level.WATCH]
+
+
+async def test_what_is_over_ends_though_nobody_senses(tmp_path: Path) -> None:
+    """R11: while the sampler gives no rounds nobody is accused, and terms end all the same."""
+    host = Host(tmp_path, blind_s=0.02)
+    host.follow()
+    await host.until_held()
+    host.machine.now += 299
+    async with living(host):
+        await asyncio.sleep(0.1)
+        assert [p.level for p in host.held] == [Level.SOFT]
+        host.machine.now += 2
+        await eventually(lambda: [p.level for p in host.held] == [Level.WATCH])
 
 
 async def test_without_orders_nobody_is_held(tmp_path: Path) -> None:
