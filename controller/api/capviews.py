@@ -191,12 +191,13 @@ class CapsView:
             self._place(site),
         )
         history = word.use.past if word else None
+        held = history is not None and (history.shadow_min or history.at_cap_min.get(site.plan))
+        if not (kept or held):
+            return None  # most of ten thousand
         lately = list(self._lately(site.id))
         would = self._minutes([(p, end) for p, end in lately if not p.enforced])
         was = self._minutes([(p, end) for p, end in lately if p.enforced])
         shadow = history.shadow_min if history and history.shadow_min else would
-        if not (kept or shadow or was or (history and any(history.at_cap_min.values()))):
-            return None
         level = max((penalty.level for penalty, _ in lately), default=0)
         return Reported(
             site=site.id,

@@ -220,6 +220,19 @@ async def test_the_report_says_what_shadow_found(coop: Served) -> None:
     assert not [e for e in coop.controller.mirror.audit.values() if "penalty" in e.what]
 
 
+async def test_the_report_is_of_a_site_s_own_plan(coop: Served) -> None:
+    """What a smaller plan would have meant is no news; what its own did is, also without any penalty."""
+    small, own = PlanId("smaller"), PlanId("solidarity")
+    async with agent(coop, HOST) as socket:
+        await tell(coop, socket, sites={SITE: use(past=Past(days=9.0, at_cap_min={small: 300.0}))})
+        assert (await get(coop, "/v1/caps/report"))["sites"] == []
+        past = Past(days=9.0, at_cap_min={small: 300.0, own: 12.0}, shadow_min=7.0)
+        await tell(coop, socket, sites={SITE: use(past=past)})
+        (one,) = (await get(coop, "/v1/caps/report"))["sites"]
+    assert (one["shadow_min"], one["penalties"], one["level"]) == (7.0, 0, "")
+    assert one["history"]["at_cap_min"] == {"smaller": 300.0, "solidarity": 12.0}
+
+
 async def test_a_quarantine_reaches_the_host_and_is_taken_back(coop: Served) -> None:
     """It is part of the host's orders with its end and owner; ended, it is no more."""
     said = {"reason": "spam", "for_s": 7200, "level": "isolate", "nature": "hacked"}
