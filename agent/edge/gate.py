@@ -13,12 +13,13 @@ from pathlib import Path
 from agent.edge.limits import BETWEEN
 
 WAIT = "wait.lua"
-# Of an entry, from its third field on. Both sums are the agent's: HAProxy 2.6 subtracts wrongly from negative numbers.
+# Of an entry, from its third field on. `present`, in flight and waiting, is summed by the agent: HAProxy 2.6 subtracts
+# wrongly from what is negative, so that no rule may take away two numbers in a row.
 NUMBERS = ("in_flight", "present", "wait_ms", "in_1s", "in_10s", "client_in_1min")
 REASONS = ("closed", "client", "crowd", "late")  # in the order of `relevo:refused`'s counters
 
 # 20,480 sites are all that an edge may have. An entry is about 200 bytes: 4 MB, if all are limited and asked for.
-# 102,400 clients at a time take 17 MB (bench edgelimits); beyond, who came longest ago is forgotten first.
+# 102,400 clients at a time take 21 MB (bench edgelimits); beyond, who came longest ago is forgotten first.
 SITES, CLIENTS = "20k", "100k"
 
 TABLES = f"""\
