@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.discover.files import HostFiles
+from agent.discover.host import look
+from agent.discover.sites import group
 from agent.layout.command import command
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import Reader
@@ -22,6 +24,7 @@ from tests.unit.test_layout_attach import (
     BASE,
     HUERTO,
     LIBRO,
+    OWN_POOL,
     RADIO,
     TWO,
     TWO_POOLS,
@@ -169,6 +172,16 @@ def test_a_timeout_that_php_fpm_has_not_read_yet_is_not_counted_on(
     plan = convert(here, LIBRO)
     assert (Systemd("reload", ("php8.2-fpm.service",)) in plan.steps) is reloads
     assert any("changed after php-fpm was started" in note for note in plan.notes) is not reloads
+
+
+def test_a_site_with_a_unit_of_its_own_is_discovered_as_before(tmp_path: Path) -> None:
+    """`relevo discover` reads the unit's pool too, by the name that the web server knows: its user is still known."""
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    write(shared, BASE | TWO_VHOSTS | TWO_POOLS)
+    conf = {"/etc/relevo/php/libro.conf": OWN_POOL}
+    write(own, BASE | TWO_VHOSTS | pool("huerto", "huerto") | conf)
+    before, after = (group(look(str(root))).sites for root in (shared, own))
+    assert before == after and [site.users for site in after] == [("huerto",), ("libro",)]
 
 
 def test_what_was_not_converted_is_not_undone(tmp_path: Path) -> None:
