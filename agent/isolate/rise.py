@@ -13,7 +13,7 @@ from agent.isolate.table import Finding
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
-AFTER_S = 10.0  # what a step did is measured over the end of its trial
+AFTER_S = 10.0  # what a step did is measured over the end of its trial, a third of it
 
 
 def judge(climb: Climb) -> None:
@@ -69,10 +69,10 @@ def _is_suspect(climb: Climb, site: SiteId, resource: Resource) -> bool:
 
 def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     """What a step did for its victims; None: what it should, or nothing more can be done, or known yet."""
-    window = climb.before.window
-    if window[-1].at - window[0].at < AFTER_S:
+    window, after_s = climb.before.window, _after_s(climb)
+    if window[-1].at - window[0].at < after_s:
         return None
-    fell = fall(step.before, window, step.resource, AFTER_S)
+    fell = fall(step.before, window, step.resource, after_s)
     climb.settle(site, msgspec.structs.replace(step, judged=True))
     if fell >= climb.policy.helped or step.resource not in climb.before.alarms:
         return None
@@ -82,6 +82,11 @@ def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     if fell < climb.policy.unhelped:
         return Finding.UNHELPFUL
     return Finding.PARTLY if step.share > TIGHTER else None
+
+
+def _after_s(climb: Climb) -> float:
+    """What came before a step does not count in what it did, be its trial scaled as it may."""
+    return min(AFTER_S, climb.term(climb.policy.terms.trial_s) / 3)
 
 
 def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
@@ -114,8 +119,9 @@ def _is_endangered(climb: Climb, resource: Resource) -> bool:
 
 
 def _case(climb: Climb, step: Step) -> Case:
-    stall = latest(climb.before.window, step.resource, AFTER_S)
-    fell = fall(step.before, climb.before.window, step.resource, AFTER_S)
+    after_s = _after_s(climb)
+    stall = latest(climb.before.window, step.resource, after_s)
+    fell = fall(step.before, climb.before.window, step.resource, after_s)
     return Case(
         resource=step.resource,
         nature=step.nature,
