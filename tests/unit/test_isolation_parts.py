@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.isolate import House, Policy
+from agent.isolate import House, Policy, State, decide
 from agent.isolate.attribution import Suspect, correlation, suspects
 from agent.isolate.learn import learned
 from agent.isolate.measure import suffered
@@ -290,3 +290,27 @@ def test_ladder_time_goes_by_the_monotonic_clock() -> None:
     assert (back.at, back.wall(back.at)) == (NOON + 4, NOON)
     rebooted = told(Clock(at=NOON, seen=100.0), 5.0, NOON + 30)
     assert rebooted.at == NOON + 30
+
+
+def test_trouble_teaches_nothing() -> None:
+    """While sites wait for each other, what they do is not what is usual."""
+    host = HostSigns(
+        cores=8, memory_total_bytes=1 << 33, memory_available_bytes=1 << 32, cpu_stall=0.5
+    )
+    calm = HostSigns(cores=8, memory_total_bytes=1 << 33, memory_available_bytes=1 << 32)
+    house = House(plans={PLAN: CAPS}, tenants={SHOP: Tenant(plan=PLAN)}, rulings={})
+    for seen, knows in ((host, False), (calm, True)):
+        state = State()
+        for number in range(40):
+            at = 100.0 + 2 * number
+            hurt = SiteSigns(cpu_cores=0.1, cpu_stall=0.1)
+            signals = Signals(at=at, host=seen, sites={SHOP: SiteSigns(cpu_cores=2), NEWS: hurt})
+            state = decide(state, signals, house, POLICY, at, NOON + at).state
+        assert bool(state.past) is knows
+
+
+def test_who_only_happens_to_be_there_is_no_suspect() -> None:
+    """Much, new, and above its part: without going with the waiting it is nobody's cause."""
+    noise = [0.5, 3.0, 1.0, 4.0, 0.5, 4.0, 1.0, 3.0, 4.0, 2.0, 3.0, 3.0]
+    assert 0.2 < correlation(CALM + HURT, noise) < 0.35
+    assert found(CALM + HURT, shop=noise) == []
