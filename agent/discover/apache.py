@@ -306,7 +306,7 @@ class Apache:
         # Requests of a part of it (env=, expr=) are not all; a pipe, or a log server, is no file.
         if said and not any(word.startswith(("env=", "expr=")) for word in said[1:]):
             path = self._absolute(said[0])
-            if said[0][0] not in "|$" and ":" not in said[0] and "${" not in path:
+            if said[0][:1] not in "|$" and ":" not in said[0] and "${" not in path:
                 at.host.logs.append(path)
 
     def _proxy_pass(self, d: Directive, said: tuple[str, ...], at: _At) -> None:

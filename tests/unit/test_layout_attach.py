@@ -219,6 +219,11 @@ def test_a_named_slice_that_its_php_is_not_in_holds_nothing(tmp_path: Path) -> N
     [
         ("/var/log/apache2/radio.log", Attachment.LOG, "layout-log"),
         ("/var/log/apache2/all.log", Attachment.NONE, "layout-no-log"),
+        ("${APACHE_LOG_DIR}/radio.log", Attachment.LOG, "layout-log"),
+        ("/var/log/radio.log combined env=!robot", Attachment.NONE, "layout-no-log"),
+        ("syslog:local1", Attachment.NONE, "layout-no-log"),
+        ('""', Attachment.NONE, "layout-no-log"),
+        ("${NOWHERE}/radio.log", Attachment.NONE, "layout-no-log"),
         ('"|/usr/bin/rotatelogs /x 86400"', Attachment.NONE, "layout-no-log"),
         ("", Attachment.NONE, "layout-no-log"),
     ],
@@ -266,6 +271,26 @@ def test_nginx_tells_the_same(tmp_path: Path) -> None:
     (host / "run/php/libro.shared.sock").touch()
     libro = judged(host, {}, {LIBRO: TWO[LIBRO]})[LIBRO]
     assert libro.attachment is Attachment.POOL and libro.log == Path("/var/log/nginx/libro.log")
+
+
+@pytest.mark.parametrize(
+    ("said", "log"),
+    [
+        ("/var/log/nginx/libro.log main", "/var/log/nginx/libro.log"),
+        ("off", None),
+        ("syslog:server=unix:/dev/log", None),
+        ("/var/log/nginx/$host.log", None),
+        ("/var/log/nginx/libro.log main if=$loggable", None),
+    ],
+)
+def test_of_nginx_only_a_file_with_every_request_is_its_log(
+    said: str, log: str | None, tmp_path: Path
+) -> None:
+    """What is switched off, sent elsewhere, named by each request or filtered does not tell of it all."""
+    server = f"server {{ server_name libro.example; access_log {said}; }}\n"
+    tree = {"/etc/nginx/nginx.conf": NGINX, "/etc/nginx/sites-enabled/libro": server}
+    libro = judged(tmp_path, tree, {LIBRO: TWO[LIBRO]})[LIBRO]
+    assert libro.log == (Path(log) if log else None)
 
 
 def test_configuration_is_read_again_when_it_changes(tmp_path: Path) -> None:
