@@ -13,7 +13,6 @@ from controller.audited import Audited, Person, Unknown
 from controller.declare import Outdated
 from controller.lead import Leader
 from controller.mirror import Mirror
-from controller.sight import Refused
 from controller.store import Delete, Put
 from fleet import keys
 from fleet.caps import Enforcement, Level, Nature, Override, Ruling, Turn
@@ -242,6 +241,3 @@ def _turned(old: Enforcement, scope: Scope, id: str, turn: Turn | None) -> Enfor
 def _put(words: dict[K, Turn], id: K, turn: Turn | None) -> dict[K, Turn]:
     others = {key: word for key, word in words.items() if key != id}
     return others if turn is None else {**others, id: turn}
-
-
-__all__ = ["Holding", "Refused", "Scope", "raise_if_bad", "tag_of"]

@@ -132,7 +132,7 @@ class Uses:
         )
         return msgspec.structs.replace(
             penalty,
-            since=min(penalty.since, at),
+            since=max(at - KEPT_S, min(penalty.since, at)),
             until=min(penalty.until, at + (ORDERED_S if ordered else TERM_S)),
             owner=penalty.owner if ordered or was else "relevo",
             why=tidy(penalty.why),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fleet.model import Caps, HostId, Name, Note, PlanId, SiteId, Why
+from fleet.model import Caps, Count, HostId, Name, Note, PlanId, SiteId, Why
 
 
 class Attachment(Enum):
@@ -69,11 +69,11 @@ class Penalty(msgspec.Struct, frozen=True, kw_only=True):
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """One process as evidence: its command without arguments that could name a visitor (rule R16)."""
 
-    pid: int
+    pid: Count
     user: Annotated[str, Meta(max_length=64)]
     command: Annotated[str, Meta(max_length=200)]
     cpu_cores: float = 0.0
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     use: Annotated[tuple[float, ...], Meta(max_length=120)] = ()
     score: float = 0.0
     processes: Annotated[tuple[Process, ...], Meta(max_length=10)] = ()
-    urls: Annotated[dict[Annotated[str, Meta(max_length=200)], int], Meta(max_length=10)] = {}
+    urls: Annotated[dict[Annotated[str, Meta(max_length=200)], Count], Meta(max_length=10)] = {}
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,10 +115,10 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 class IoLimit(msgspec.Struct, frozen=True, kw_only=True):
     """Of one physical device. Source: kernel, cgroup-v2 io.max."""
 
-    read_bytes_per_s: int
-    write_bytes_per_s: int
-    read_ops_per_s: int
-    write_ops_per_s: int
+    read_bytes_per_s: Count
+    write_bytes_per_s: Count
+    read_ops_per_s: Count
+    write_ops_per_s: Count
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,15 +128,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     server and the database.
     """
 
-    cpu_weight: int
-    cpu_quota_us: int | None  # of CPU time per second
-    memory_high_bytes: int | None
-    memory_max_bytes: int | None
-    memory_low_bytes: int
-    swap_max_bytes: int | None
-    tasks_max: int | None
+    cpu_weight: Count
+    cpu_quota_us: Count | None  # of CPU time per second
+    memory_high_bytes: Count | None
+    memory_max_bytes: Count | None
+    memory_low_bytes: Count
+    swap_max_bytes: Count | None
+    tasks_max: Count | None
     io: dict[str, IoLimit] = {}
-    io_weight: int | None = None
+    io_weight: Count | None = None
     egress_closed: bool = False
     frozen: bool = False
 

@@ -239,3 +239,29 @@ async def test_a_controller_that_knows_nothing_of_use_ignores_it() -> None:
     frame = msgspec.json.encode(Usage(host=A, sites={OURS: use(tasks=1)}))
     assert unknown_kind(frame, AGENTS - {"usage"}) == "usage"
     assert unknown_kind(frame, AGENTS) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sites": {"huerto": {"attachment": "slice", "memory_bytes": 10**400}}},
+        {"sites": {"huerto": {"attachment": "slice", "held": {"tasks_max": -1}}}},
+        {"evidence": [{"site": "huerto", "at": 1, "every_s": 2, "urls": {"/": 10**400}}]},
+        {"evidence": [{"site": "huerto", "at": 1, "every_s": 2, "stall": [0.1] * 121}]},
+        {"penalties": [{"site": "huerto", "level": 6}]},
+        {"help": [{"code": "x"}] * 11},
+    ],
+    ids=["memory", "held", "urls", "stall", "level", "help"],
+)
+async def test_what_no_agent_tells_is_refused_whole(said: dict[str, object]) -> None:
+    """No number is beyond 64 bits and no list without an end, wherever a host may put one."""
+    frame = msgspec.json.encode({"type": "usage", "host": "a", **said})
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(frame, type=Usage)
+
+
+async def test_a_penalty_can_not_have_begun_before_there_was_time() -> None:
+    """Whatever a host says of when it began, it is a moment that people can be shown."""
+    _, uses = desk()
+    uses.take(A, Usage(host=A, penalties=(penalty(since=-1e308),)))
+    assert uses.hosts[A].penalties[OURS][0].since >= wall() - KEPT_S - 1
