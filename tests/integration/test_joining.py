@@ -379,6 +379,9 @@ async def test_a_controller_is_replaced_by_one_at_another_address(tmp_path: Path
         )
         assert code == 1 and why in err
         assert not (tmp_path / "x.tar").exists()
+    own.write_text(own.read_text().replace('c1 = "', '# c1 = "'))
+    code, _, err = await coop.run("controller", "add", "c3", "192.0.2.3", *more, tmp_path / "x.tar")
+    assert code == 1 and "[urls] does not say where this controller, c1, is reached" in err
 
 
 async def _unpacked(bundle: Path) -> Config:
