@@ -151,7 +151,9 @@ class Climb:
         excess = len(held) - self.policy.most(len(self.house.tenants))
         by_weight = sorted(held, key=lambda site: self._weight(self.record(site)))
         for site in by_weight[: max(0, excess)]:
-            self.move(site, Finding.CROWDED, Case(resource=Resource.CPU))
+            step = self.record(site).step
+            assert step is not None
+            self.move(site, Finding.CROWDED, Case(resource=step.resource, nature=step.nature))
 
     @staticmethod
     def _weight(record: Record) -> tuple[int, float]:

@@ -65,11 +65,14 @@ def decide(
 
 def _obey(climb: Climb) -> None:
     """People's words: what they release is let go; what another host suspected is looked at (rule R15)."""
-    for site in climb.house.rulings:
-        if climb.is_ruled(site, "release") and climb.record(site).step is not None:
-            climb.move(site, Finding.RELEASED, Case(resource=Resource.CPU))
-        if climb.is_ruled(site, "suspect") and climb.record(site).step is None:
-            climb.move(site, Finding.FOLLOWED, Case(resource=Resource.CPU))
+    for site, ruling in climb.house.rulings.items():
+        step = climb.record(site).step
+        if step is not None and climb.is_ruled(site, "release"):
+            case = Case(resource=step.resource, nature=step.nature)
+            climb.move(site, Finding.RELEASED, case)
+        if step is None and climb.is_ruled(site, "suspect"):
+            case = Case(resource=Resource.CPU, nature=ruling.nature)
+            climb.move(site, Finding.FOLLOWED, case)
 
 
 def standing(state: State, house: House, policy: Policy, wall: float) -> tuple[Penalty, ...]:
