@@ -22,7 +22,8 @@ class Hosting:
 
     def __init__(self, config: Config, exporter: Exporter, send: Send) -> None:
         self._begun = asyncio.Event()
-        self.layout = Layout()
+        subtree = config.caps.subtree
+        self.layout = Layout(cgroups=str(subtree) if subtree else None)
         self._settings, self._chosen = config.caps, choose(config.caps, changed := Pulse())
         exporter.set("relevo_caps_enforceable", float(self._chosen.driver is not None))
         self.keeper = _keeper(config, self._chosen, changed, exporter)

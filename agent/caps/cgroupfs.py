@@ -1,8 +1,8 @@
 """Slices held by their cgroups' own files, in a subtree that whoever started the agent has delegated to it.
 
-For containers and for hosts without systemd. Each slice is a directory of that name directly in the subtree; one that
-is not there is made, so that what will live in it is held from its first moment. Address rules have no file: egress is
-held by user alone. Source: kernel, admin-guide/cgroup-v2, "Delegation".
+For containers and for hosts without systemd. Slices are directories, one inside another as systemd would have them; one
+that is not there is made, so that what will live in it is held from its first moment. Address rules have no file:
+egress is held by user alone. Source: kernel, admin-guide/cgroup-v2, "Delegation".
 """
 
 import asyncio
@@ -33,7 +33,6 @@ class CgroupFs:
         self._root = root
         self.reloaded = changed
         self._known: frozenset[str] = frozenset()
-        self._enabled = False
 
     async def keep(self) -> Never:
         """Eternal: notice slices that come, go or come back."""
@@ -48,16 +47,15 @@ class CgroupFs:
             await asyncio.sleep(LOOK_AGAIN_S)
 
     def _names(self) -> frozenset[str]:
-        return frozenset(path.name for path in self._root.iterdir() if path.is_dir())
+        return frozenset(path.name for path in self._root.rglob("*.slice"))
 
     async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
         return await look(self._apply, slice, limits)
 
     def _apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
-        group = self._root / slice
+        group = self._group(slice)
         try:
-            self._enable()
-            group.mkdir(exist_ok=True)
+            self._make(group)
             used = kernel.used_bytes(group)
             now = in_steps(limits, used)
             held = kernel.held(group)
@@ -68,23 +66,30 @@ class CgroupFs:
         told = (*short_of(limits, now, used), *refused)
         return (*told, NO_EGRESS) if limits.egress_closed else told
 
-    def _enable(self) -> None:
-        """Give the slices the controllers that we were given; no process may be in the subtree's own group."""
-        if not self._enabled:
-            for each in (self._root / "cgroup.controllers").read_text().split():
-                if each in CONTROLLERS:
-                    _write(self._root / "cgroup.subtree_control", f"+{each}")
-            self._enabled = True
+    def _group(self, slice: str) -> Path:
+        return self._root / kernel.slice_path(slice)
+
+    def _make(self, group: Path) -> None:
+        """With the controllers that we were given; no process may be in a group above a slice."""
+        if not group.is_dir():
+            given = (self._root / "cgroup.controllers").read_text().split()
+            path = self._root
+            for part in group.relative_to(self._root).parts:
+                for each in given:
+                    if each in CONTROLLERS:
+                        _write(path / "cgroup.subtree_control", f"+{each}")
+                path /= part
+                path.mkdir(exist_ok=True)
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
         return await look(self._held, slices)
 
     def _held(self, slices: Collection[str]) -> Mapping[str, Limits]:
-        found = ((name, kernel.held(self._root / name)) for name in slices)
+        found = ((name, kernel.held(self._group(name))) for name in slices)
         return {name: held for name, held in found if held is not None}
 
     async def kill(self, slice: str) -> tuple[str, ...]:
-        await look(_write, self._root / slice / "cgroup.kill", "1")
+        await look(_write, self._group(slice) / "cgroup.kill", "1")
         return ()
 
     async def start(self, units: Collection[str]) -> None:

@@ -218,7 +218,8 @@ class Keeper:
                 self._good.pop(name, None)
             elif not fields:
                 if now is not None and self._good.get(name) != aim.limits:
-                    _log.info("a slice holds what it should", slice=name, limits=aim.limits)
+                    limits = msgspec.to_builtins(aim.limits)
+                    _log.info("a slice holds what it should", slice=name, limits=limits)
                 self._good[name] = aim.limits
                 self._short.pop(name, None)
             else:

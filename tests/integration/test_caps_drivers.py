@@ -15,7 +15,7 @@ from dbus_fast.aio import MessageBus
 
 from agent.caps.cgroupfs import NO_EGRESS, CgroupFs
 from agent.caps.driver import Driver
-from agent.caps.kernel import UNLIMITED
+from agent.caps.kernel import UNLIMITED, slice_path
 from agent.caps.limits import FREE
 from agent.caps.systemd import Systemd
 from agent.ports import DriverError
@@ -88,8 +88,8 @@ async def in_a_subtree(folder: Path, _: pytest.MonkeyPatch) -> AsyncIterator[Hos
     (folder / "cgroup.subtree_control").touch()
 
     def appear(slice: str) -> Path:
-        group = folder / slice
-        group.mkdir(exist_ok=True)
+        group = folder / slice_path(slice)
+        group.mkdir(parents=True, exist_ok=True)
         for name, text in PLAIN.items():
             (group / name).write_text(f"{text}\n")
         return group
@@ -233,9 +233,12 @@ async def test_a_subtree_says_that_it_knows_no_addresses(
 ) -> None:
     """Egress is held by user there, and the controllers that were given are passed on."""
     async with in_a_subtree(folder, monkeypatch) as host:
-        host.appear(SHOP)
-        assert await host.driver.apply(SHOP, changed(FREE, egress_closed=True)) == (NO_EGRESS,)
-        assert (folder / "cgroup.subtree_control").read_text() == "+pids"  # the last one written
+        (folder / "user.slice").mkdir()
+        (folder / "user.slice/cgroup.subtree_control").touch()
+        assert NO_EGRESS in await host.driver.apply(SHOP, changed(FREE, egress_closed=True))
+        assert (folder / "user.slice" / SHOP).is_dir()
+        for group in (folder, folder / "user.slice"):  # of a plain file the last word stays
+            assert (group / "cgroup.subtree_control").read_text() == "+pids"
 
 
 async def test_a_reload_and_a_slice_that_comes_are_heard(machine: Host) -> None:
