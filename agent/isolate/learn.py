@@ -10,7 +10,8 @@ from fleet.caps import Resource
 from fleet.model import SiteId
 
 EVERY_S = 60.0
-LEARNED = (Resource.CPU, Resource.IO, Resource.WEB)
+# What is learned, and from how much on it is worth its place on disk: cores, bytes/s, requests/s.
+LEAST = {Resource.CPU: 0.01, Resource.IO: 10_000.0, Resource.WEB: 0.05}
 # An hour's most fades to a third in a week, of which it is seven hours: what was usual a month ago is news.
 FADES_S = 7 * HOUR_S
 
@@ -35,7 +36,7 @@ def learned(
         kept = {
             resource: hours
             for resource in known.keys() | means.keys()
-            if (hours := _hours(known.get(resource), hour, means.get(resource), fading))
+            if (hours := _hours(resource, known.get(resource), hour, means.get(resource), fading))
         }
         if kept:
             found[site] = kept
@@ -43,12 +44,17 @@ def learned(
 
 
 def _hours(
-    known: tuple[float, ...] | None, hour: int, mean: float | None, fading: float
+    resource: Resource,
+    known: tuple[float, ...] | None,
+    hour: int,
+    mean: float | None,
+    fading: float,
 ) -> tuple[float, ...]:
     """The hours of one site and resource with this minute in them; empty once they have faded."""
     if known is None:
         known = (0.0,) * HOURS
     most = max(known[hour] * fading, mean or 0.0)
+    most = most if most >= LEAST[resource] else 0.0
     # Five figures are short on disk, and fine enough to fade by a quarter of a percent.
     hours = (*known[:hour], float(f"{most:.5g}"), *known[hour + 1 :])
     return hours if any(hours) else ()
@@ -59,7 +65,7 @@ def _means(minute: Sequence[Frame], site: SiteId, policy: Policy) -> Mapping[Res
     if not is_worth(minute[-1].sites.get(site), policy):
         return {}
     found = {}
-    for resource in LEARNED:
+    for resource in LEAST:
         if resource is Resource.WEB:
             signs = [frame.sites.get(site) for frame in minute]
             values = [one.requests_per_s for one in signs if one and one.requests_per_s is not None]

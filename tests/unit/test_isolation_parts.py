@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.isolate import House, Policy, State, decide
 from agent.isolate.attribution import Suspect, correlation, suspects
-from agent.isolate.learn import learned
+from agent.isolate.learn import FADES_S, learned
 from agent.isolate.measure import suffered
 from agent.isolate.nature import is_hacked, nature, showing, standing
 from agent.isolate.policy import DAY_S, HOUR_S
@@ -156,6 +156,7 @@ def test_an_hour_is_remembered_and_fades() -> None:
         past = learned(past, idle, (), POLICY, passed_s=60)
     assert past[SHOP][Resource.CPU][hour] == pytest.approx(2 / math.e, rel=0.05)
     assert learned({}, window, {SHOP}, POLICY, passed_s=60) == {}
+    assert learned(past, idle, (), POLICY, passed_s=0.99 * FADES_S) == {}
 
 
 @pytest.mark.parametrize(
