@@ -126,7 +126,7 @@ class Observer:
         passed_s = None if self._at is None else max(now - self._at, 1.0)
         self._at = now
         going, listens = self._sockets(now, uids)
-        odd = self._odd_programs(uids)
+        odd = self._odd_programs(uids) if uids else frozenset()
         cron = self._changed_crontabs()
         self._going = {uid: going for uid, going in self._going.items() if uid in uids}
         found = {}

@@ -80,7 +80,7 @@ def parse(uid: int, stat: bytes, statm: bytes) -> Seen:
         begun=int(fields[19]),
         cpu_ticks=sum(int(field) for field in fields[11:15]),
         threads=int(fields[17]),
-        memory_bytes=(int(pages[1]) - int(pages[2])) * PAGE_BYTES,
+        memory_bytes=max(0, int(pages[1]) - int(pages[2])) * PAGE_BYTES,
     )
 
 

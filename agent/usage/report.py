@@ -6,7 +6,7 @@ from zlib import crc32
 
 from agent.signals import Signals, SiteSigns
 from fleet.caps import Evidence, Limits, Penalty
-from fleet.messages import LINE_MAX, Past, SiteUse, Usage
+from fleet.messages import LINE_MAX, LOAD_MAX, RATE_MAX, Past, SiteUse, Usage
 from fleet.model import HostId, SiteId, Why
 
 # Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
@@ -41,18 +41,23 @@ class Word:
     held: Mapping[SiteId, Held] = field(default_factory=dict)
 
 
+def within(told: float | None, most: float) -> float | None:
+    """What a controller takes: it refuses the whole message for one value that is out of bounds."""
+    return None if told is None else min(told, most)
+
+
 def use(signs: SiteSigns, held: Held, past: Past | None) -> SiteUse:
     return SiteUse(
         attachment=signs.attachment,
-        cpu_cores=signs.cpu_cores,
+        cpu_cores=within(signs.cpu_cores, LOAD_MAX),
         throttled_ratio=signs.throttled_ratio,
         memory_bytes=signs.memory_bytes,
         anon_bytes=signs.anon_bytes,
         swap_bytes=signs.swap_bytes,
-        read_bytes_per_s=signs.read_bytes_per_s,
-        write_bytes_per_s=signs.write_bytes_per_s,
+        read_bytes_per_s=within(signs.read_bytes_per_s, RATE_MAX),
+        write_bytes_per_s=within(signs.write_bytes_per_s, RATE_MAX),
         tasks=signs.tasks,
-        requests_per_s=signs.requests_per_s,
+        requests_per_s=within(signs.requests_per_s, RATE_MAX),
         oom_kills=signs.oom_kills,
         slice=held.slice,
         wanted=held.wanted,

@@ -3,17 +3,19 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.layout.attached import Attached
 from agent.signals import SiteSigns
-from agent.usage import kernel, processes, rates
+from agent.usage import kernel, processes, rates, report
 from agent.usage.kernel import Brief, Full, Io
 from agent.usage.sampler import FULL_S, Round, Sampler
 from fleet.caps import Attachment
-from fleet.model import SiteId, Why
+from fleet.messages import FromAgent, Usage
+from fleet.model import HostId, SiteId, Why
 from tests.unit.cgroups import State, Tree
 
 A, B = SiteId("a"), SiteId("b")
@@ -380,6 +382,17 @@ def test_no_two_readings_make_a_negative_rate(a: Brief, b: Brief, c: Full, d: Fu
         assert told is None or told >= 0, name
         if name.endswith(("_ratio", "_stall")):
             assert told is None or told <= 1, name
+
+
+@given(briefs, briefs, fulls, fulls)
+@example(
+    Brief(0.0, 0), Brief(1.0, 1 << 62), Full(0.0, io={}), Full(1.0, io={"8:0": Io(*[1 << 62] * 4)})
+)
+def test_whatever_is_seen_can_be_told(a: Brief, b: Brief, c: Full, d: Full) -> None:
+    """A controller refuses a whole message for one value that is out of bounds: there is none."""
+    signs = rates.full(c, d, rates.brief(a, b, Attachment.SLICE))
+    told = Usage(host=HostId("h1"), sites={A: report.use(signs, report.Held(), None)})
+    assert msgspec.json.decode(msgspec.json.encode(told), type=FromAgent) == told
 
 
 @given(st.lists(briefs, min_size=2, max_size=4))
