@@ -366,6 +366,19 @@ STORE = (
         quiet=("3h10m",),
     ),
     Story(
+        alert="RelevoSnapshotFailing",
+        shows="after half an hour of failures, one a minute",
+        series={of("relevo_snapshot_failures_total"): "0x20 0+0.5x200"},
+        fires=("45m",),
+        quiet=("35m",),
+    ),
+    Story(
+        alert="RelevoSnapshotFailing",
+        shows="not for another machine that is away for ten minutes",
+        series={of("relevo_snapshot_failures_total"): "0x20 0+0.5x20 10x200"},
+        quiet=("15m", "35m", "45m"),
+    ),
+    Story(
         alert="RelevoCertificateEnding",
         shows="three weeks before",
         series={
