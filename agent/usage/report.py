@@ -46,7 +46,7 @@ def within(told: float | None, most: float) -> float | None:
     return None if told is None else min(told, most)
 
 
-def use(signs: SiteSigns, held: Held, past: Past | None) -> SiteUse:
+def use(signs: SiteSigns, held: Held, past: Past | None, oom_kills: int = 0) -> SiteUse:
     return SiteUse(
         attachment=signs.attachment,
         cpu_cores=within(signs.cpu_cores, LOAD_MAX),
@@ -58,7 +58,7 @@ def use(signs: SiteSigns, held: Held, past: Past | None) -> SiteUse:
         write_bytes_per_s=within(signs.write_bytes_per_s, RATE_MAX),
         tasks=signs.tasks,
         requests_per_s=within(signs.requests_per_s, RATE_MAX),
-        oom_kills=signs.oom_kills,
+        oom_kills=oom_kills,
         slice=held.slice,
         wanted=held.wanted,
         held=held.held,
@@ -74,6 +74,13 @@ class Tellings:
         self._host = host
         self._number = 0
         self._held: dict[SiteId, Held] = {}  # as last told
+        self._kills: dict[SiteId, int] = {}  # not told yet
+
+    def count(self, signals: Signals) -> None:
+        """What happened in this round, whether or not it is told at its end."""
+        for site, signs in signals.sites.items():
+            if signs.oom_kills:
+                self._kills[site] = self._kills.get(site, 0) + signs.oom_kills
 
     def turn(self, signals: Signals) -> tuple[SiteId, ...]:
         """Whose past is to be told next; PAST_TURNS have everybody's."""
@@ -101,7 +108,12 @@ class Tellings:
         return Usage(
             host=self._host,
             sites={
-                site: use(signals.sites[site], self._news(site, word), past.get(site))
+                site: use(
+                    signals.sites[site],
+                    self._news(site, word),
+                    past.get(site),
+                    self._kills.pop(site, 0),
+                )
                 for site in names
             },
             penalties=word.penalties,

@@ -109,6 +109,16 @@ def test_caps_are_told_when_they_change_and_each_minute() -> None:
     assert tell(other).held == other
 
 
+def test_what_was_killed_between_two_tellings_is_told_once() -> None:
+    """Five rounds lie between them; the last one alone would know of none."""
+    tellings = Tellings(HOST)
+    rounds = [Signals(at=n, host=CALM, sites={A: signs(oom_kills=n % 2)}) for n in range(5)]
+    for one in rounds:
+        tellings.count(one)
+    said = [next(tellings.all(rounds[-1], Word(), {})).sites[A].oom_kills for _ in range(2)]
+    assert said == [2, 0]
+
+
 def test_everybodys_past_is_told_within_an_hour() -> None:
     """A few sites in each telling, each of them once before the first comes again."""
     tellings, signals = Tellings(HOST), crowd(95)
