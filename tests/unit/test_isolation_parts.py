@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +17,9 @@ from agent.isolate.nature import is_hacked, nature, showing, standing
 from agent.isolate.policy import DAY_S, HOUR_S
 from agent.isolate.state import HOURS, Clock, Frame, told
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Nature, Override, Resource, Tenant
+from fleet.caps import Nature, Override, Penalty, Resource, Tenant
 from fleet.model import Note, SiteId
-from tests.hogs import CAPS, MIB, PLAN
+from tests.hogs import CAPS, HOGS, MIB, PLAN, Machine, house
 
 POLICY = Policy()
 SHOP, NEWS = SiteId("shop"), SiteId("news")
@@ -315,3 +317,19 @@ def test_who_only_happens_to_be_there_is_no_suspect() -> None:
     noise = [0.5, 3.0, 1.0, 4.0, 0.5, 4.0, 1.0, 3.0, 4.0, 2.0, 3.0, 3.0]
     assert 0.2 < correlation(CALM + HURT, noise) < 0.35
     assert found(CALM + HURT, shop=noise) == []
+
+
+def test_who_returns_to_shadow_is_let_go_at_once() -> None:
+    """A step that began in force is held no longer than caps hold; it goes on being told."""
+    machine = Machine(Random(3), busy=0.6, hog=HOGS["CPU spin"], starts_s=30.0)
+    state, held = State(), tuple[Penalty, ...]()
+    while not held:
+        signals = machine.round()
+        decision = decide(state, signals, house(machine), POLICY, signals.at, NOON + signals.at)
+        state, held = decision.state, decision.penalties
+    assert held[0].enforced
+    signals = machine.round()
+    shadow = house(machine, enforced=False)
+    [told_] = decide(state, signals, shadow, POLICY, signals.at, NOON + signals.at).penalties
+    assert not told_.enforced
+    assert msgspec.structs.replace(told_, enforced=True) == held[0]
