@@ -438,3 +438,19 @@ async def test_a_user_of_several_sites_sends_no_mail_and_is_shut_in_by_none(tmp_
         host.keeper.follow(orders(shop=shared, news=shared))
         host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE),))
         await host.until(lambda: host.wall.rules == [Rules(sites=frozenset({1003}))])
+
+
+async def test_what_a_person_holds_in_shadow_is_held_alone_and_lifted_at_its_end(
+    tmp_path: Path,
+) -> None:
+    """The penalty and nothing of the plan; then the slice is free, and nobody's business any more."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE),))
+        only = changed(FREE, cpu_weight=20, egress_closed=True)
+        await host.until(lambda: host.held() == only)
+        assert host.held(TWO) == FREE
+        host.now = 200
+        await host.until(lambda: host.held() == FREE)
+        await host.until(lambda: host.keeper.state() == {})
