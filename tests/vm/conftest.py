@@ -10,8 +10,10 @@ import pytest
 import uvloop
 
 from deploy.deb.__main__ import build
+from tests.vm import capped
 from tests.vm.image import CACHE, Image, debian
 from tests.vm.installed import NEW, OLD, Pair, begin
+from tests.vm.machine import Saved
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,30 @@ def packaged(image: Image, folder: Path, packages: dict[str, bytes]) -> Pair:
     """Two machines of a co-op where all is well: what docs/install.md says has been done, literally."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(begin(image, folder, packages[OLD]))
+
+
+@pytest.fixture(scope="session")
+def shadowed(image: Image, folder: Path, packages: dict[str, bytes]) -> Saved:
+    """A hosting server of eight sites with its agent, where every plan is in shadow."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(capped.begin(image, _new(folder, "shadowed"), packages[OLD]))
+
+
+@pytest.fixture(scope="session")
+def tight(shadowed: Saved, folder: Path) -> Saved:
+    """The same with every site held to a small plan."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(capped.ordered(shadowed, _new(folder, "tight"), "tight"))
+
+
+@pytest.fixture(scope="session")
+def wide(shadowed: Saved, folder: Path) -> Saved:
+    """The same with every site held to a plan that lets it hurt its neighbours."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(capped.ordered(shadowed, _new(folder, "wide"), "wide"))
+
+
+def _new(folder: Path, name: str) -> Path:
+    own = folder / name
+    own.mkdir()
+    return own

@@ -15,6 +15,8 @@ KERNEL = "linux-image-cloud-amd64"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "procps", "ca-certificates"),
     *("python3", "python3-venv", "haproxy", "nginx-light"),
+    # Sites: their users' sessions, their PHP, their crowds, what they may send out.
+    *("libpam-systemd", "php-fpm", "apache2-utils", "nftables"),
     *("tiny-initramfs", KERNEL),
 )
 # What an image is made with, and the packages that have it.
@@ -31,8 +33,9 @@ MODULES = "virtio_pci,virtio_blk,ext4"  # without which the root file system is 
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "systemd-pstore.service", "getty@tty1.service"),
-    "systemd-timesyncd.service",
+    *("systemd-timesyncd.service", "phpsessionclean.timer"),
 )
+PHP = "8.2"  # of this release
 # It lives on while the machine shuts down: tests look at that too.
 GUEST_UNIT = """\
 [Unit]
@@ -138,6 +141,8 @@ def _furnish(root: Path) -> None:
     # Sites are served on 8080: an edge that is a host too has its HAProxy on 80.
     site = root / "etc/nginx/sites-available/default"
     site.write_text('server { listen 8080; return 200 "a site\\n"; }\n')
+    # What sites share is there for tests that want it, and started by nobody else.
+    (units / f"multi-user.target.wants/php{PHP}-fpm.service").unlink(missing_ok=True)
     for name in MASKED:
         (units / name).unlink(missing_ok=True)
         (units / name).symlink_to("/dev/null")

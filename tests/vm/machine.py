@@ -52,6 +52,15 @@ class Result:
         return self.raw.decode(errors="replace")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A second disk, /dev/vdb, an empty ext4 at first, and as slow as one that its sites can wear out."""
+
+    size_bytes: int
+    bytes_per_s: int
+    ops_per_s: int
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A machine as it was in one instant: disk and memory. Any number of machines may go on from it."""
@@ -62,6 +71,10 @@ class Saved:
     @property
     def disk(self) -> Path:
         return self.folder / "disk.ext4"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data.raw"
 
     @property
     def memory(self) -> Path:
@@ -152,6 +165,8 @@ class Machine:
                 assert state != "failed"
                 await asyncio.sleep(POLL_S / 10)
         shutil.move(self._disk, saved.disk)
+        if (data := self._disk.with_name(saved.data.name)).exists():
+            shutil.move(data, saved.data)
         return saved
 
     async def monitor(self, command: str, **arguments: object) -> dict[str, object]:
@@ -165,23 +180,30 @@ class Machine:
 
 @asynccontextmanager
 async def machine(
-    origin: Image | Saved, name: str = "vm", *, lan: Lan | None = None, memory_mib: int = MEMORY_MIB
+    origin: Image | Saved,
+    name: str = "vm",
+    *,
+    lan: Lan | None = None,
+    memory_mib: int = MEMORY_MIB,
+    data: Data | None = None,
 ) -> AsyncGenerator[Machine, None]:
     """A machine that boots from an image, or goes on from where it was saved; gone at the end with all it wrote.
 
-    One that is to be saved, and those that go on from it, need the same memory and the same network, or none.
+    One that is to be saved, and those that go on from it, need the same memory, the same second disk or none, and
+    the same network or none.
     """
     image = origin.image if isinstance(origin, Saved) else origin
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevo-vm-")))
         disk = folder / "disk.ext4"
-        copy = ("cp", "--sparse=always", "--reflink=auto", str(origin.disk), str(disk))
-        await (await asyncio.create_subprocess_exec(*copy)).wait()
+        await _copy(origin.disk, disk)
+        second = await _second(origin, data, folder / "data.raw") if data else ()
         guest, its_guest = _pair(stack)
         monitor, its_monitor = _pair(stack)
         cable, its_cable = _pair(stack)
         command = (
             *_hardware(image, disk, memory_mib),
+            *second,
             *("-chardev", f"socket,id=guest,fd={its_guest.fileno()}"),
             *("-chardev", f"socket,id=monitor,fd={its_monitor.fileno()}"),
             *("-netdev", f"socket,id=cable,fd={its_cable.fileno()}"),
@@ -211,6 +233,22 @@ async def machine(
 def _pair(stack: AsyncExitStack) -> tuple[socket.socket, socket.socket]:
     own, theirs = socket.socketpair()
     return stack.enter_context(own), stack.enter_context(theirs)
+
+
+async def _copy(origin: Path, to: Path) -> None:
+    command = ("cp", "--sparse=always", "--reflink=auto", str(origin), str(to))
+    await (await asyncio.create_subprocess_exec(*command)).wait()
+
+
+async def _second(origin: Image | Saved, data: Data, disk: Path) -> tuple[str, ...]:
+    if isinstance(origin, Saved):
+        await _copy(origin.data, disk)
+    else:
+        size = f"{data.size_bytes >> 10}k"
+        make = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", str(disk), size)
+        await (await asyncio.create_subprocess_exec(*make, stdout=DEVNULL)).wait()
+    pace = f"throttling.bps-total={data.bytes_per_s},throttling.iops-total={data.ops_per_s}"
+    return ("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap,{pace}")
 
 
 def _mac(name: str) -> str:

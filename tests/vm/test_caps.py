@@ -1,0 +1,196 @@
+"""Caps under a real systemd: each bites, and holds whatever happens to the host."""
+
+import asyncio
+import re
+import shlex
+import sys
+
+import pytest
+
+from tests.vm.capped import TIGHT, Capped, capped
+from tests.vm.hogs import FORK_BOMB, LEAK, SPIN, UNIT
+from tests.vm.hosting import SITES, WORLD, Tenancy
+from tests.vm.machine import Saved
+
+pytestmark = pytest.mark.vm
+
+GARDEN, ORCHARD, *OTHERS = SITES
+MIB = 1 << 20
+SPUN_S = 4.0
+# An emulated machine is 15 times slower than the one that the 2 s of a repair are promised for; what no signal tells
+# of is seen at the next look (VERIFY_S).
+REPAIRED_S = 20.0
+# What the kernel says where TIGHT holds.
+HELD = {
+    "cpu.max": f"{TIGHT.cpu_percent * 1000} 100000",
+    "cpu.weight": f"{TIGHT.cpu_weight}",
+    "memory.max": f"{TIGHT.memory_max_bytes}",
+    "pids.max": f"{TIGHT.tasks}",
+}
+# What it says, or does not even count, where nothing is held.
+FREE = {"cpu.max": "max 100000", "memory.max": "max", "memory.high": "max", "io.max": ""}
+CALL = "python3 -c 'import socket; socket.create_connection((\"{address}\", {port}), 3)'"
+
+
+async def spin(host: Capped, *sites: Tenancy, on: str = "0-1") -> tuple[float, ...]:
+    """How many processors each of the sites gets when all ask for all of those that they may run on."""
+    for site in sites:
+        command = f"taskset -c {on} /bin/bash -c {shlex.quote(SPIN)}"
+        job = site.inside(command, unit=f"spin-{site.name}")
+        await host.vm.do(job)
+    files = " ".join(f"{site.cgroup}/cpu.stat" for site in sites)
+    look = f"cut -d' ' -f1 /proc/uptime; grep -h ^usage_usec {files} | cut -d' ' -f2"
+    for site in sites:
+        await host.vm.until(f"test $(pgrep --count --euid {site.name} --exact php) -ge 4")
+    await asyncio.sleep(1.0)
+    told = await host.vm.do(f"{look}; sleep {SPUN_S}; {look}")
+    await host.vm.do(f"systemctl stop {' '.join(f'spin-{site.name}' for site in sites)}")
+    numbers = [float(line) for line in told.split()]
+    first, last = numbers[: len(sites) + 1], numbers[len(sites) + 1 :]
+    passed_s = last[0] - first[0]
+    return tuple(
+        (after - before) / 1e6 / passed_s for before, after in zip(first[1:], last[1:], strict=True)
+    )
+
+
+async def as_site(host: Capped, site: Tenancy, command: str) -> bool:
+    """Whether the command succeeds as a job of the site."""
+    job = site.inside(f"/bin/bash -c {shlex.quote(command)}", unit="job")
+    return (await host.vm.run(job.replace("--quiet", "--quiet --wait --pipe"))).code == 0
+
+
+async def event(host: Capped, site: Tenancy, file: str, name: str) -> int:
+    told = await host.held(site, file)
+    return int(re.search(rf"^{name} (\d+)$", told, re.M)[1])  # type: ignore[index] # or the test fails
+
+
+async def test_a_processor_is_shared_as_plans_say(tight: Saved) -> None:
+    """Alone a site gets its quota and not more, and is told as throttled; nobody else is."""
+    async with capped(tight) as host:
+        (cores,) = await spin(host, GARDEN)
+        assert 0.6 < cores < 1.15, cores
+        assert await event(host, GARDEN, "cpu.stat", "nr_throttled") > 0
+        assert await event(host, ORCHARD, "cpu.stat", "nr_throttled") == 0
+
+
+async def test_a_heavier_plan_gets_more_of_a_busy_processor(shadowed: Saved) -> None:
+    """Two sites that both ask for everything get it in the ratio of their plans' weights, 1 to 2."""
+    async with capped(shadowed) as host:
+        await host.order("wide", plans={GARDEN.name: "tight"})
+        await host.until_held(GARDEN, "cpu.weight", "50")
+        await host.until_held(ORCHARD, "cpu.weight", "100")
+        light, heavy = await spin(host, GARDEN, ORCHARD, on="0")
+        assert 1.4 < heavy / light < 2.8, (light, heavy)
+
+
+async def test_a_leak_ends_inside_its_site(tight: Saved) -> None:
+    """Memory stays below the plan's; its neighbours answer meanwhile, and the site again once the leak has ended."""
+    async with capped(tight) as host:
+        await host.vm.do(GARDEN.inside(f"/bin/bash -c {shlex.quote(LEAK)}", unit=UNIT))
+        # It is slowed at `high`; what still grows is ended at `max`.
+        await host.vm.until(f"grep -q '^high [1-9]' {GARDEN.cgroup}/memory.events")
+        for _ in range(5):
+            assert int(await host.held(GARDEN, "memory.current")) <= TIGHT.memory_max_bytes
+            await host.vm.do(f"visitors --once {ORCHARD.domain}")
+        await host.vm.do(f"systemctl kill -s KILL {UNIT}")
+        for site in (GARDEN, ORCHARD):
+            await host.vm.until(f"visitors --once {site.domain}")
+        for name in ("high", "oom_kill"):
+            assert await event(host, ORCHARD, "memory.events", name) == 0
+
+
+async def test_a_fork_bomb_ends_inside_its_site(tight: Saved) -> None:
+    """Its tasks stay within the plan's, forks beyond are refused to it alone, and its neighbours answer."""
+    async with capped(tight) as host:
+        await host.vm.do(GARDEN.inside(f"/bin/bash -c {shlex.quote(FORK_BOMB)}", unit=UNIT))
+        # Counted where the fork was tried: kernels before 6.11 don't count it at the cap above.
+        await host.vm.until(f"cat {GARDEN.cgroup}/{UNIT}.service/pids.events | grep '^max [1-9]'")
+        assert int(await host.held(GARDEN, "pids.current")) <= TIGHT.tasks
+        await host.vm.do(f"visitors --once {ORCHARD.domain}")
+        assert int(await host.held(ORCHARD, "pids.current")) < TIGHT.tasks / 2
+
+
+async def test_a_disk_is_shared_as_plans_say(tight: Saved) -> None:
+    """Reading and writing take what the plan's bandwidth says; outside its slice it is many times as fast."""
+    async with capped(tight) as host:
+        await host.vm.do(f"dd if=/dev/zero of={GARDEN.home}/file bs=1M count=8 oflag=direct")
+        await host.vm.do(f"chown {GARDEN.name} {GARDEN.home}/file")
+        took: dict[str, float] = {}
+        for what, command in (
+            ("read", "dd if=file of=/dev/null bs=256k count=32 iflag=direct status=none"),
+            ("write", "dd if=/dev/zero of=file bs=256k count=16 oflag=direct status=none"),
+        ):
+            for where, run in (
+                ("free", f"cd {GARDEN.home} && {command}"),
+                ("held", GARDEN.inside(command, unit="job").replace("--quiet", "--quiet --wait")),
+            ):
+                told = await host.vm.do(f"TIMEFORMAT=%R; time ({run})")
+                took[f"{what} {where}"] = float(told.splitlines()[-1])
+        # 8 MiB at 2 MiB/s and 4 MiB at 1 MiB/s; the kernel allows a burst.
+        assert took["read held"] > 2.5 and took["write held"] > 2.5, took
+        assert took["read free"] < 1.5 and took["write free"] < 1.5, took
+
+
+async def test_nothing_is_mailed_past_the_hosts_own_server(tight: Saved) -> None:
+    """Outward port 25 is closed to all sites, and open to the host; the web is open to both."""
+    mail, web = (CALL.format(address=f"{WORLD}.7", port=port) for port in (25, 80))
+    async with capped(tight) as host:
+        await host.vm.do(mail)
+        assert await as_site(host, GARDEN, web)
+        assert not await as_site(host, GARDEN, mail)
+
+
+async def test_caps_hold_through_what_happens_to_a_host(tight: Saved) -> None:
+    """A daemon-reload, a restart of the site's unit and the death of the agent leave them as they are."""
+    async with capped(tight) as host:
+        for what in (
+            "systemctl daemon-reload",
+            f"systemctl restart {GARDEN.unit}",
+            "systemctl kill -s KILL relevo-agent",
+        ):
+            await host.vm.do(what)
+            for file, value in HELD.items():
+                await host.until_held(GARDEN, file, value, timeout_s=REPAIRED_S)
+        await host.vm.until("systemctl is-active relevo-agent", timeout_s=60)
+        await host.vm.do(f"visitors --once {GARDEN.domain}")
+
+
+async def test_caps_are_there_after_a_reboot(tight: Saved) -> None:
+    """Every site is held again once the machine is up, with nobody to ask."""
+    async with capped(tight) as host:
+        boots = host.vm.boots
+        await host.vm.run("systemctl reboot")
+        await host.vm.booted(after=boots)
+        for site in SITES:  # the first visit starts its PHP
+            await host.vm.until(f"visitors --once {site.domain}", timeout_s=90)
+            for file, value in HELD.items():
+                await host.until_held(site, file, value, timeout_s=60)
+
+
+async def test_what_somebody_changes_is_repaired_and_counted(tight: Saved) -> None:
+    """By hand past systemd, and by `systemctl set-property`: the plan is back, and the count tells of it."""
+    async with capped(tight) as host:
+        for change in (
+            f"echo max 100000 > {GARDEN.cgroup}/cpu.max",
+            f"systemctl set-property --runtime {GARDEN.slice} TasksMax=999",
+            f"systemctl set-property {GARDEN.slice} MemoryMax=999M && systemctl daemon-reload",
+        ):
+            before = await host.total("relevo_caps_drift_total")
+            await host.vm.do(change)
+            began = asyncio.get_running_loop().time()
+            for file, value in HELD.items():
+                await host.until_held(GARDEN, file, value, timeout_s=REPAIRED_S)
+            took_s = asyncio.get_running_loop().time() - began
+            sys.stdout.write(f"{change}: repaired after {took_s:.1f} s\n")  # pytest shows it by -s
+            assert await host.total("relevo_caps_drift_total") == before + 1
+
+
+async def test_shadow_holds_nothing(shadowed: Saved) -> None:
+    """Every plan is known and told of, and the kernel holds no site to it."""
+    async with capped(shadowed) as host:
+        for site in SITES:
+            for file, value in FREE.items():
+                told = await host.vm.do(f"cat {site.cgroup}/{file} 2>/dev/null || echo '{value}'")
+                assert told == value, (site.name, file, told)
+        (cores,) = await spin(host, GARDEN)
+        assert cores > 1.05, cores
