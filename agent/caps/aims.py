@@ -1,11 +1,13 @@
 """What each slice is to hold in one round, and which of those that we hold are let go. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from msgspec.structs import replace as replace_limits
 
 from agent.caps.limits import FREE
 from agent.caps.ours import Ours
-from agent.caps.wants import World, shares
+from agent.caps.wants import World, protected_above, shares
 from fleet.caps import Limits
 from fleet.model import SiteId, Why
 
@@ -14,7 +16,8 @@ from fleet.model import SiteId, Why
 class Aim:
     """What one slice is to hold. `release`: it is not ours any more once that is so.
 
-    `beside`: it is not told as its sites' own, and held only once it is there: most users never log in.
+    `beside`: it is not told as its sites' own, and held only once it is there: most users never log in. `low_alone`:
+    nothing but its protected memory is ours.
     """
 
     sites: tuple[SiteId, ...]
@@ -22,10 +25,19 @@ class Aim:
     because: Mapping[str, Why]
     release: bool = False
     beside: bool = False
+    low_alone: bool = False
+
+    def on(self, held: Limits | None) -> "Aim":
+        """What is not ours to say is as it is held."""
+        if not self.low_alone or held is None:
+            return self
+        low = self.limits.memory_low_bytes
+        return replace(self, limits=replace_limits(held, memory_low_bytes=low))
 
 
 def aims_of(world: World, ours: Mapping[str, Ours]) -> dict[str, Aim]:
     """By slice. Let go is what is in shadow, was told to be removed, or lives in another slice now."""
+    shared = shares(world)
     aims = {
         name: Aim(
             sites=share.sites,
@@ -34,13 +46,21 @@ def aims_of(world: World, ours: Mapping[str, Ours]) -> dict[str, Aim]:
             release=not share.in_force and share.wanted.limits == FREE,
             beside=share.beside,
         )
-        for name, share in shares(world).items()
+        for name, share in shared.items()
     }
+    for name, low in protected_above(shared).items():
+        limits = replace_limits(FREE, memory_low_bytes=low)
+        aims[name] = Aim(
+            sites=(), limits=limits, because={}, release=not low, beside=True, low_alone=True
+        )
     for name, mine in ours.items():
         if name not in aims:
             gone = all(_has_left(site, name, world) for site in mine.sites)
             limits = FREE if gone else mine.limits
-            aims[name] = Aim(sites=mine.sites, limits=limits, because={}, release=gone)
+            alone = not mine.sites
+            aims[name] = Aim(
+                sites=mine.sites, limits=limits, because={}, release=gone, low_alone=alone
+            )
     return {name: aim for name, aim in aims.items() if not aim.release or name in ours}
 
 

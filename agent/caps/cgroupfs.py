@@ -57,9 +57,9 @@ class CgroupFs:
         try:
             self._make(group)
             used = kernel.used_bytes(group)
-            now = in_steps(limits, used)
             held = kernel.held(group)
             assert held is not None
+            now = in_steps(limits, used, held)
             refused = _write_all(group, now, held)
         except OSError as error:
             raise DriverError(f"can't hold {slice}: {error}") from error

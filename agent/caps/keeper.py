@@ -163,7 +163,7 @@ class Keeper:
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
         aims = {
-            name: await self._stopped(self._driver, name, aim)
+            name: await self._stopped(self._driver, name, aim.on(held.get(name)))
             for name, aim in aims.items()
             if not aim.beside or name in held or name in self._ours
         }

@@ -117,12 +117,9 @@ class Systemd:
 
     async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
         held, used = await look(self._look, slice)
-        now, told = in_steps(limits, used), self._set.get(slice)
-        changed = {*(kernel.unlike(now, told) if told else ())}
-        if held is not None:
-            changed |= kernel.unlike(now, held)
-        elif told is None:
-            changed |= set(Limits.__struct_fields__)
+        now, told = in_steps(limits, used, held), self._set.get(slice)
+        known = held or told  # of a slice that is not there what we said waits for it
+        changed = kernel.unlike(now, known) if known else frozenset(Limits.__struct_fields__)
         if properties := [*self._properties(now, held, changed)]:
             body = [list(each) for each in properties]
             await self._call("SetUnitProperties", "sba(sv)", slice, True, body)

@@ -83,6 +83,19 @@ def shares(world: World) -> dict[str, Share]:
     }
 
 
+def protected_above(shared: Mapping[str, Share]) -> dict[str, int]:
+    """What slices above must protect so that what is promised below them counts: the sum of it, by slice.
+
+    Source: kernel, cgroup-v2 memory.low: a group's protection is at most that of the group around it.
+    """
+    above: dict[str, int] = defaultdict(int)
+    for name, share in shared.items():
+        parts = name.removesuffix(".slice").split("-")
+        for n in range(1, len(parts)):
+            above[f"{'-'.join(parts[:n])}.slice"] += share.wanted.limits.memory_low_bytes
+    return {name: low for name, low in above.items() if name not in shared}
+
+
 def _background(caps: Caps) -> Caps:
     """What sessions and jobs get beside a site's services; what is protected is the services'."""
     return replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0)

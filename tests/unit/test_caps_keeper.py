@@ -22,7 +22,7 @@ from fleet.model import Caps, Epoch, HostId, Note, PlanId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
-from tests.unit.test_caps_limits import GB, STANDARD, penalty
+from tests.unit.test_caps_limits import GB, MB, STANDARD, penalty
 
 SHOP, NEWS = SiteId("shop"), SiteId("news")
 ONE, TWO = "user-1001.slice", "user-1002.slice"
@@ -454,3 +454,30 @@ async def test_what_a_person_holds_in_shadow_is_held_alone_and_lifted_at_its_end
         host.now = 200
         await host.until(lambda: host.held() == FREE)
         await host.until(lambda: host.keeper.state() == {})
+
+
+async def test_what_is_promised_is_protected_in_the_slices_above_too_and_nothing_else_there(
+    tmp_path: Path,
+) -> None:
+    """A slice's protection is at most that of the slice around it; the rest of that one is an admin's."""
+    above = "user.slice"
+    async with keeping_house(tmp_path) as host:
+        host.kernel.there.add(above)
+        host.kernel.holds[above] = changed(FREE, cpu_weight=500)
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        promised = 2 * 96 * MB
+        await host.until(lambda: host.held(above).memory_low_bytes == promised)
+        assert host.held(above).cpu_weight == 500
+        host.kernel.holds[above] = changed(host.held(above), cpu_weight=300)
+        await host.settled()
+        assert host.held(above) == changed(
+            FREE, cpu_weight=300, memory_low_bytes=promised, io_weight=100
+        )
+        assert host.keeper.drift == 0
+        host.kernel.holds[above] = changed(host.held(above), memory_low_bytes=0)
+        await host.until(lambda: host.held(above).memory_low_bytes == promised)
+        await host.until(lambda: host.keeper.drift == 1)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held(above).memory_low_bytes == 0)
+        assert host.held(above).cpu_weight == 300

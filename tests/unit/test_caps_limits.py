@@ -306,3 +306,12 @@ def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap:
         if now == wanted:
             return
     assert not swap, "with a high mark it comes down"
+
+
+def test_what_is_held_already_is_not_loosened_by_a_site_over_its_high_mark() -> None:
+    """Over it a site is slowed: a step is for the way down to it only."""
+    wanted = limits(case()).limits
+    assert wanted.memory_high_bytes is not None
+    used = wanted.memory_high_bytes + 200 * MB
+    assert in_steps(wanted, used, wanted) == wanted
+    assert in_steps(wanted, used) != wanted
