@@ -18,9 +18,9 @@ from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from agent.signals import Signals
-from fleet.caps import Attachment, Evidence, Level, Penalty
+from fleet.caps import Attachment, Evidence, Level, Penalty, Ruling
 from fleet.messages import Orders
-from fleet.model import Epoch, HostId, SiteId, Why
+from fleet.model import Epoch, HostId, Note, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
@@ -71,7 +71,7 @@ class Host:
     def _hold(self, penalties: Iterable[Penalty]) -> None:
         self.held = tuple(penalties)
 
-    def follow(self) -> None:
+    def follow(self, **rulings: Ruling) -> None:
         orders = self.orders
         self.isolation.follow(
             Orders(
@@ -80,6 +80,7 @@ class Host:
                 host=HostId("h1"),
                 plans=dict(orders.plans),
                 tenants=dict(orders.tenants),
+                rulings={SiteId(site): ruling for site, ruling in rulings.items()},
             )
         )
 
@@ -193,6 +194,22 @@ async def test_what_is_over_ends_though_nobody_senses(tmp_path: Path) -> None:
         assert [p.level for p in host.held] == [Level.SOFT]
         host.machine.now += 2
         await eventually(lambda: [p.level for p in host.held] == [Level.WATCH])
+
+
+async def test_what_is_lifted_is_told_no_more(tmp_path: Path) -> None:
+    """A person's release ends the penalty in the next round, and its proof is kept on disk only."""
+    host = Host(tmp_path)
+    host.follow()
+    async with living(host):
+        await host.until_held()
+        await eventually(lambda: host.isolation.evidence)
+        hurried, now = host.senses.hurried, WALL + host.machine.now
+        note = Note(owner="ana", reason="seen", since=now, until=now + 60)
+        host.follow(**{host.machine.culprit: Ruling(word="release", note=note)})
+        await host.isolation.round(host.machine.round())
+    assert (host.held, host.isolation.penalties, host.isolation.evidence) == ((), (), ())
+    assert host.senses.hurried == hurried + 1
+    assert len([*(tmp_path / "evidence").iterdir()]) == 1
 
 
 async def test_without_orders_nobody_is_held(tmp_path: Path) -> None:
