@@ -136,6 +136,8 @@ async def measure(number: int, pairs: int) -> dict[str, list[float]]:
                     found["bare_s"].append(await bare(bus, theirs, wanted))
                 else:
                     found["kept_s"].append(await kept(ours, Path(folder)))
+        for parent in (f"kept{pair}.slice", f"bare{pair}.slice"):  # and all that is in it
+            await call(bus, SYSTEMD, PATH, MANAGER, "StopUnit", "ss", parent, "replace")
     bus.disconnect()
     return found
 
