@@ -107,7 +107,9 @@ def _driver(age_s: float | None, driver: str, unable: str) -> str:
     if age_s is None:
         return "has said nothing of it to this controller"
     told = f"told {shown(age_s)} ago"
-    return f"{told}, held by {driver}" if driver else f"{told}, can enforce nothing: {unable}"
+    if not driver:
+        return f"{told}, can enforce nothing: {unable}"
+    return f"{told}, held by {driver}" + (f", but {unable}" if unable else "")
 
 
 def _edges(of: AtEdges) -> str:

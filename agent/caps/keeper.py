@@ -70,10 +70,10 @@ class Keeper:
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
     ) -> None:
-        self.unable = unable
         self.drift = 0
         self.told = Pulse()  # beats when `state` has changed
         self._driver, self._firewall, self._facts = driver, firewall, facts
+        self._unable = unable
         self._people = people
         self._path, self._exporter, self._changed = state, exporter, changed
         self._servers, self._wall = servers, wall
@@ -88,6 +88,11 @@ class Keeper:
         self._short: dict[str, tuple[str, ...]] = {}
         self._frozen_since: dict[str, float] = {}
         self._failed: dict[str, str] = {}
+
+    @property
+    def unable(self) -> str:
+        """What of the caps can't be held on this host: all, without a driver, or what leaves it."""
+        return self._unable or self._failed.get(EGRESS, "")
 
     @property
     def driver(self) -> str:

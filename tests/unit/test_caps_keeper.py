@@ -76,8 +76,11 @@ class Wall:
     """A firewall that remembers."""
 
     rules: list[Rules] = field(default_factory=list)
+    missing: str = ""
 
     async def hold(self, rules: Rules) -> bool:
+        if self.missing:
+            raise DriverError(self.missing)
         if self.rules[-1:] != [rules]:
             self.rules.append(rules)
         return False
@@ -481,3 +484,16 @@ async def test_what_is_promised_is_protected_in_the_slices_above_too_and_nothing
         host.keeper.follow(orders(None))
         await host.until(lambda: host.held(above).memory_low_bytes == 0)
         assert host.held(above).cpu_weight == 300
+
+
+async def test_a_host_without_nft_holds_the_rest_and_says_what_it_cannot(tmp_path: Path) -> None:
+    """Egress stays open, and that is told for as long as it is so."""
+    async with keeping_house(tmp_path) as host:
+        host.wall.missing = "nft: No such file or directory: egress stays open"
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        assert (host.keeper.driver, host.keeper.unable) == ("memory", host.wall.missing)
+        host.wall.missing = ""
+        host.kernel.reloaded.beat()
+        await host.until(lambda: host.keeper.unable == "")
