@@ -58,7 +58,7 @@ def _held(courses: list[Course]) -> int:
 def _cost() -> None:
     """CPU time of one round with SITES sites: a calm one, and one in which everybody waits."""
     for what, busy in (("calm", 0.4), ("in contention", 1.2)):
-        host = Machine(Random(1), sites=SITES, cores=32, memory=256_000, busy=busy)
+        host = Machine(Random(1), sites=SITES, cores=32, memory=256_000, disk=4000, busy=busy)
         state, orders, costs = State(), house(host), list[float]()
         for _ in range(45):
             signals = host.round()
