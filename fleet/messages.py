@@ -199,8 +199,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     A host of many sites tells a part of them at a time, so that no beat waits behind a large frame: a site that is not
     in `sites` is as last told. All the rest is whole in every message. `help`: what is suffered here that no site was
     found to be the cause of.
-    `driver` holds the caps; "": nothing can be enforced here. `unable` says why, or what alone can't be. `drift` counts what was found
-    changed by somebody else and repaired, since the agent's start.
+    `driver` holds the caps; "": nothing can be enforced here. `unable` says why, or what alone can't be. `drift` counts
+    what was found changed by somebody else and repaired, since the agent's start.
     """
 
     host: Named
