@@ -78,6 +78,7 @@ def _parts(
     """What each site used lately, and which share of what there is to have that is."""
     newest = window[-1].at
     recent = [frame for frame in window if frame.at > newest - RECENT_S - 2.0]
+    recent = recent if len(recent) > 1 else [*window[-2:]]  # a host that is late with its rounds
     amounts = {}
     for site in window[-1].sites:
         values = [value for value in series(recent, site, resource)[1:] if value is not None]
