@@ -104,9 +104,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept(state: State) -> State:
-    """What of `state` outlives its process: no window, and no instant of a monotonic clock."""
+    """What of `state` outlives its process: no window, no instant of a monotonic clock, and nothing that was to stand
+    without a break.
+    """
     clock = state.clock and msgspec.structs.replace(state.clock, seen=None)
-    return msgspec.structs.replace(state, clock=clock, window=())
+    return msgspec.structs.replace(
+        state, clock=clock, window=(), alarms={}, futile={}, endangered=None
+    )
 
 
 def told(clock: Clock | None, now: float, wall: float) -> Clock:
