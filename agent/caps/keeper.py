@@ -29,7 +29,7 @@ from runtime.pulse import Pulse
 VERIFY_S = 30.0
 # A look at a few slices costs nothing and may come soon; at a thousand it takes 0.2 s of a core.
 SOONEST_S, LOOK_SHARE = 5.0, 0.005
-RETRY_S = 2.0
+RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
 FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
@@ -79,10 +79,12 @@ class Keeper:
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
         self._ours = memory.read(state)
+        self._written = dict(self._ours)
         self._orders: Orders | None = None
         self._attached: Mapping[SiteId, Attached] | None = None
         self._penalties: tuple[Penalty, ...] = ()
         self._looked_s = 0.0
+        self._tries = 0  # rounds in a row in which something failed
         self._kept: dict[SiteId, Kept] = {}
         self._good: dict[str, Limits] = {}  # what was verified, by slice
         self._short: dict[str, tuple[str, ...]] = {}
@@ -145,7 +147,7 @@ class Keeper:
             await self._hold(aims_of(world, self._ours))
         except DriverError as error:
             self._fail("", error)
-            return RETRY_S
+            return self._again_s()
         self._failed.pop("", None)
         return self._wait_s(world)
 
@@ -157,8 +159,15 @@ class Keeper:
         if self._frozen_since:
             waits.append(FREEZE_S)
         if self._failed.keys() - {EGRESS}:
-            waits.append(RETRY_S)
+            waits.append(self._again_s())
+        else:
+            self._tries = 0
         return max(SOON_S, min(waits))
+
+    def _again_s(self) -> float:
+        """After a round in which something failed, which may be what the host is short of."""
+        self._tries += 1
+        return RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED)
 
     async def _hold(self, aims: Mapping[str, Aim]) -> None:
         if self._driver is None:
@@ -172,7 +181,8 @@ class Keeper:
             for name, aim in aims.items()
             if not aim.beside or name in held or name in self._ours
         }
-        await self._remember({name: aim for name, aim in aims.items() if not aim.release})
+        self._forget_others(aims)
+        await self._remember(aims)
         wrong = [name for name, aim in aims.items() if self._differs(name, aim, held.get(name))]
         gate = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
@@ -183,6 +193,12 @@ class Keeper:
         self._verify(aims, held)
         await self._remember({name: aim for name, aim in aims.items() if self._stays(name, aim)})
         self._report(aims, held)
+
+    def _forget_others(self, aims: Mapping[str, Aim]) -> None:
+        """What was known of slices that are not ours any more."""
+        for known in (self._good, self._short, self._frozen_since, self._failed):
+            for name in known.keys() - aims.keys() - {"", EGRESS}:
+                del known[name]
 
     def _stays(self, name: str, aim: Aim) -> bool:
         return not aim.release or self._good.get(name) != aim.limits
@@ -266,11 +282,12 @@ class Keeper:
             mine = self._ours.get(name)
             stopped = mine.stopped if mine else None
             new[name] = Ours(sites=aim.sites, limits=aim.limits, stopped=stopped)
-        if new == self._ours:
-            return
         self._ours = new
+        if new == self._written:
+            return
         try:
             await look(memory.write, self._path, new)
+            self._written = dict(new)
         except DriverError as error:
             _log.error("caps are held but a restart would forget whose they are", error=str(error))
 

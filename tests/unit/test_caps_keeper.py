@@ -497,3 +497,22 @@ async def test_a_host_without_nft_holds_the_rest_and_says_what_it_cannot(tmp_pat
         host.wall.missing = ""
         host.kernel.reloaded.beat()
         await host.until(lambda: host.keeper.unable == "")
+
+
+async def test_what_could_not_be_lifted_is_remembered_until_it_is(tmp_path: Path) -> None:
+    """A release that fails is tried again, by the next agent too."""
+    async with keeping_house(tmp_path) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.kernel.broken = ONE
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held(TWO) == FREE)
+        await host.settled()
+        assert host.held().cpu_quota_us == PLAN
+        kernel = host.kernel
+    kernel.broken = ""
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held() == FREE)
