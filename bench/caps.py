@@ -26,7 +26,8 @@ async def measure(vm: Machine, runs: int) -> dict[str, list[float]]:
     command = f"{PYTHON} /root/slices.py --slices {SLICES} --pairs {runs}"
     script = (Path(__file__).with_name("slices.py")).read_bytes()
     await vm.push("/root/slices.py", script)
-    told: dict[str, list[float]] = json.loads(await vm.do(command, timeout_s=RUN_S))
+    lines = (await vm.do(command, timeout_s=RUN_S)).splitlines()  # what it logs comes before
+    told: dict[str, list[float]] = json.loads(lines[-1])
     return told
 
 

@@ -1,4 +1,4 @@
-"""Slices capped over D-Bus by the keeper, beside the same number of bare calls; one line of JSON.
+"""Slices capped over D-Bus by the keeper, beside the same number of bare calls; the last line is of JSON.
 
 It makes slices by the hundred on the machine that it runs on, which must be made for that: bench.caps has one.
 """
@@ -28,6 +28,7 @@ from fleet.messages import Orders
 from fleet.model import Epoch, HostId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from runtime import log
 from runtime.pulse import Pulse
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=1000)
     parser.add_argument("--pairs", type=int, default=1)
     arguments = parser.parse_args()
+    log.configure()  # as the agent does: a line for each slice is a part of what it costs
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(measure(arguments.slices, arguments.pairs))))
 
