@@ -1,17 +1,20 @@
 """Reads what every site uses, in rounds: often what changes, seldom the rest.
 
-| a site that                     | is read                              | why |
-|---------------------------------|--------------------------------------|-----|
-| worked in the last HOT_S        | the cheap each round, all each FULL_S | it may be somebody's trouble in 2 s |
-| works at all while others wait  | all each round                       | the culprit is among those |
-| is to be looked at closely      | all each round                       | evidence needs every resource |
-| does nothing                    | CPU time each round, all each FULL_S | its beginning shows in the same round |
-| has no cgroup of its own        | its users' processes, each FULL_S    | a look at /proc is the dearest |
+| a site that                          | is read                               | why |
+|--------------------------------------|---------------------------------------|-----|
+| worked in the last HOT_S             | the cheap each round, all each FULL_S | it may be somebody's trouble in 2 s |
+| works at all while CPUs are short    | the same                              | it may be the cause |
+| works while memory or disks are slow | all each round                        | the culprit is among those |
+| waits for its own memory or disks    | all each round                        | it may reclaim in vain |
+| is to be looked at closely           | all each round                        | evidence needs every resource |
+| does nothing                         | CPU time each round, all each FULL_S  | its beginning shows in the same round |
+| has no cgroup of its own             | its users' processes, each FULL_S     | a look at /proc is the dearest |
 
 Whoever calls may be a thread: nothing here is shared with another.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 
 import msgspec
@@ -41,6 +44,14 @@ POOLS_OF_OTHERS = frozenset({"layout-pool-of-all"})
 _log = log.logger("usage")
 
 
+class Trouble(Enum):
+    """What the host waits for: a busy one often waits a little for CPUs, which the cheap readings tell enough of."""
+
+    NONE = "none"
+    CPU = "cpu"
+    DEEP = "memory or disks"
+
+
 class Watched:
     """One cgroup and what was last seen of it. `phase_s`: when its first full look is due after the very first one."""
 
@@ -53,10 +64,10 @@ class Watched:
         self._brief: Brief | None = None
         self._full: Full | None = None
 
-    def look(self, now: float, *, closely: bool, uneasy: bool) -> None:
-        """Read what is due at `now`; `closely`: all of it; `uneasy`: any work at all counts."""
+    def look(self, now: float, *, closely: bool, trouble: Trouble) -> None:
+        """Read what is due at `now`; `closely`: all of it."""
         try:
-            self._look(now, closely=closely, uneasy=uneasy)
+            self._look(now, closely=closely, trouble=trouble)
         except Vanished:
             self.forget()
 
@@ -67,10 +78,10 @@ class Watched:
         self.fresh = False
         self._full_at = float("-inf")
 
-    def _look(self, now: float, *, closely: bool, uneasy: bool) -> None:
+    def _look(self, now: float, *, closely: bool, trouble: Trouble) -> None:
         due = closely or self._strained() or now >= self._full_at
-        works = due or now <= self._hot_until or self._awake(now, uneasy=uneasy)
-        wholly, self.fresh = due or (works and uneasy), works
+        works = due or now <= self._hot_until or self._awake(now, trouble)
+        wholly, self.fresh = due or (works and trouble is Trouble.DEEP), works
         if not self.fresh:
             if self.signs:
                 self.signs = rates.quiet(self.signs)
@@ -87,15 +98,13 @@ class Watched:
     def _strained(self) -> bool:
         """Whether it waits for its own memory or disks, be its host ever so calm."""
         signs = self.signs
-        return signs is not None and (
-            (signs.memory_stall or 0.0) >= TROUBLE_RATIO or (signs.io_stall or 0.0) >= TROUBLE_RATIO
-        )
+        return signs is not None and (_much(signs.memory_stall) or _much(signs.io_stall))
 
-    def _awake(self, now: float, *, uneasy: bool) -> bool:
+    def _awake(self, now: float, trouble: Trouble) -> bool:
         used_us, was = self.cgroup.glance(), self._brief
         if was is None or was.cpu_us is None or used_us is None:
             return True
-        least_us = 0 if uneasy else BUSY_CORES * 1e6 * (now - was.at)
+        least_us = 0 if trouble is not Trouble.NONE else BUSY_CORES * 1e6 * (now - was.at)
         return used_us - was.cpu_us > least_us or used_us < was.cpu_us
 
     def _wholly(self, now: float, signs: SiteSigns) -> SiteSigns:
@@ -163,12 +172,13 @@ class Sampler:
         """Look, at `now` (monotonic s)."""
         before, self._before = self._before, self._host.look(now)
         signs = host.between(before, self._before)
-        uneasy = in_trouble(signs)
+        trouble = trouble_of(signs)
         closely = {path for site in self._close & self._sites.keys() for path in self._paths(site)}
         self._devices.forget_at(now)
         for path, watched in self._watched.items():
-            watched.look(now, closely=path in closely, uneasy=uneasy)
-        users_fresh = self._users.look(now, hurry=uneasy or bool(self._close))
+            watched.look(now, closely=path in closely, trouble=trouble)
+        near = any(own_users(self._sites[site]) for site in self._close & self._sites.keys())
+        users_fresh = self._users.look(now, hurry=near or trouble is not Trouble.NONE)
         sites, fresh = {}, set()
         for site, attached in self._sites.items():
             if by_kernel(attached):
@@ -259,8 +269,13 @@ def own_users(attached: Attached) -> tuple[int, ...]:
     return () if attached.why.code in POOLS_OF_OTHERS else attached.uids
 
 
-def in_trouble(signs: HostSigns) -> bool:
-    """Whether somebody may soon have to be found who causes it."""
-    stalls = (signs.cpu_stall, signs.memory_stall, signs.io_stall)
+def trouble_of(signs: HostSigns) -> Trouble:
+    """Whether somebody may soon have to be found who causes it, and what for."""
     short = signs.memory_available_bytes < TROUBLE_AVAILABLE_RATIO * signs.memory_total_bytes
-    return short or any(stall is not None and stall >= TROUBLE_RATIO for stall in stalls)
+    if short or _much(signs.memory_stall) or _much(signs.io_stall):
+        return Trouble.DEEP
+    return Trouble.CPU if _much(signs.cpu_stall) else Trouble.NONE
+
+
+def _much(stall: float | None) -> bool:
+    return stall is not None and stall >= TROUBLE_RATIO

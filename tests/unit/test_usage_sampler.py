@@ -174,6 +174,22 @@ def test_while_others_wait_whoever_works_is_read_wholly(tree: Tree) -> None:
     assert read[1:] == [1 << 20] * 4
 
 
+def test_while_others_wait_for_cpus_whoever_works_at_all_is_read(tree: Tree) -> None:
+    """But not its memory in every kind and its disks: a busy host waits a little for CPUs all day."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
+    rounds(one, 100.0, 120.0)
+    fresh, read = [], []
+    for n in range(1, 6):
+        tree.host(cpu=n * 300_000)
+        tree.change("a", cpu_us=n * 5000, io={"8:0": (n << 21, 0, n * 2, 0)})
+        seen = one.round(120.0 + 2 * n)
+        fresh.append(A in seen.fresh)
+        read.append(seen.signals.sites[A].read_bytes_per_s)
+    assert all(fresh)
+    assert len(set(read)) <= 3, "its disks were read once in ten seconds"
+
+
 def test_a_site_that_reclaims_in_vain_is_read_wholly(tree: Tree) -> None:
     """Though its host is calm and nobody has named it: within its own cap it harms nobody but itself."""
     one = sampler(tree)
