@@ -1,7 +1,7 @@
 """Told stories of isolation: what a host sees on the left, whom it holds on the right.
 
-A story declares sites, then says what is seen from which second on. It is played in rounds of 2 s, and of five minutes
-once nothing has happened for long; every change, and every call for help, is a line of its own.
+A story declares sites, then says what is seen from which second on. It is played in rounds of 2 s, and longer ones
+once nothing has happened for two minutes; every change, and every call for help, is a line of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from fleet.model import Note, SiteId, Why
 from tests.hogs import CAPS, MIB, PLAN, WALL
 from tests.unit.stories import words
 
-ROUND_S, SLOW_S, STILL_S = 2.0, 300.0, 120.0
+ROUND_S, SLOW_S, STILL_S = 2.0, 900.0, 120.0
 LEFT = 50  # column of the arrow
 CORES = 8.0
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -110,6 +110,11 @@ class World:
     @property
     def wall(self) -> float:
         return WALL + self.now + self.set_by
+
+    def pace(self, told_at: float) -> float:
+        """How long nothing will happen: no end is passed over, and before what is told rounds are as always."""
+        ends = [ROUND_S * ((p.until - self.wall) // ROUND_S) for p in self.penalties]
+        return max(ROUND_S, min([SLOW_S, told_at - self.now - STILL_S, *ends]))
 
     def signals(self) -> Signals:
         host = HostSigns(
@@ -240,10 +245,9 @@ def told(text: str) -> str:
             said = world.round()
             out += _lines(world.now, "", said)
             still = 0.0 if said or world.state.alarms else still
-            # Ten minutes before something is told, rounds are as they always are.
-            slow = still >= STILL_S and world.now + 2 * SLOW_S < float(at)
-            world.now += SLOW_S if slow else ROUND_S
-            still += SLOW_S if slow else ROUND_S
+            passed_s = world.pace(float(at)) if still >= STILL_S else ROUND_S
+            world.now += passed_s
+            still += passed_s
         for event in events.strip().split("; "):
             if event != "…":
                 world.happen(event.split())
