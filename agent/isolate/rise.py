@@ -22,15 +22,17 @@ def judge(climb: Climb) -> None:
         step = record.step
         if step is None or climb.is_ruled(site, "release"):
             continue
-        if (finding := _finding(climb, site, step)) is not None:
+        # Who may not be stopped, being crawled, is judged as any other.
+        stopped = _endangers(climb, site, step) and climb.move(
+            site, Finding.DANGER, _case(climb, step)
+        )
+        if not stopped and (finding := _finding(climb, site, step)) is not None:
             climb.move(site, finding, _case(climb, step))
             if finding is Finding.OVER and step.level is Level.ISOLATE:
                 climb.asks.append(Why("isolation-look-again", {"site": site}))
 
 
 def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    if step.enforced and _endangers(climb, site, step):
-        return Finding.DANGER
     if climb.at >= step.until:
         return _end(climb, site, step)
     if step.judged or not step.enforced or step.level not in (Level.SOFT, Level.CAP):
@@ -102,7 +104,8 @@ def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
 def _endangers(climb: Climb, site: SiteId, step: Step) -> bool:
     """A memory stall or a storm of forks that a cap did not end."""
     policy = climb.policy
-    if step.level not in (Level.CAP, Level.ISOLATE) or not climb.may_act(step.resource):
+    holds = step.enforced and step.level in (Level.CAP, Level.ISOLATE)
+    if not holds or not climb.may_act(step.resource):
         return False
     if climb.at - step.since < policy.danger_s or step.resource not in climb.before.alarms:
         return False
