@@ -109,7 +109,7 @@ def test_a_host_that_dies_is_told_within_seconds_and_each_stage_once(in_world: P
     in_world(story)
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0, 1.5, 3.0])
+@pytest.mark.parametrize("after_s", [0.0, 1.0, 3.0])
 def test_a_leader_that_dies_amid_it_leaves_nothing_untold_and_nothing_told_twice(
     in_world: Play, after_s: float
 ) -> None:

@@ -362,7 +362,7 @@ async def test_an_empty_co_op_has_every_page() -> None:
         assert EVIL not in "".join(pages)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(fleets(), st.sampled_from(LANGUAGES), st.data())
 async def test_every_page_of_every_fleet_is_well_formed(
     fleet: Fleet, language: str, data: st.DataObject

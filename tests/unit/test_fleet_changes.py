@@ -23,7 +23,7 @@ from tests.unit.fleets import GOOD, fleets
 
 
 @given(fleets())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_what_is_written_is_read_again(fleet: Fleet) -> None:
     """Any valid fleet, tricky names included, survives its file; and another reader sees text as text."""
     text = write(fleet)
@@ -35,14 +35,14 @@ def test_what_is_written_is_read_again(fleet: Fleet) -> None:
 
 
 @given(fleets())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_valid_fleets_have_no_problems(fleet: Fleet) -> None:
     """The strategy draws valid fleets only, so that the properties speak of real ones."""
     assert check(fleet).problems == ()
 
 
 @given(fleets(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_applying_a_difference_makes_the_one_the_other(old: Fleet, rng: Random) -> None:
     """diff is complete, empty for equal fleets, and reversible; each line of it can be shown."""
     new = varied(old, rng)
@@ -75,7 +75,7 @@ def varied(fleet: Fleet, rng: Random) -> Fleet:
 
 
 @given(fleets())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_chunks_make_the_fleet_again(fleet: Fleet) -> None:
     """join undoes split, and equal fleets have equal chunks."""
     pointer, chunks = split(fleet, by="ana", reason="test", at=1.0)

@@ -518,7 +518,7 @@ PIECES = ("{", "}", "[", "]", ":", ",", "&a ", "*a", "!!int ", "\n", "\t", "  ",
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_mutation_of_a_file_breaks_the_reader(rng: random.Random, times: int) -> None:
     """Whatever a file holds, it is read or it is refused with lines to act on."""
     text = GOOD

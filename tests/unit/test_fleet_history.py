@@ -40,14 +40,14 @@ def entry(changes: Changes, number: int = 1) -> LoggedChange:
 
 
 @given(fleets())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_applying_an_export_changes_nothing(fleet: Fleet) -> None:
     """For any fleet: what it is written as, read again, differs in nothing."""
     assert not diff(fleet, load(write(fleet), "export").fleet)
 
 
 @given(fleets(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_a_change_did_can_be_told_and_taken_back(old: Fleet, rng: Random) -> None:
     """Packed and unpacked it is the same change, and its inverse makes the old fleet again."""
     new = varied(old, rng)
@@ -59,7 +59,7 @@ def test_what_a_change_did_can_be_told_and_taken_back(old: Fleet, rng: Random) -
 
 
 @given(fleets(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_only_what_is_as_the_change_left_it_is_taken_back(old: Fleet, rng: Random) -> None:
     """After a later change each item is taken back, is back already, or is named as changed again."""
     first = varied(old, rng)
@@ -122,7 +122,7 @@ def test_the_log_is_bounded_by_number_and_by_size() -> None:
 
 
 @given(fleets())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_an_item_can_be_taken_out_and_put_back(fleet: Fleet) -> None:
     """The fleet is the same again, and the item's tag, which depends on what is declared only."""
     for kind in ("sites", "hosts", "members"):

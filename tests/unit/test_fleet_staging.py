@@ -15,7 +15,7 @@ sizes = st.lists(st.integers(0, CHUNK_LIMIT_BYTES), max_size=30) | st.lists(
 
 
 @given(sizes)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_each_request_is_one_that_the_store_takes(sizes: list[int]) -> None:
     """Every piece is staged once, in order, within the limits of a transaction, and no two requests could be one."""
     missing = {

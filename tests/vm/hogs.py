@@ -55,7 +55,8 @@ for number in itertools.cycle(range(1, 255)):
 '"""
 BACKUP = (
     "dd if=/dev/urandom of=uploads.bin bs=1M count=32 status=none; "
-    "while :; do tar --create . --exclude=backup.tgz | gzip > backup.tgz; sync backup.tgz; done"
+    "for part in 1 2 3; do (while :; do "
+    "tar --create uploads.bin | gzip > backup.$part; sync backup.$part; done) & done; wait"
 )
 FLOOD = (
     "ab -q -r -s 120 -t 600 -n 1000000 -c @CLIENTS -H 'Host: @DOMAIN' 'http://127.0.0.1:8080/@PAGE'"
@@ -68,7 +69,8 @@ class Hog:
 
     name: str
     resource: Resource | None
-    level: Level = Level.SOFT  # what it is penalized with at least
+    level: Level = Level.SOFT  # what it is penalized with at least; BASELINE: nobody suffers
+    in_shadow: bool = False  # where caps hold it can't even begin
     inside: str = ""  # a script that the site's user runs
     crowd: str = ""  # a command of visitors
 
@@ -86,7 +88,7 @@ class Hog:
         await vm.run(f"systemctl kill -s KILL {UNIT} {UNIT}-crowd")
         await vm.run(f"systemctl stop {UNIT} {UNIT}-crowd")
         await vm.run(
-            f"cd {site.home} && rm -f read.bin write.? uploads.bin backup.tgz; rm -rf /tmp/.cache"
+            f"cd {site.home} && rm -f read.bin write.? uploads.bin backup.?; rm -rf /tmp/.cache"
         )
 
 
@@ -114,9 +116,15 @@ CORPUS = (
     Hog(name="read I/O", resource=Resource.IO, inside=READ_IO),
     Hog(name="write I/O", resource=Resource.IO, inside=WRITE_IO),
     Hog(name="HTTP flood", resource=Resource.CPU, crowd=crowd(40, "heavy.php")),
-    Hog(name="slow PHP", resource=Resource.WEB, crowd=crowd(24, "slow.php")),
-    Hog(name="mail flood", resource=Resource.EGRESS, inside=MAIL_FLOOD),
-    Hog(name="miner", resource=Resource.CPU, inside=MINER),
+    Hog(name="slow PHP", resource=Resource.WEB, level=Level.BASELINE, crowd=crowd(24, "slow.php")),
+    Hog(
+        name="mail flood",
+        resource=Resource.EGRESS,
+        level=Level.WATCH,
+        in_shadow=True,
+        inside=MAIL_FLOOD,
+    ),
+    Hog(name="miner", resource=Resource.CPU, level=Level.WATCH, inside=MINER),
     Hog(name="backup job", resource=Resource.CPU, inside=BACKUP),
     Hog(name="crawler", resource=Resource.CPU, crowd=crowd(6, "?page=")),
 )

@@ -110,7 +110,7 @@ ExecStartPre=/usr/sbin/ip route add {world}.0/24 via 192.0.2.2 onlink dev world
 ExecStartPre=/usr/sbin/ip -n world address add 192.0.2.2/30 dev home
 ExecStartPre=/usr/sbin/ip -n world link set home up
 ExecStartPre=/usr/sbin/ip -n world link set lo up
-ExecStartPre=/usr/sbin/ip -n world route add local {world}.0/24 dev lo
+ExecStartPre=/usr/sbin/ip -n world route replace local {world}.0/24 dev lo
 ExecStart=/usr/sbin/ip netns exec world /usr/bin/python3 /usr/local/sbin/world.py {ports}
 ExecStopPost=-/usr/sbin/ip link del world
 
@@ -118,7 +118,8 @@ ExecStopPost=-/usr/sbin/ip link del world
 WantedBy=multi-user.target
 """
 WORLD_PROGRAM = """\
-import os, selectors, socket, sys
+import collections, os, selectors, socket, sys
+held = collections.deque(maxlen=400)  # a mail server waits for what its caller says
 waiting = selectors.DefaultSelector()
 for port in map(int, sys.argv[1:]):
     door = socket.create_server(("0.0.0.0", port), backlog=512)
@@ -128,8 +129,8 @@ told.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1))
 while True:
     for ready, _ in waiting.select():
         caller, _ = ready.fileobj.accept()
-        with caller:
-            caller.send(b"220 the world\\r\\n")
+        held.append(caller)
+        caller.send(b"220 the world\\r\\n")
 """
 VISITORS = Path(__file__).with_name("visitors.py").read_text()
 
