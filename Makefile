@@ -44,7 +44,7 @@ test: $(READY) ## every test, real servers included, but the long ones: under 10
 test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 8 minutes
 	$(BIN)/pytest -m long $(PYTEST)
 
-test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): under 8 minutes
+test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): about 25 minutes
 	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm # the first makes the image and installs
 
 bench: $(READY) ## print every number that relevo promises (BENCH="failover --runs 30": one of them)
