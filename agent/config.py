@@ -115,6 +115,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     history_max_bytes: Annotated[int, Meta(ge=1 << 20)] = 2 << 30
 
 
+class Copy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A backup or a replica: `path` is a file that each success writes, or a folder in which it leaves one."""
+
+    name: Name
+    path: Path
+    stale_after_s: Annotated[float, Meta(gt=0)] = 26 * 3600.0  # a daily one, and two hours to run
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """agent.toml. `token` is the file with this host's own credential; `ca` verifies the controllers."""
 
@@ -131,6 +139,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Path("/var/lib/dpkg/lock"),
     )
     service: Service | None = None
+    copies: tuple[Copy, ...] = ()
     edge: Edge | None = None
     caps: Caps = Caps()
     isolation: Isolation = Isolation()

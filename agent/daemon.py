@@ -23,6 +23,7 @@ from agent.join import join
 from agent.link import Asked, Links
 from agent.orders import FileCache, Follower
 from agent.ports import Dial, Traffic
+from agent.sense.copies import CopySense
 from agent.sense.edge import EdgeSense
 from agent.sense.load import LoadSense
 from agent.sense.packages import PackageSense
@@ -157,6 +158,7 @@ class Agent:
         self._traffic, self._exporter = traffic, exporter
         self._listens = asyncio.Event()
         self._neighbours = Probes(probing)
+        self._copies = CopySense(config.copies, exporter)
         self._shutdown = Shutdown(
             wait_s=config.shutdown_wait_s,
             orders=lambda: self.orders.newest,
@@ -217,6 +219,7 @@ class Agent:
             "links": self.links.keep(),
             "orders": self.orders.keep(),
             "neighbours": self._neighbours.keep(),
+            "copies": self._copies.keep(),
             "shutdown": self._shutdown.keep(),
             "serve": serve.keep(door, self._exporter, self.beats.unwell, self._listens),
             **self.hosting.services(),

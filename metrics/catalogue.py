@@ -76,6 +76,18 @@ AGENT = (
     ),
     Metric("relevo_agent_loop_lag_seconds", "gauge", "How late the last beat was."),
     Metric(
+        "relevo_agent_copy_timestamp_seconds",
+        "gauge",
+        "When the newest copy of this name was written (Unix time); 0: there is none.",
+        ("copy",),
+    ),
+    Metric(
+        "relevo_agent_copy_stale_after_seconds",
+        "gauge",
+        "How old a copy of this name may be, as agent.toml says.",
+        ("copy",),
+    ),
+    Metric(
         "relevo_certificate_expires_timestamp_seconds",
         "gauge",
         "When a certificate ends (Unix time): `ca`, by which controllers are known; `metrics`, of this door.",

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 # A busy machine is no finding. In CI the examples are the same each time: what is new is found where people work.
 settings.register_profile(
     "relevo",
-    max_examples=int(os.environ.get("RELEVO_EXAMPLES", "40")),  # where a test says no number of its own
+    max_examples=int(
+        os.environ.get("RELEVO_EXAMPLES", "40")
+    ),  # where a test says no number of its own
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     derandomize="CI" in os.environ,

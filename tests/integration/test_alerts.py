@@ -354,6 +354,18 @@ STORE = (
         quiet=("2m30s",),
     ),
     Story(
+        alert="RelevoCopyStale",
+        shows="past its bound, by name; what was written again, or in time, is well",
+        series={
+            'relevo_agent_copy_timestamp_seconds{host="web1",copy="sql"}': "0x240 7200x240",
+            'relevo_agent_copy_stale_after_seconds{host="web1",copy="sql"}': "3600x480",
+            'relevo_agent_copy_timestamp_seconds{host="web1",copy="mail"}': "0x120 3600x240 9000x120",
+            'relevo_agent_copy_stale_after_seconds{host="web1",copy="mail"}': "7200x480",
+        },
+        fires=("1h30m",),
+        quiet=("1h10m", "2h30m"),
+    ),
+    Story(
         alert="RelevoSnapshotStale",
         shows="three hours old, on one controller; a controller that never took one is another case of it",
         series={
