@@ -69,7 +69,9 @@ class Hog:
 
     name: str
     resource: Resource | None
-    level: Level = Level.SOFT  # what it is penalized with at least; BASELINE: nobody suffers
+    level: Level = (
+        Level.SOFT
+    )  # what it is penalized with at least; BASELINE: its quota may be all it takes
     in_shadow: bool = False  # where caps hold it can't even begin
     inside: str = ""  # a script that the site's user runs
     crowd: str = ""  # a command of visitors
@@ -109,13 +111,15 @@ def _filled(script: str, site: Tenancy) -> str:
 
 
 CORPUS = (
-    Hog(name="cpu spin", resource=Resource.CPU, inside=SPIN),
+    Hog(name="cpu spin", resource=Resource.CPU, level=Level.WATCH, inside=SPIN),
     Hog(name="memory leak", resource=Resource.MEMORY, inside=LEAK),
     Hog(name="thrash", resource=Resource.MEMORY, inside=THRASH),
     Hog(name="fork bomb", resource=Resource.TASKS, inside=FORK_BOMB),
     Hog(name="read I/O", resource=Resource.IO, inside=READ_IO),
     Hog(name="write I/O", resource=Resource.IO, inside=WRITE_IO),
-    Hog(name="HTTP flood", resource=Resource.CPU, crowd=crowd(40, "heavy.php")),
+    Hog(
+        name="HTTP flood", resource=Resource.CPU, level=Level.BASELINE, crowd=crowd(40, "heavy.php")
+    ),
     Hog(name="slow PHP", resource=Resource.WEB, level=Level.BASELINE, crowd=crowd(24, "slow.php")),
     Hog(
         name="mail flood",

@@ -1,0 +1,88 @@
+"""Isolation on a real host: every noisy site of the corpus is found, nobody else is touched."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.signals import Signals
+from fleet.caps import Level
+from tests.vm import neighbours
+from tests.vm.capped import RECORD, Capped, Change, capped
+from tests.vm.hogs import CORPUS, Hog
+from tests.vm.hosting import SITES
+from tests.vm.machine import Saved
+
+pytestmark = pytest.mark.vm
+
+NOISY = SITES[0]
+# Where signals of these runs are kept for the ladder's replays; set to write them anew.
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+REWRITE = "RELEVO_RECORD" in os.environ
+ROUNDS = 40
+QUIET_S = 14.0  # the ladder must have seen the host without trouble
+FOUND_S = 60.0
+CALM_S = 24.0
+MORE_S = 6.0  # what is done to others would be done by now: three rounds
+
+
+@asynccontextmanager
+async def noise(saved: Saved, hog: Hog) -> AsyncGenerator[Capped, None]:
+    """A hog in one of the sites of a host that was quiet, with visitors at all others."""
+    async with capped(saved) as host:
+        await neighbours.begin(host.vm, but=(NOISY,))
+        await asyncio.sleep(QUIET_S)
+        assert await host.changes() == [], "a quiet host penalizes nobody"
+        await hog.begin(host.vm, NOISY)
+        try:
+            yield host
+        finally:
+            await record(host, hog)
+
+
+async def record(host: Capped, hog: Hog) -> None:
+    """Keep the signals of this run for the replays, if that is wanted."""
+    if REWRITE and not hog.in_shadow and hog.level > Level.BASELINE:
+        name = hog.name.lower().replace(" ", "_").replace("/", "")
+        rounds = (await host.vm.pull(RECORD)).splitlines(keepends=True)
+        await asyncio.to_thread(
+            (RECORDINGS / f"{name}.jsonl").write_bytes, b"".join(rounds[-ROUNDS:])
+        )
+
+
+async def found(host: Capped, at_least: Level) -> Change:
+    """The first step up to that level; waits for it."""
+    now = asyncio.get_running_loop().time
+    deadline = now() + FOUND_S
+    while True:
+        changes = await host.changes()
+        for change in changes:
+            if Level[change.new.upper()] >= at_least:
+                return change
+        assert now() < deadline, changes
+        await asyncio.sleep(1.0)
+
+
+@pytest.mark.parametrize("hog", CORPUS, ids=lambda hog: hog.name)
+async def test_a_noisy_site_is_found_and_nobody_else(
+    wide: Saved, shadowed: Saved, hog: Hog
+) -> None:
+    """Whoever is penalized is the one with the hog; where nobody need suffer, it alone is seen to wait."""
+    async with noise(shadowed if hog.in_shadow else wide, hog) as host:
+        if hog.level is Level.BASELINE:
+            await asyncio.sleep(CALM_S)
+            assert {change.site for change in await host.changes()} <= {NOISY.name}
+            signals = msgspec.json.decode(
+                (await host.vm.pull(RECORD)).splitlines()[-1], type=Signals
+            )
+            assert {site for site, signs in signals.sites.items() if signs.queue} == {NOISY.name}
+            return
+        change = await found(host, hog.level)
+        assert change.site == NOISY.name
+        await asyncio.sleep(MORE_S)
+        touched = {change.site for change in await host.changes()}
+        assert touched == {NOISY.name}, touched
