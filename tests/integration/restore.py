@@ -1,48 +1,69 @@
-"""A program: a lone controller's store is lost and restored from a snapshot that is older than a move (rule R2)."""
+"""A program: the store is lost and restored from a snapshot that is older than a move (rule R2).
+
+A lone controller's own; as `… etcd`, that of three controllers, whose etcd is made anew.
+"""
 
 import asyncio
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
 
+from bench.controllers import THREE
 from bench.stage import rest, until
-from deploy.demo.lab import Kind, Machine
+from deploy.demo.lab import LONE, Kind, Machine
 from deploy.demo.once import strike_and_follow
 from deploy.demo.processes import Program
-from deploy.demo.programs import Outfit
+from deploy.demo.programs import CONTROLLER, ETCD, Outfit
 from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault
 from tests.integration.typed import Relevo, commands, say, section
 
 MOVED, TARGET = "bakery", "web2"
 OFTEN = "\n[snapshots]\nevery_s = 2.0\n"
+MAY_RUN = "may-run"
 
 
 class Snapshotting(Outfit):
-    """A controller that copies its store every other second."""
+    """Controllers that copy their store every other second, and run while a file of theirs says that they may."""
 
     def programs(self, machine: Machine) -> tuple[Program, ...]:
         programs = super().programs(machine)
-        if machine.kind is Kind.CONTROLLER:
-            config = self.folder(machine) / "controller.toml"
-            config.write_text(config.read_text() + OFTEN)
-        return programs
+        if machine.kind is not Kind.CONTROLLER:
+            return programs
+        folder = self.folder(machine)
+        config = folder / "controller.toml"
+        config.write_text(config.read_text() + OFTEN)
+        (folder / MAY_RUN).touch()
+        return tuple(
+            replace(one, needs=folder / MAY_RUN) if one.name == CONTROLLER else one
+            for one in programs
+        )
 
 
-async def main() -> None:
-    async with show(say, namespaces=True, tailor=Snapshotting) as it:
+async def main(*, etcd: bool) -> None:
+    staff = THREE if etcd else LONE
+    async with show(say, namespaces=True, staff=staff, tailor=Snapshotting) as it:
         await rest(it)
-        relevo, folder = Relevo(it), it.outfit.folder(it.stage.lab.the(Kind.CONTROLLER))
+        machines = it.stage.lab.of(Kind.CONTROLLER)
+        folders = [it.outfit.folder(machine) for machine in machines]
+        relevo, folder = Relevo(it), folders[0]
         old = await _snapshot(folder)
         await relevo.run(f"relevo site move {MOVED} {TARGET} --reason later")
         await _served(it, TARGET)
         routed = await _places(it)
 
-        power = it.stage.powers[it.stage.lab.the(Kind.CONTROLLER).name]
-        power.kill()
-        for file in (folder / "state").glob("store.db*"):
-            file.unlink()
+        for machine, own in zip(machines, folders, strict=True):
+            (own / MAY_RUN).unlink()
+            it.stage.powers[machine.name].kill()
+            for file in (own / "state").glob("store.db*"):
+                file.unlink()
+            if etcd:
+                shutil.rmtree(own / ETCD)
+        for machine in machines:
+            it.stage.powers[machine.name].start()  # of the programs, etcd
         check, restore = (
             line.replace(line.split()[-1], str(old))
             for line in commands(section("Restore the store"), "console")
@@ -50,7 +71,8 @@ async def main() -> None:
         )
         await relevo.run(check)
         await relevo.run(f"{restore} --config {folder / 'controller.toml'}")
-        power.start()
+        for own in folders:
+            (own / MAY_RUN).touch()
 
         async def rewound() -> bool:
             return (await it.client.status()).rewound is not None
@@ -106,4 +128,4 @@ async def _places(it: Show) -> dict[str, str]:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+        runner.run(main(etcd="etcd" in sys.argv))

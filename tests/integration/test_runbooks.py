@@ -14,10 +14,10 @@ pytestmark = [
 ]
 
 
-async def played(module: str) -> str:
+async def played(module: str, *words: str) -> str:
     """What the program says. Raises AssertionError where it fails."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        *(sys.executable, "-m", module, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
         async with asyncio.timeout(240):
@@ -37,7 +37,8 @@ async def test_every_command_of_the_runbooks_does_what_it_says() -> None:
     assert told.count("walked: ") == 5, told
 
 
-async def test_r2_a_lost_store_is_restored_and_recovered_as_the_runbook_says() -> None:
+@pytest.mark.parametrize("store", ["embedded", "etcd"])
+async def test_r2_a_lost_store_is_restored_and_recovered_as_the_runbook_says(store: str) -> None:
     """What was moved after the snapshot is where visitors find it; relevo goes on: see restore.py."""
-    told = await played("tests.integration.restore")
+    told = await played("tests.integration.restore", store)
     assert told.count("seen: ") == 3, told
