@@ -17,14 +17,17 @@ DRIVES_NOTHING = {"loop", "ram", "zram"}  # memory, or a file on a disk that is 
 def disks(paths: Iterable[Path], root: Path = Path("/")) -> tuple[str, ...]:
     """The disks that hold `paths`, as "major:minor", sorted. A path that is not there counts where it would be.
 
+    What is mounted below a path counts too; below "/" it does not: not every disk of a machine is its sites'.
     Mounts are those that the machine's first process sees: a confined agent sees other ones. Raises OSError if
     there is no telling which.
     """
     mounted = dict(_mounts((root / "proc/1/mountinfo").read_text()))
     found: set[str] = set()
     for path in paths:
-        for number in _numbers(mounted, path, root):
-            found |= _physical(root / "sys/dev/block", number)
+        below = (place for place in mounted if path in place.parents and path != Path("/"))
+        for place in (path, *below):
+            for number in _numbers(mounted, place, root):
+                found |= _physical(root / "sys/dev/block", number)
     return tuple(sorted(found, key=lambda number: [int(part) for part in number.split(":")]))
 
 

@@ -88,6 +88,16 @@ def test_what_is_on_no_disk_has_none(machine: Machine) -> None:
     assert machine.disks("/tmp", "/net", "/loop", "/gone") == ()
 
 
+def test_what_is_mounted_below_a_path_holds_its_sites_too(machine: Machine) -> None:
+    """/srv/sites is where many have them; a disk of copies at /mnt is nobody's site."""
+    machine.block("sdb", "8:16")
+    machine.block("sdc", "8:32")
+    machine.mount("/srv/sites", "8:16", "/dev/sdb")
+    machine.mount("/mnt/copies", "8:32", "/dev/sdc")
+    assert machine.disks("/srv") == ("8:0", "8:16")
+    assert machine.disks("/") == ("8:0",)
+
+
 def test_the_last_mount_of_a_place_counts_and_names_may_hold_spaces(machine: Machine) -> None:
     """As the kernel shows them: covered mounts come first, a space is \\040."""
     machine.block("sdb", "8:16")
