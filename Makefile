@@ -41,7 +41,7 @@ test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulati
 test: $(READY) ## every test, real servers included, but the long ones: under 10 minutes
 	$(BIN)/pytest -m 'not long and not vm' $(PYTEST)
 
-test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 8 minutes
+test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 12 minutes
 	$(BIN)/pytest -m long $(PYTEST)
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): about 25 minutes

@@ -64,6 +64,7 @@ async def well_behaved(served: Served) -> AsyncIterator[list[float]]:
         task.cancel()
 
 
+@pytest.mark.long
 async def test_an_agent_that_does_not_read_loses_its_link_and_nobody_else_does(
     served: Served,
 ) -> None:
@@ -96,6 +97,7 @@ async def test_an_agent_that_does_not_read_loses_its_link_and_nobody_else_does(
     assert max(took) < ACK_S
 
 
+@pytest.mark.long
 async def test_a_reader_of_events_that_takes_nothing_is_ended_and_the_others_go_on(
     served: Served,
 ) -> None:

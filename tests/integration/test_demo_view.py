@@ -98,6 +98,7 @@ def quits(process: subprocess.Popen[bytes], terminal: Terminal) -> None:
     assert left_of(process.pid) == []
 
 
+@pytest.mark.long
 def test_a_host_is_killed_and_brought_back_by_its_keys(tools: Tools) -> None:
     """All up, `1` and `k`: its sites move, proven and complete; `b` brings them home; an edge dies; `q` ends it all."""
     with demo() as (process, terminal):

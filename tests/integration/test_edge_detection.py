@@ -56,6 +56,7 @@ def cut_off(server: Server, port: int, stack: ExitStack) -> None:
         clog.connect_ex((ADDRESS, port))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("death", "bound_s", "detail"),
     [(killed, 1.2, "L4CON"), (frozen, 2.2, "L7TOUT"), (cut_off, 2.2, "L4TOUT")],

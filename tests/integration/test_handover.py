@@ -48,6 +48,7 @@ def story(name: str, folder: Path) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.long
 def test_no_request_fails_there_and_back(folder: Path) -> None:
     """Out into a unit, through a restart of it, back, and out again: neither the site nor its neighbour loses one."""
     told = story("there_and_back", folder)
@@ -58,6 +59,7 @@ def test_no_request_fails_there_and_back(folder: Path) -> None:
     assert told["left"] == []
 
 
+@pytest.mark.long
 def test_a_master_that_would_cut_off_its_neighbours_is_not_reloaded(folder: Path) -> None:
     """With process_control_timeout 0 the name is guarded until the master is restarted; then the rest is done."""
     told = story("without_reload", folder)

@@ -162,6 +162,7 @@ async def _copied(stream: asyncio.StreamReader) -> None:
         print(line.decode(), end="")  # noqa: T201 - pytest shows it of a test that failed
 
 
+@pytest.mark.long
 async def test_a_host_is_let_in_changes_its_credential_and_is_shut_out(tmp_path: Path) -> None:
     """init, token, join, linked; rotate, linked again; revoke, linked no more; a new token, linked once more."""
     coop, why = Coop(tmp_path), ("--reason", "a test")
@@ -242,6 +243,7 @@ async def test_an_agent_that_dies_while_it_changes_its_credential_logs_in(tmp_pa
             await coop.linked()
 
 
+@pytest.mark.long
 async def test_a_controllers_certificate_is_renewed_under_its_agents(tmp_path: Path) -> None:
     """Who connects then sees the new one, an agent's link goes on, and the metric says when it ends."""
     coop = Coop(tmp_path)

@@ -58,6 +58,7 @@ async def followed(coop: Coop, config: Path, generation: int) -> Epoch:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_store_is_moved_to_etcd_and_back_under_a_host_that_follows(
     tmp_path: Path,
 ) -> None:
