@@ -2,8 +2,8 @@
 
 import gzip
 import os
-import py_compile
 import shutil
+import subprocess
 import sys
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -39,6 +39,20 @@ import sys
 from cli.main import main
 
 sys.exit(main())
+"""
+
+
+COMPILE = """\
+import py_compile, sys
+from pathlib import Path
+root, packages = map(Path, sys.argv[1:])
+for source in sorted(packages.rglob("*.py")):
+    py_compile.compile(
+        str(source),
+        dfile=f"/{source.relative_to(root)}",
+        doraise=True,
+        invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP,
+    )
 """
 
 
@@ -114,16 +128,17 @@ def _compile(root: Path) -> None:
     """Bytecode, as root would write it on first use: nobody writes below /usr but dpkg. Raises CantBuild."""
     if f"{sys.version_info.major}.{sys.version_info.minor}" != PYTHON:
         raise CantBuild(f"bytecode for Debian 12 is written by Python {PYTHON}: make deb PYTHON=…")
-    for source in sorted((root / PACKAGES).rglob("*.py")):
-        try:
-            py_compile.compile(
-                str(source),
-                dfile=f"/{source.relative_to(root)}",
-                doraise=True,
-                invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP,
-            )
-        except py_compile.PyCompileError as error:
-            raise CantBuild(str(error)) from error
+    # How objects are shared in bytecode, and the order of sets, depend on what the interpreter did before and on its
+    # hash seed: a fresh one with a fixed seed writes the same each time.
+    done = subprocess.run(
+        (sys.executable, "-S", "-c", COMPILE, str(root), str(root / PACKAGES)),
+        env={"PYTHONHASHSEED": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CantBuild(done.stderr)
 
 
 def _copy(source: Path, to: Path) -> None:
