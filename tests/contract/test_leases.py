@@ -8,6 +8,8 @@ import pytest
 from controller.store import Cmp, Denied, Get, LeaseLost, Put, Store, Unavailable
 from tests.contract.stores import Subject, take, told
 
+pytestmark = pytest.mark.patient
+
 LEADER = b"/leader"
 
 

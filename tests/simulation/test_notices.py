@@ -14,6 +14,8 @@ from tests.simulation.machines import now
 from tests.simulation.test_controllers import SITES, following, leading
 from tests.simulation.world import Receivers, World
 
+pytestmark = pytest.mark.patient
+
 WEB1, WEB2 = HostId("web1"), HostId("web2")
 
 

@@ -384,6 +384,7 @@ def test_r7_a_host_that_left_the_fleet_and_is_declared_again_has_never_reported(
     in_world(story)
 
 
+@pytest.mark.patient
 def test_r8_past_three_causes_an_hour_only_a_person_acts(in_world: Play) -> None:
     """Four hosts die minutes apart: three fail over, the fourth waits until ana drains it."""
 
@@ -501,6 +502,7 @@ def test_r15_a_lying_hosting_server_is_one_voice_never_the_deciding_one(
     in_world(story, Shape(web=5, edges=2, controllers=1), Policy(location_ratio=1.0))
 
 
+@pytest.mark.patient
 def test_restarts_of_controllers_agents_and_haproxy_move_nothing(in_world: Play) -> None:
     """Twenty of each, one after the other: upgrades are non-events."""
 

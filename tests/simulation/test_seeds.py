@@ -13,7 +13,7 @@ from tests.simulation.coop import Shape
 from tests.simulation.faults import mischief
 from tests.simulation.world import world
 
-SEEDS = int(os.environ.get("RELEVO_SEEDS", "15"))
+SEEDS = int(os.environ.get("RELEVO_SEEDS", "10"))
 FAULTS_S = 60.0
 PATIENCE_S = (
     100.0  # settling (30 s), reconnecting (5 s), a wait after an error of a zone (15 s), twice

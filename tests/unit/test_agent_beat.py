@@ -117,6 +117,7 @@ async def test_a_thousand_beats_do_not_drift_and_a_hurried_one_shifts_none() -> 
     assert scheduled == pytest.approx([n * 0.5 for n in range(1002)], abs=1e-6)
 
 
+@pytest.mark.patient
 async def test_a_stalled_loop_skips_what_it_missed_and_doubts_itself() -> None:
     """No burst of old beats after a stall; the first beat after it says that its views don't count."""
     beats, links, _ = an_agent()

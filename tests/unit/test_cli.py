@@ -567,6 +567,7 @@ async def test_nothing_from_elsewhere_steers_the_terminal() -> None:
     assert "[bold]x[/bold]" in result.out
 
 
+@pytest.mark.patient
 async def test_a_followed_stream_goes_on_where_it_was_lost() -> None:
     """After a lost connection the last id is sent again; when the token is refused it ends."""
     tries = 0

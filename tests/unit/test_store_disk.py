@@ -334,6 +334,7 @@ async def test_closing_finishes_what_was_begun_and_refuses_the_rest(path: Path) 
         assert [kv.key for kv in (await store.list(b"")).items] == [b"begun"]
 
 
+@pytest.mark.patient
 async def test_a_lease_ends_in_time_on_a_full_disk(path: Path) -> None:
     """It's lost at its deadline though its keys can't be deleted yet; they go once there is room."""
     async with EmbeddedStore.open(path, quota_bytes=64 << 10) as store:
