@@ -13,43 +13,21 @@ import msgspec
 
 from agent.isolate import Decision, House, Policy, State, decide
 from agent.signals import HostSigns, Signals, SiteSigns
+from deploy.demo.plans import PLUS
 from fleet.caps import Attachment, Level, Nature, Penalty, Resource, Tenant
-from fleet.model import Caps, PlanId, SiteId
+from fleet.model import PlanId, SiteId
 
 ROUND_S, PARTS = 2.0, 4  # a reading is the mean of four looks
 GONE_S = 4.0
 WALL = 1_790_000_000.0
 MIB = float(1 << 20)
 PLAN = PlanId("plus")
-CAPS = Caps(
+CAPS = msgspec.structs.replace(
+    PLUS.caps,
     cpu_weight=100,
-    cpu_percent=300,
-    cpu_base_percent=100,
-    cpu_bank_s=7200,
-    memory_max_bytes=2 << 30,
     memory_low_bytes=96 << 20,
-    tasks=200,
     read_bytes_per_s=50 << 20,
     write_bytes_per_s=25 << 20,
-    read_iops=4000,
-    write_iops=2000,
-    php_workers=30,
-    in_flight=40,
-    queue=200,
-    queue_wait_s=15,
-    requests_per_s=60,
-    requests_burst=400,
-    client_requests_per_min=600,
-    egress_bits_per_s=200_000_000,
-    egress_bytes_per_month=1 << 40,
-    disk_bytes=60 << 30,
-    inodes=600_000,
-    database_connections=30,
-    statement_s=60,
-    database_cpu_percent=(300, 250, 150, 110),
-    mails_per_hour=500,
-    background_tasks=80,
-    background_cpu_s_per_day=7200,
 )
 
 

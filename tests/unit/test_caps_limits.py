@@ -17,39 +17,15 @@ from agent.caps.limits import (
     roomiest,
 )
 from agent.caps.steps import STEP_RATIO, in_steps
+from deploy.demo import plans
 from fleet.caps import IoLimit, Level, Limits, Nature, Override, Penalty, Resource, effective
 from fleet.model import Caps, Note, SiteId, Why
 
 MB, GB = 1 << 20, 1 << 30
-STANDARD = Caps(
-    cpu_weight=100,
-    cpu_percent=150,
-    cpu_base_percent=50,
-    cpu_bank_s=3600,
-    memory_max_bytes=GB,
-    memory_low_bytes=96 * MB,
-    tasks=120,
+STANDARD = msgspec.structs.replace(
+    plans.STANDARD.caps,
     read_bytes_per_s=20 * MB,
     write_bytes_per_s=10 * MB,
-    read_iops=2000,
-    write_iops=1000,
-    php_workers=15,
-    in_flight=20,
-    queue=100,
-    queue_wait_s=10,
-    requests_per_s=25,
-    requests_burst=150,
-    client_requests_per_min=300,
-    egress_bits_per_s=100_000_000,
-    egress_bytes_per_month=500 * 10**9,
-    disk_bytes=20 * GB,
-    inodes=250_000,
-    database_connections=15,
-    statement_s=30,
-    database_cpu_percent=(200, 150, 90, 65),
-    mails_per_hour=200,
-    background_tasks=40,
-    background_cpu_s_per_day=3600,
 )
 HOST = HostFacts(cores=16, devices=("8:0", "8:16"), has_swap=True)
 DISK = IoLimit(

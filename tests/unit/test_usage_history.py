@@ -14,41 +14,17 @@ from agent.usage.history import DAY, DAYS, History
 from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
 from agent.usage.whatif import CAPS as LOOKED_AT
 from agent.usage.whatif import at_cap, least, plans_reached, weighted
+from deploy.demo.plans import SOLIDARITY
 from fleet.caps import Attachment, Level, Override, Penalty, Resource, Tenant
-from fleet.model import Caps, Note, PlanId, SiteId, Why
+from fleet.model import Note, PlanId, SiteId, Why
 
 A, B = SiteId("a"), SiteId("b")
 SMALL, LARGE = PlanId("solidarity"), PlanId("standard")
 MIB = 1 << 20
-CAPS = Caps(
-    cpu_weight=50,
-    cpu_percent=100,
-    cpu_base_percent=25,
-    cpu_bank_s=1800,
-    memory_max_bytes=512 * MIB,
-    memory_low_bytes=48 * MIB,
-    tasks=80,
+CAPS = msgspec.structs.replace(
+    SOLIDARITY.caps,
     read_bytes_per_s=10 * MIB,
     write_bytes_per_s=5 * MIB,
-    read_iops=1000,
-    write_iops=500,
-    php_workers=8,
-    in_flight=10,
-    queue=50,
-    queue_wait_s=10,
-    requests_per_s=10,
-    requests_burst=60,
-    client_requests_per_min=300,
-    egress_bits_per_s=50_000_000,
-    egress_bytes_per_month=200 << 30,
-    disk_bytes=5 << 30,
-    inodes=100_000,
-    database_connections=8,
-    statement_s=30,
-    database_cpu_percent=(150, 100, 50, 30),
-    mails_per_hour=100,
-    background_tasks=20,
-    background_cpu_s_per_day=1800,
 )
 PLANS = {SMALL: CAPS, LARGE: msgspec.structs.replace(CAPS, cpu_percent=150, tasks=120)}
 CALM = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
