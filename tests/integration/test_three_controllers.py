@@ -16,6 +16,7 @@ SEEN = (
     "followers pass changes on",
     "restarts move nothing",
     "an etcd member dies",
+    "the leader is cut off as a host dies",
     "leader and host die",
     "without a quorum nothing changes",
 )

@@ -32,6 +32,7 @@ async def main() -> None:
             ("followers pass changes on", lambda: _followers_pass_changes_on(it, desks)),
             ("restarts move nothing", lambda: _restarts_move_nothing(it, desks)),
             ("an etcd member dies", lambda: _an_etcd_member_dies(it, desks)),
+            ("the leader is cut off as a host dies", lambda: _leader_cut_off(it, desks)),
             ("leader and host die", lambda: _leader_and_host_die(it, desks)),
             ("without a quorum nothing changes", lambda: _without_a_quorum(it, desks)),
         ):
@@ -107,6 +108,20 @@ async def _an_etcd_member_dies(it: Show, desks: dict[str, Client]) -> None:
     after = await counted(it)
     assert await _places(it) == places
     assert sum(split(before, after, ())) == 0, [*it.visitors.failures]
+
+
+async def _leader_cut_off(it: Show, desks: dict[str, Client]) -> None:
+    """Not a packet to its machine or from it, its etcd's neither: the others move the host that dies in that moment."""
+    before = await counted(it)
+    leader = await _leader(desks)
+    machine = it.stage.lab.machines[leader]
+    await it.stage.strike(machine, Fault.CUT, {})
+    followed = await strike_and_follow(it, Fault.KILL, say)
+    _, others = split(before, await counted(it), followed.struck.sites)
+    assert others == 0, [*it.visitors.failures]
+    await it.stage.back(machine)
+    await bring_home(it, it.stage.lab.machines[followed.struck.host])
+    await _leader(desks)
 
 
 async def _leader_and_host_die(it: Show, desks: dict[str, Client]) -> None:
