@@ -11,10 +11,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """One cap on its way from plan to kernel."""
 
     cap: str
-    plan: int | bool | None
-    override: int | bool | None
-    wanted: int | bool | None
-    held: int | bool | None
+    plan: Value
+    override: Value
+    wanted: Value
+    held: Value
     because: Reason | None
     differs: bool
 

@@ -35,10 +35,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     cap: str
-    plan: int | bool | None = None
-    override: int | bool | None = None
-    wanted: int | bool | None = None
-    held: int | bool | None = None
+    plan: Value = None
+    override: Value = None
+    wanted: Value = None
+    held: Value = None
     because: Why | None = None
     differs: bool = False
 
