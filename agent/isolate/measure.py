@@ -12,7 +12,7 @@ PAGE_BYTES = 4096
 # What one operation costs a device beside its bytes: 20,000 a second fill one that moves 640 MB/s.
 OPERATION_BYTES = 32 << 10
 THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
-BUSY = 0.02  # of a core: less is not enough to suffer with
+BUSY = 0.02  # of a core, all victims together: less is not enough to suffer with
 HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
 PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
 
@@ -116,10 +116,10 @@ def victims_stall(signals: Signals, resource: Resource) -> float | None:
             if cores >= BUSY:
                 return None
             continue
-        if (busy := stall + min(cores, 1.0)) >= BUSY:
+        if busy := stall + min(cores, 1.0):
             total += min(busy, HEAVIEST) * stall / busy
             weight += min(busy, HEAVIEST)
-    return total / weight if weight else 0.0
+    return total / weight if weight >= BUSY else 0.0
 
 
 def _site_stall(signs: SiteSigns, resource: Resource) -> float | None:
