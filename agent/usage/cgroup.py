@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.usage import kernel
 from agent.usage.kernel import Brief, Full
+from agent.usage.refused import Refused
 
 BRIEF = (
     "cpu.stat",
@@ -72,21 +73,24 @@ class Cgroup:
         self._absent: set[str] = set()
         self._cpu_stat = b""
         self._cpu_told: tuple[int | None, int | None] = (None, None)
+        self._refused = Refused(path)
 
     def brief(self, at: float) -> Brief:
         """What is read often. Raises Vanished."""
         cpu_us, throttled_us = self._cpu()
         events = _lines(self._read("memory.events"))
+        tasks = kernel.size(self._read("pids.current"))
+        refused = kernel.value(_lines(self._read("pids.events")), b"\nmax ")
         return Brief(
             at,
             cpu_us,
             throttled_us,
             kernel.size(self._read("memory.current")),
-            kernel.size(self._read("pids.current")),
+            tasks,
             kernel.some(self._read("cpu.pressure")),
             kernel.full(self._read("memory.pressure")),
             kernel.full(self._read("io.pressure")),
-            kernel.value(_lines(self._read("pids.events")), b"\nmax "),
+            self._refused.total(refused, at=at, tasks=tasks, cpu_us=cpu_us),
             kernel.value(events, b"\nhigh "),
             kernel.value(events, b"\nmax "),
             kernel.value(events, b"\noom_kill "),
@@ -118,6 +122,7 @@ class Cgroup:
             os.close(held)
         self._budget.left += len(self._held)
         self._held.clear()
+        self._refused.forget()
 
     def _cpu(self) -> tuple[int | None, int | None]:
         # Each living cgroup has this file, with or without the controller: it tells whether there is one at all.

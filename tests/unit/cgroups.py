@@ -68,6 +68,7 @@ class State:
     file: int = 8 << 20
     swap: int = 0
     tasks: int = 4
+    tasks_max: int | None = None
     cpu_wait_us: int = 0
     memory_wait_us: int = 0
     io_wait_us: int = 0
@@ -89,6 +90,7 @@ class State:
             "memory.current": f"{self.memory}\n",
             "memory.swap.current": f"{self.swap}\n",
             "pids.current": f"{self.tasks}\n",
+            "pids.max": f"{'max' if self.tasks_max is None else self.tasks_max}\n",
             "cpu.pressure": pressure(self.cpu_wait_us, 0),
             "memory.pressure": pressure(self.memory_wait_us * 2, self.memory_wait_us),
             "io.pressure": pressure(self.io_wait_us * 2, self.io_wait_us),
