@@ -23,6 +23,7 @@ from agent.join import join
 from agent.link import Asked, Links
 from agent.orders import FileCache, Follower
 from agent.ports import Dial, Traffic
+from agent.questions import Reply
 from agent.sense.copies import CopySense
 from agent.sense.edge import EdgeSense
 from agent.sense.load import LoadSense
@@ -44,6 +45,7 @@ from fleet.messages import (
     Service,
 )
 from fleet.model import ControllerId, HostId, Role
+from fleet.pastuse import PastAsked
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime import config as settings
@@ -177,6 +179,7 @@ class Agent:
             reconnect_max_s=config.reconnect_max_s,
             exporter=exporter,
             asked=asked,
+            question=self._question,
         )
         self.hosting = Hosting(config, exporter, self.links.usage)
         self.orders = Follower(
@@ -211,6 +214,9 @@ class Agent:
         if isinstance(offered, Orders):
             self._shutdown.orders_arrived()
         return answer
+
+    def _question(self, asked: PastAsked, reply: Reply) -> None:
+        self.hosting.questions.ask(asked, reply)
 
     def services(self, door: serve.Door) -> dict[str, Coroutine[Any, Any, Any]]:
         """What this agent does, each eternal, by name."""

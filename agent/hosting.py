@@ -10,6 +10,7 @@ from agent.caps.keeper import Keeper
 from agent.config import Config
 from agent.isolation import Isolation
 from agent.layout.keep import Layout
+from agent.questions import Questions
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Held, Word
 from fleet.messages import Orders
@@ -35,6 +36,7 @@ class Hosting:
             word=self.word,
             exporter=exporter,
         )
+        self.questions = Questions(self.usage.told, exporter)
         self.isolation = Isolation(
             config.isolation,
             config.state,
@@ -77,6 +79,7 @@ class Hosting:
             "attach": self._attach(),
             "usage": self._use(),
             "isolation": self.isolation.keep(),
+            "questions": self.questions.keep(),
         }
 
     async def _attach(self) -> Never:

@@ -14,6 +14,7 @@ from typing import Never
 import msgspec
 
 from agent.ports import Connection, Dial, DriverError
+from agent.questions import Reply
 from fleet.messages import (
     ORDERS_LIMIT_BYTES,
     Ack,
@@ -26,6 +27,7 @@ from fleet.messages import (
     Usage,
 )
 from fleet.model import ControllerId
+from fleet.pastuse import PastAsked
 from fleet.skew import CONTROLLERS, unknown_kind
 from metrics.exporter import Exporter
 from runtime import log, supervise
@@ -38,6 +40,7 @@ BACKOFF_S = 0.2
 USAGE_BEATS = (
     16  # a telling is on its way by the end of so many beats: 8 s of the 10 until the next
 )
+ANSWERS_MAX = 8  # that wait to be sent; no controller has more questions open
 # An honest controller sends two acknowledgements a second, and orders when something moves.
 FLOOD_FRAMES_PER_S = 200
 FLOOD_BYTES_PER_S = 2 * ORDERS_LIMIT_BYTES
@@ -46,6 +49,8 @@ Deliver = Callable[[Orders | Recall], Applied | Recalled | None]
 """Hands what a controller wants to whoever follows it; an answer goes back on the same link."""
 Asked = Callable[[], None]
 """Told whenever a controller asks that this host's credential be changed."""
+Question = Callable[[PastAsked, Reply], None]
+"""Takes what a controller wants to know, and what sends the answer on the same link; returns at once."""
 
 _log = log.logger("link")
 _decoder = msgspec.json.Decoder(FromController)
@@ -64,16 +69,18 @@ class Link:
         reconnect_max_s: float,
         exporter: Exporter,
         asked: Asked,
+        question: Question,
     ) -> None:
         self.controller = controller
         self.connected = False
         self._dial, self._deliver, self._random = dial, deliver, random
         self._reconnect_max_s = reconnect_max_s
-        self._exporter, self._asked = exporter, asked
+        self._exporter, self._asked, self._question = exporter, asked, question
         self._beat: tuple[int, bytes] | None = None
         self._applied: bytes | None = None
         self._usage: deque[bytes] = deque()  # one telling's frames; the next one's take their place
         self._share = self._credit = 0  # how many of them after each beat, and yet before the next
+        self._answers: deque[bytes] = deque(maxlen=ANSWERS_MAX)
         self._due = asyncio.Event()
         self._pending: deque[tuple[int, float]] = deque()  # sequence, sent at; ACK_S bounds it
         self._heard = asyncio.Event()
@@ -97,6 +104,11 @@ class Link:
         """Send these when nothing else waits, a few after each beat; they take the place of what was not sent yet."""
         self._usage = deque(frames)
         self._share = self._credit = -(-len(frames) // USAGE_BEATS)
+        self._due.set()
+
+    def answer(self, frame: bytes) -> None:
+        """Send this answer to a question when no beat waits; of too many the oldest is dropped."""
+        self._answers.append(frame)
         self._due.set()
 
     async def heard(self) -> None:
@@ -138,6 +150,7 @@ class Link:
         self._pending.clear()
         self._credit = 0  # a controller hears who we are before it hears how our sites are
         self._applied = None  # the beat says which orders are in force: an old answer is no news
+        self._answers.clear()  # whoever asked has gone
         if not connected:
             self._heard.set()
         self._exporter.set("relevo_agent_connected", connected, controller=self.controller)
@@ -156,6 +169,9 @@ class Link:
                 await _send_bounded(connection, frame)
                 self._credit = self._share
                 self._exporter.count("relevo_agent_beats_sent_total", controller=self.controller)
+            if self._beat is None and self._applied is None and self._answers:
+                await _send_bounded(connection, self._answers.popleft())
+                continue
             if self._beat is None and self._applied is None and self._usage and self._credit:
                 self._credit -= 1
                 await _send_bounded(connection, self._usage.popleft())
@@ -186,6 +202,8 @@ class Link:
                 case Orders() | Recall() as wanted:
                     if answer := self._deliver(wanted):
                         self.applied(msgspec.json.encode(answer))
+                case PastAsked() as asked:
+                    self._question(asked, self.answer)
 
     def _decode(self, frame: bytes) -> FromController | None:
         """None for a message that only a newer release knows. Raises DriverError."""
@@ -236,6 +254,7 @@ class Links:
         reconnect_max_s: float,
         exporter: Exporter,
         asked: Asked = lambda: None,
+        question: Question = lambda _, __: None,
     ) -> None:
         self.links = tuple(
             Link(
@@ -246,6 +265,7 @@ class Links:
                 reconnect_max_s=reconnect_max_s,
                 exporter=exporter,
                 asked=asked,
+                question=question,
             )
             for controller in controllers
         )

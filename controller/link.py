@@ -5,11 +5,13 @@ import hmac
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Never
 
 import msgspec
 
 from controller.ports import Connection, ConnectionLost, Probing
+from controller.questions import Questions
 from controller.uses import Uses
 from failover.doubt import Doubt, step
 from failover.evidence import (
@@ -38,6 +40,7 @@ from fleet.messages import (
     Usage,
 )
 from fleet.model import ControllerId, Epoch, Fleet, Health, HostId, Observation, Word
+from fleet.pastuse import PastAsked, PastTold
 from fleet.skew import AGENTS, unknown_kind
 from metrics.exporter import Exporter
 from runtime import log
@@ -134,6 +137,7 @@ class Link:
         self._late_s = 0.0
         self._recalled: dict[HostId, Recalled] | None = None  # while somebody asks
         self._answers = Pulse()
+        self._questions = Questions(exporter)
 
     def admits(self, host: str, token: str) -> bool:
         """Whether `token` is this host's own. A foreign or wrong one is counted and refused."""
@@ -209,6 +213,8 @@ class Link:
                 case Recalled() if self._recalled is not None:
                     self._recalled[host] = message
                     self._answers.beat()
+                case PastTold():
+                    self._questions.take(host, message)
 
     def _bound(self, host: HostId, session: _Session, size: int) -> None:
         """Raises ConnectionLost for what no honest agent sends, before it is read."""
@@ -406,6 +412,12 @@ class Link:
         finally:
             self._recalled = None
         return recalled
+
+    async def past(self, host: HostId, asked: PastAsked) -> PastTold:
+        """Ask a host about the past of a site. Raises NotLinked, NoAnswer, TooManyQuestions."""
+        session = self._sessions.get(host)
+        send = partial(_send, session.connection) if session else None
+        return await self._questions.ask(host, asked, send)
 
     def words(self, fleet: Fleet) -> dict[HostId, Word]:
         """What the other controllers should know: the declared hosts that are not heard as they should be."""

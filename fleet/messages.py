@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from fleet.caps import Attachment, Evidence, Limits, Penalty, Ruling, Tenant
 from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId, Why
+from fleet.pastuse import PastAsked, PastTold
 
 PROTOCOL = 1
 ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and to controllers; no site is asked
@@ -318,5 +319,5 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
     ) = None
 
 
-FromAgent = Beat | Applied | Recalled | Usage
-FromController = Ack | Orders | Recall
+FromAgent = Beat | Applied | Recalled | Usage | PastTold
+FromController = Ack | Orders | Recall | PastAsked

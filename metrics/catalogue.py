@@ -204,6 +204,12 @@ AGENT = (
     ),
     Metric("relevo_usage_rows_total", "counter", "Rows of the history, by outcome.", ("outcome",)),
     Metric(
+        "relevo_agent_questions_total",
+        "counter",
+        "Controllers' questions about the past of sites, by outcome: answered, failed.",
+        ("outcome",),
+    ),
+    Metric(
         "relevo_site_oom_kills_total", "counter", "Processes of sites killed for want of memory."
     ),
     Metric("relevo_site_tasks_refused_total", "counter", "Forks refused to sites at their cap."),
@@ -309,6 +315,12 @@ CONTROLLER = (
         "relevo_usage_foreign_sites_total",
         "counter",
         "Sites that hosts told the use of although they are placed elsewhere: not believed.",
+    ),
+    Metric(
+        "relevo_link_questions_total",
+        "counter",
+        "Questions to hosts about the past of sites, by outcome: answered, failed, silent, not-linked, busy.",
+        ("outcome",),
     ),
     Metric(
         "relevo_penalties",

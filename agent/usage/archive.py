@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from agent.usage.history import History
+from agent.usage.history import History, answer
 from agent.usage.ledger import Row
 from fleet.messages import Past
 from fleet.model import SiteId
+from fleet.pastuse import PastAsked, PastTold
 
 T = TypeVar("T")
 
@@ -27,10 +28,12 @@ class Archive:
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         self._path, self._max_bytes = path, max_bytes
         self._room = threading.BoundedSemaphore(JOBS)
+        self._open = False
 
     def __enter__(self) -> Self:
         self._thread = ThreadPoolExecutor(1, "history")
         self._history = self._thread.submit(History, self._path, max_bytes=self._max_bytes)
+        self._open = True
         return self
 
     def __exit__(
@@ -39,6 +42,7 @@ class Archive:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False
         self._thread.submit(lambda: self._history.result().close())
         self._thread.shutdown()
 
@@ -55,6 +59,13 @@ class Archive:
     async def rows(self, site: SiteId, since: int) -> tuple[Row, ...]:
         """The roll-ups of `site` since the slot `since`, oldest first; none if the disk takes too long."""
         return await self._ask(lambda history: history.rows(site, since)) or ()
+
+    async def told(self, asked: PastAsked) -> PastTold:
+        """The answer to a question about a site's past; one without rows says why there are none."""
+        if not self._open:
+            return answer(asked, error="nothing is measured there yet")
+        found = await self._ask(lambda history: history.told(asked))
+        return found or answer(asked, error=f"the disk did not answer within {ANSWER_S:g} s")
 
     async def _ask(self, job: Callable[[History], T]) -> T | None:
         if (asked := self._submit(job)) is None:

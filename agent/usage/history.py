@@ -10,11 +10,14 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
+from agent.usage.bins import binned
 from agent.usage.ledger import MEASURES, SLOT_S, Row, Summary
 from fleet.messages import Past
 from fleet.model import PlanId, SiteId
+from fleet.pastuse import ROWS_MAX, PastAsked, PastTold
 from runtime import log
 
 DAYS = 40
@@ -66,6 +69,8 @@ INSERT = (
     f"ON CONFLICT DO UPDATE SET {', '.join(map(_merged, (*COLUMNS, *_SUMS)))}"
 )
 SELECT = f"SELECT slot, {', '.join((*_SUMS, *COLUMNS))} FROM slots WHERE site = ? AND slot >= ?"  # noqa: S608 - the same
+BETWEEN = f"{SELECT} AND slot < ? ORDER BY slot"
+CAPPED = "SELECT slot, seconds FROM caps WHERE site = ? AND plan = ? AND slot >= ? AND slot < ?"
 
 _log = log.logger("usage")
 
@@ -119,6 +124,19 @@ class History:
         except sqlite3.Error as error:
             self._failed(error)
         return found
+
+    def told(self, asked: PastAsked) -> PastTold:
+        """What is kept of a site in the time that is asked about, in its steps."""
+        number = self._numbers.get(asked.site)
+        if self._db is None:
+            return answer(asked, error="the history can't be opened")
+        if number is None:
+            return answer(asked)
+        try:
+            return _told(self._db, number, asked)
+        except sqlite3.Error as error:
+            self._failed(error)
+            return answer(asked, error="the history can't be read")
 
     def close(self) -> None:
         if self._db is not None:
@@ -241,6 +259,24 @@ def _row(site: SiteId, values: Sequence[int | None]) -> Row:
         seen_s=float(seen_s or 0),
         measures=measures,
         shadow_s=float(shadow_s or 0),
+    )
+
+
+def answer(asked: PastAsked, error: str = "") -> PastTold:
+    """One without rows."""
+    return PastTold(number=asked.number, site=asked.site, error=error)
+
+
+def _told(db: sqlite3.Connection, number: int, asked: PastAsked) -> PastTold:
+    (first,) = db.execute("SELECT min(slot) FROM slots WHERE site = ?", (number,)).fetchone()
+    span = (int(asked.since // SLOT_S), -int(-asked.until // SLOT_S))
+    capped = dict(db.execute(CAPPED, (number, asked.plan, *span)).fetchall())
+    rows = (_row(asked.site, values) for values in db.execute(BETWEEN, (number, *span)))
+    return PastTold(
+        number=asked.number,
+        site=asked.site,
+        first=None if first is None else first * SLOT_S,
+        rows=tuple(islice(binned(rows, asked.step_s, capped), ROWS_MAX)),
     )
 
 

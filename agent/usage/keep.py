@@ -26,6 +26,7 @@ from fleet import messages
 from fleet.caps import Attachment, Tenant
 from fleet.messages import Orders
 from fleet.model import Caps, HostId, PlanId, SiteId
+from fleet.pastuse import PastAsked, PastTold
 from metrics.exporter import Exporter
 from runtime import clock
 from runtime.pulse import Pulse
@@ -107,6 +108,10 @@ class Usage:
     async def rows(self, site: SiteId, days: float) -> tuple[Row, ...]:
         """The five-minute roll-ups of `site`, oldest first, without the one in the making."""
         return await self._archive.rows(site, self._now_slot() - round(days * DAY_SLOTS))
+
+    async def told(self, asked: PastAsked) -> PastTold:
+        """The answer to a controller's question about a site's past."""
+        return await self._archive.told(asked)
 
     async def keep(self) -> Never:
         """Eternal."""

@@ -105,8 +105,20 @@ KINDS = _table(
     Kind("busy", 503, "Busy", "Close what you need no more, or try later."),
     Kind("not-ready", 503, "Not ready", AGAIN),
     Kind("not-leading", 503, "Not leading", AGAIN),
+    Kind(
+        "host-not-linked",
+        503,
+        "Its host is not linked here",
+        "Ask a controller to which it is linked; where none is named, look after the host's agent.",
+    ),
     Kind("may-have-been-applied", 503, "Perhaps applied", LOOK),
     Kind("store-failed", 503, "The store failed", AGAIN),
+    Kind(
+        "host-silent",
+        504,
+        "Its host gave no answer",
+        "Ask again in a minute; if it stays so, read the log of the agent of the host that is named.",
+    ),
 )
 
 # What every order may answer: it is decided by the leader, and committed to the store.

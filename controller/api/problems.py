@@ -16,6 +16,7 @@ from controller.api.kinds import KINDS, MEDIA, TYPES
 from controller.api.language import language
 from controller.commands import NotLeading, Unknown
 from controller.declare import Outdated
+from controller.questions import NoAnswer, NotLinked, TooManyQuestions
 from controller.sight import Refused
 from controller.store import Ambiguous, LeaseLost, StoreError
 from fleet.documents import BadDocument
@@ -76,6 +77,9 @@ EXPECTED = (
     msgspec.DecodeError,  # ValidationError is one
     BadDocument,
     BadItem,
+    NotLinked,
+    NoAnswer,
+    TooManyQuestions,
     StoreError,
 )
 
@@ -88,6 +92,9 @@ SAID: dict[type[Exception], str] = {
     Busy: "busy",
     Unknown: "not-found",
     NotFound: "not-found",
+    NotLinked: "host-not-linked",
+    NoAnswer: "host-silent",
+    TooManyQuestions: "busy",
 }
 
 
@@ -106,8 +113,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def rendered(error: Exception, lang: str) -> web.Response:
     """One of EXPECTED, as a response."""
     match error:
-        case NotAdmitted() | NotAllowed() | NotKnownYet() | Busy() | Unknown() | NotFound():
-            slug = next(slug for kind, slug in SAID.items() if isinstance(error, kind))
+        case _ if slug := next((s for kind, s in SAID.items() if isinstance(error, kind)), ""):
             return problem(slug, _sentence(str(error)))
         case Outdated():
             headers = {"ETag": f'"{error.tag}"'} if error.tag else {}

@@ -23,6 +23,7 @@ from controller.api.items import Items
 from controller.api.mine import Mine
 from controller.api.notifiers import Notifiers
 from controller.api.pace import FAILING, Limits, Pace
+from controller.api.past import PastRoutes
 from controller.api.problems import problems
 from controller.api.reads import Reads
 from controller.api.routes import Call, Content, Nothing, Table, route
@@ -62,6 +63,7 @@ class Api:
             Reads,
             Writes,
             CapsRoutes,
+            PastRoutes,
             Access,
             Mine,
             Items,
