@@ -7,11 +7,14 @@ Source: nft(8); kernel, networking/nf_conntrack.
 
 import asyncio
 import shutil
-from collections.abc import Collection, Iterable
+import subprocess
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from agent.caps.kernel import look
 from agent.ports import DriverError
@@ -20,6 +23,7 @@ TABLE = "inet relevo"
 RUN_S = 5.0
 # Far under any nft that works; a kernel without the tables fails sooner.
 SAID_MAX = 300
+COUNT_S = 2.0  # whoever counts has other things to look at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ delete table {TABLE}
 table {TABLE} {{
 {_set("sites", "uid", map(str, sorted(rules.sites | rules.isolated)))}
 {_set("isolated", "uid", map(str, sorted(rules.isolated)))}
+{_set("refused", "uid", map(str, sorted(rules.sites | rules.isolated)), counter=True)}
 {_set("mail4", "ipv4_addr", _of(4, rules.mail))}
 {_set("mail6", "ipv6_addr", _of(6, rules.mail))}
 {_set("resolvers4", "ipv4_addr", _of(4, rules.resolvers))}
@@ -65,7 +70,7 @@ table {TABLE} {{
 	chain mail {{
 		ip daddr @mail4 accept
 		ip6 daddr @mail6 accept
-		counter reject with tcp reset
+		meta skuid @refused counter reject with tcp reset
 	}}
 	chain isolated {{
 		ct direction reply accept
@@ -80,15 +85,48 @@ table {TABLE} {{
 """
 
 
-def _set(name: str, kind: str, elements: Iterable[str]) -> str:
+def _set(name: str, kind: str, elements: Iterable[str], *, counter: bool = False) -> str:
     listed = ", ".join(elements)
     held = f"elements = {{ {listed} }}; " if listed else ""
-    return f"\tset {name} {{ type {kind}; {held}}}"
+    counted = "counter; " if counter else ""
+    return f"\tset {name} {{ type {kind}; {counted}{held}}}"
 
 
 def _of(version: int, addresses: Collection[str]) -> list[str]:
     found = {ip_address(each) for each in addresses}
     return [str(each) for each in sorted(found, key=str) if each.version == version]
+
+
+class _Counter(msgspec.Struct):
+    packets: int
+
+
+class _Element(msgspec.Struct):
+    val: int
+    counter: _Counter
+
+
+class _Elements(msgspec.Struct):
+    elem: list[dict[Literal["elem"], _Element]] = []
+
+
+class _Listed(msgspec.Struct):
+    nftables: list[dict[str, msgspec.Raw]]
+
+
+def counts(listed: bytes) -> dict[int, int]:
+    """Packets by uid of a set as `nft -j` lists it: libnftables-json(5). Raises DriverError."""
+    try:
+        of = msgspec.json.decode(listed, type=_Listed).nftables
+        sets = [msgspec.json.decode(one["set"], type=_Elements) for one in of if "set" in one]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DriverError(f"nft lists what is no set: {error}") from error
+    return {
+        element.val: element.counter.packets
+        for one in sets
+        for held in one.elem
+        for element in held.values()
+    }
 
 
 class Nft:
@@ -111,6 +149,26 @@ class Nft:
         await self._run("-f", str(self._path))
         self._held, self._listed = rules, await self._list()
         return changed
+
+    def refused(self) -> Mapping[int, int]:
+        """Connections to mail servers elsewhere that were refused to each uid since the rules were last written.
+
+        From any thread; blocks for up to COUNT_S. Nothing is asked where nothing is held. Raises DriverError.
+        """
+        held = self._held
+        if held is None or not held.sites | held.isolated:
+            return {}
+        command = [self._command, "-j", "list", "set", *TABLE.split(), "refused"]
+        try:
+            done = subprocess.run(  # noqa: S603 - the administrator's nft, and words of our own
+                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=COUNT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DriverError(f"{self._command}: {error}") from error
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip()
+            raise DriverError(f"{self._command}: {told[:SAID_MAX] or done.returncode}")
+        return counts(done.stdout)
 
     async def _is_there(self) -> bool:
         return shutil.which(self._command) is not None and bool(await self._list())

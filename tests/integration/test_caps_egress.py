@@ -242,6 +242,32 @@ async def test_rules_that_somebody_changed_come_back_and_others_tables_stay(net:
     assert "theirs" in net.nft("list", "tables")
 
 
+async def test_who_tries_to_send_mail_past_the_mail_server_is_counted(net: Net) -> None:
+    """By user, each try once; what is allowed does not count, nor what others are refused, and it is no drift."""
+    nft = net.driver()
+    rules = Rules(sites=frozenset({SHOP, NEWS}), isolated=frozenset({NEWS}), mail=(MAIL,))
+    assert nft.refused() == {}, "nothing is held yet: nobody is asked"
+    await nft.hold(rules)
+    assert nft.refused() == {SHOP: 0, NEWS: 0}
+    for uid, address, port in (
+        (SHOP, WORLD, 25),
+        (SHOP, WORLD6, 25),
+        (SHOP, MAIL, 25),
+        (SHOP, WORLD, 80),
+        (NEWS, WORLD, 80),
+        (NEWS, WORLD, 25),
+        (ADMIN, WORLD, 25),
+    ):
+        net.reaches(uid, address, port)
+    assert nft.refused() == {SHOP: 2, NEWS: 1}
+    assert await nft.hold(rules) is False
+    await nft.hold(Rules(sites=frozenset({SHOP})))
+    assert nft.refused() == {SHOP: 0}, "rules that are written anew count from the beginning"
+    net.nft("delete", "table", "inet", "relevo")
+    with pytest.raises(DriverError, match="nft"):
+        nft.refused()
+
+
 async def test_with_nothing_to_hold_nothing_is_made(net: Net) -> None:
     """On a host in shadow the firewall stays as it was found; what an agent before us left is taken away."""
     assert await net.driver().hold(Rules()) is False
