@@ -205,3 +205,37 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None
     use: Use | None
     against: dict[str, Share]
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    average: float
+    p95: float
+    max: float
+
+
+class PastStep(msgspec.Struct, frozen=True, kw_only=True):
+    """None: not known; a step that nobody saw has `seen_s` 0."""
+
+    at: float
+    seen_s: float
+    shadow_s: float | None
+    at_cap_s: float | None
+    cpu_cores: Spread | None = None
+    memory_bytes: Spread | None = None
+    read_bytes_per_s: Spread | None = None
+    write_bytes_per_s: Spread | None = None
+    tasks: Spread | None = None
+    requests_per_s: Spread | None = None
+
+
+class SitePast(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    host: str
+    attachment: str | None
+    plan: str
+    since: float
+    until: float
+    step_s: int
+    p95_estimated: bool
+    seen_since: float | None
+    steps: tuple[PastStep, ...]

@@ -31,7 +31,12 @@ ANSWERS = {
 }
 
 PAGE = 1000  # as many as the API gives at once
-NOT_HERE = {"not-leading": "does not lead", "not-ready": "has not read the store yet"}
+# Empty: as the problem itself says it.
+NOT_HERE = {
+    "not-leading": "does not lead",
+    "not-ready": "has not read the store yet",
+    "host-not-linked": "",
+}
 NULL = msgspec.Raw(b"null")  # an answer in one piece
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 
@@ -150,7 +155,7 @@ class Controllers:
             message = f"{url}: status {status}, and no answer of relevo's; is this a controller?"
             raise Failure(message, Exit.FAILED) from None
         if problem.slug in NOT_HERE:
-            raise Elsewhere(f"{url}: {NOT_HERE[problem.slug]}")
+            raise Elsewhere(f"{url}: {NOT_HERE[problem.slug] or problem.detail}")
         if problem.problems:
             lines = "\n".join(map(str, problem.problems))
             raise Failure(f"{url}: {problem.title}: {problem.detail}\n{lines}", Exit.FAILED)

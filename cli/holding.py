@@ -5,10 +5,14 @@ import re
 import click
 import msgspec
 
-from cli import answers, capanswers, captables
+from cli import answers, capanswers, captables, pasttables
+from cli.caps import Date
 from cli.client import Controllers
+from cli.durations import WRITTEN, Duration
 from cli.looks import raw, read, segment, show
 from cli.options import for_s, reason, talks
+from fleet.pastuse import KEPT_S
+from runtime.clock import wall
 
 WEEK_S, YEAR_S = 7 * 86_400, 366 * 86_400
 LEVELS = ("watch", "soft", "cap", "isolate", "stop")
@@ -48,13 +52,53 @@ def explain(to: Controllers, as_json: bool, id: str) -> None:
     raw(body) if as_json else show(*captables.site(read(body, capanswers.SiteCaps)))
 
 
+class Back(click.ParamType[float]):
+    """How long ago, or a date: Unix s."""
+
+    name = "ago"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if WRITTEN.fullmatch(str(value).strip().lower()):
+            return wall() - Duration(KEPT_S).convert(value, param, ctx)
+        return Date().convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("id", metavar="SITE")
+@click.option(
+    "--since", type=Back(), metavar="AGO", help="its past from then on: 6h, 7d, or 2026-12-01"
+)
+@click.option("--until", type=Back(), metavar="AGO", help="until then; else until now")
+@click.option(
+    "--step",
+    "step_s",
+    type=Duration(86_400),
+    help="how long one step is, from 5m; else as many as fit",
+)
+@click.option("--plan", metavar="ID", help="how long it was at a cap of this plan; else its own")
 @talks
-def usage(to: Controllers, as_json: bool, id: str) -> None:
-    """What a site uses, and how long it would have been at a cap of each plan."""
-    body = to.get(f"/v1/sites/{segment(id)}/usage")
-    raw(body) if as_json else show(*captables.usage(read(body, capanswers.Usage)))
+def usage(
+    to: Controllers,
+    as_json: bool,
+    *,
+    id: str,
+    since: float | None,
+    until: float | None,
+    step_s: float | None,
+    plan: str | None,
+) -> None:
+    """What a site uses, and how long it would have been at a cap of each plan; with --since, what it used."""
+    path = f"/v1/sites/{segment(id)}/usage"
+    if since is None:
+        if until or step_s or plan:
+            raise click.UsageError("say --since, such as --since 7d")
+        body = to.get(path)
+        return raw(body) if as_json else show(*captables.usage(read(body, capanswers.Usage)))
+    said = {"since": since, "until": until, "step_s": step_s and int(step_s), "plan": plan}
+    body = to.get(f"{path}/past", **{name: str(it) for name, it in said.items() if it is not None})
+    return raw(body) if as_json else show(*pasttables.past(read(body, capanswers.SitePast)))
 
 
 def _done(body: bytes, as_json: bool, said: str) -> None:

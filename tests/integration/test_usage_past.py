@@ -126,6 +126,6 @@ async def test_what_is_asked_is_bounded(tmp_path: Path) -> None:
             told = waiting[0].result()
             assert len(told["steps"]) in {240, 241} and {s["seen_s"] for s in told["steps"]} == {0}
         for query in ("since=4000000000", "until=1600000000", "since=1", "step_s=1", "plan="):
-            status, said = await served.ask("GET", f"{PATH}?{query}")
-            assert status == (503 if query == "plan=" else 400), said
+            status, problem = await served.ask("GET", f"{PATH}?{query}")
+            assert status == (503 if query == "plan=" else 400), problem
         assert (await past(served, "plan=nothing", status=404))["type"] == "/problems/not-found"
