@@ -11,6 +11,7 @@ from agent.config import Config
 from agent.isolation import Isolation
 from agent.layout.keep import Layout
 from agent.questions import Questions
+from agent.usage.habits import Observer
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Held, Word
 from fleet.messages import Orders
@@ -27,7 +28,8 @@ class Hosting:
         self.layout = Layout(cgroups=str(subtree) if subtree else None)
         self._settings, self._chosen = config.caps, choose(config.caps, changed := Pulse())
         exporter.set("relevo_caps_enforceable", float(self._chosen.driver is not None))
-        self.keeper = _keeper(config, self._chosen, changed, exporter)
+        firewall = _firewall(config, self._chosen)
+        self.keeper = _keeper(config, self._chosen, firewall, changed, exporter)
         self.usage = Usage(
             config.host,
             config.usage,
@@ -35,6 +37,7 @@ class Hosting:
             send=send,
             word=self.word,
             exporter=exporter,
+            observer=Observer(refused=firewall.refused) if firewall else None,
         )
         self.questions = Questions(self.usage.told, exporter)
         self.isolation = Isolation(
@@ -98,9 +101,15 @@ class Hosting:
         await self.usage.keep()
 
 
-def _keeper(config: Config, chosen: Chosen, changed: Pulse, exporter: Exporter) -> Keeper:
+def _firewall(config: Config, chosen: Chosen) -> Nft | None:
     caps = config.caps
-    firewall = Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
+    return Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
+
+
+def _keeper(
+    config: Config, chosen: Chosen, firewall: Nft | None, changed: Pulse, exporter: Exporter
+) -> Keeper:
+    caps = config.caps
     return Keeper(
         chosen.driver,
         firewall,

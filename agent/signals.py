@@ -62,6 +62,7 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors_per_s: float | None = None
     new_destinations_per_s: float | None = None  # addresses that its users opened connections to
     direct_mail_per_s: float | None = None  # connections to port 25 past the local mail server
+    refused_mail_per_s: float | None = None  # those that the firewall refused: they leave no socket
     listens: bool = False  # a socket of its users accepts connections from elsewhere
     runs_from_uploads: bool = False  # an executable under tmp, uploads or a cache
     cron_changed: bool = False

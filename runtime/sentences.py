@@ -224,7 +224,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
     # Why a site is held, or no longer, and what a host wants people for: the ladder of isolation.
-    "isolation-sign": "Something odd shows ({signs}): it is looked at more often, and nothing is held.",
+    "isolation-sign": (
+        "Something odd shows ({signs}, {mails_per_s} a second): it is looked at more often, and nothing is held.",
+        "Something odd shows ({signs}): it is looked at more often, and nothing is held.",
+    ),
     "isolation-followed": (
         "It was penalized where it was served before. Here it is only looked at, until this host has proof of "
         "its own."
@@ -385,6 +388,16 @@ NATURES = {
     "viral": "visited by a crowd",
     "hacked": "probably hacked",
 }
+# What a site does that web sites do not.
+SIGNS = {
+    "direct-mail": "mail past the local mail server",
+    "refused-mail": "refused tries to send mail past the local mail server",
+    "fan-out": "connections to many places",
+    "runs-from-uploads": "a program that runs from an upload folder",
+    "listens": "a server of its own",
+    "cron-changed": "a changed crontab",
+    "miner": "much CPU without visitors",
+}
 # By the name of the value.
 HEALTHS = {"up": "up", "down": "down", "unknown": "not known"}
 WITNESSES = {"edge": "edge", "neighbour": "neighbour", "controller": "probe of the controller"}
@@ -395,6 +408,7 @@ WORDS = {
     "kind": KINDS,
     "resource": RESOURCES,
     "nature": NATURES,
+    "signs": SIGNS,
     "health": HEALTHS,
     "witness": WITNESSES,
     "agent_state": STATES,

@@ -37,16 +37,21 @@ def placeholders(sentence: str) -> frozenset[str]:
 def _worded(
     values: dict[str, str | int | float], catalogue: gettext.NullTranslations
 ) -> dict[str, str]:
-    """Values as they read. What is empty, or a time that never began (below 0), is not known."""
+    """Values as they read, lists word by word. What is empty, or a time that never began (below 0), is not known."""
     worded = {}
     for name, value in values.items():
         if value == "" or (isinstance(value, int | float) and value < 0):
             continue
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        if (word := WORDS.get(name, {}).get(text)) is not None:
-            text = catalogue.gettext(word)
-        worded[name] = text
+        words = WORDS.get(name)
+        worded[name] = (
+            ", ".join(_word(part, words, catalogue) for part in text.split(", ")) if words else text
+        )
     return worded
+
+
+def _word(part: str, words: dict[str, str], catalogue: gettext.NullTranslations) -> str:
+    return catalogue.gettext(words[part]) if part in words else part
 
 
 @cache

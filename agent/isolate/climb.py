@@ -54,6 +54,7 @@ class Case:
     stall: float | None = None
     fell: float | None = None
     signs: tuple[str, ...] = ()
+    mails_per_s: float | None = None
 
 
 class Climb:
@@ -284,6 +285,7 @@ class Climb:
             "share_percent": _percent(suspect.share if suspect else None),
             "score": round(suspect.score, 2) if suspect else "",
             "signs": ", ".join(case.signs),
+            "mails_per_s": "" if case.mails_per_s is None else round(case.mails_per_s, 1),
         }
         return Why(row.code, {name: value for name, value in values.items() if value != ""})
 

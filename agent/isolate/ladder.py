@@ -142,10 +142,12 @@ def _quarantine(site: SiteId, ruling: Ruling) -> Penalty:
 
 
 def _evidence(climb: Climb, site: SiteId) -> Evidence:
-    """What a step was decided from: the victims' stall beside the site's use."""
+    """What a step was decided from: the victims' stall beside the site's use; of who goes out, how often it tries."""
     window = climb.before.window[-POINTS:]
     case = climb.cases[site]
-    resource = Resource.CPU if case.resource is Resource.EGRESS else case.resource
+    resource = case.resource
+    if resource is Resource.EGRESS and not any(series(window, site, resource)):
+        resource = Resource.CPU  # a program of its own, or a door: what it works
     apart = [later.at - earlier.at for earlier, later in pairwise(window)]
     used: list[float] = []
     for value in series(window, site, resource):

@@ -18,7 +18,7 @@ PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
 
 
 def use(signs: SiteSigns, resource: Resource) -> float | None:
-    """How much of `resource` a site uses: cores, cost of I/O (bytes/s), tasks; None: not known.
+    """How much of `resource` a site uses: cores, cost of I/O (bytes/s), tasks, tries to go out (1/s); None: not known.
 
     Of memory it is what reclaim does for it (bytes/s looked at); see `series` for what it adds to itself.
     """
@@ -32,6 +32,9 @@ def use(signs: SiteSigns, resource: Resource) -> float | None:
             return None
         operations = (signs.read_ops_per_s or 0.0) + (signs.write_ops_per_s or 0.0)
         return sum(part or 0.0 for part in moved) + operations * OPERATION_BYTES
+    if resource is Resource.EGRESS:
+        tries = (signs.new_destinations_per_s, signs.direct_mail_per_s, signs.refused_mail_per_s)
+        return sum(told or 0.0 for told in tries)
     if held(signs) is None:
         return None
     return (signs.scanned_per_s or 0.0) * PAGE_BYTES

@@ -10,7 +10,7 @@ from fleet.caps import Level, Nature, Resource
 from fleet.model import Caps, SiteId
 
 # Signs of a break-in. An owner edits his crontab and tries a server of his own: those two only add to another one.
-STRONG = frozenset({"direct-mail", "fan-out", "runs-from-uploads", "miner"})
+STRONG = frozenset({"direct-mail", "refused-mail", "fan-out", "runs-from-uploads", "miner"})
 CRON = "cron-changed"
 
 
@@ -61,6 +61,7 @@ def showing(
 def _is_odd(signs: SiteSigns, policy: Policy) -> bool:
     return bool(
         signs.direct_mail_per_s
+        or signs.refused_mail_per_s
         or signs.new_destinations_per_s
         or signs.runs_from_uploads
         or signs.listens
@@ -69,10 +70,16 @@ def _is_odd(signs: SiteSigns, policy: Policy) -> bool:
     )
 
 
+def mails(signs: SiteSigns) -> float:
+    """Connections to mail servers elsewhere that it made or tried, per second."""
+    return (signs.direct_mail_per_s or 0.0) + (signs.refused_mail_per_s or 0.0)
+
+
 def _shown(signs: SiteSigns, policy: Policy) -> Iterator[str]:
     limits = policy.signs
-    if (signs.direct_mail_per_s or 0.0) >= limits.direct_mails_per_s:
-        yield "direct-mail"
+    if mails(signs) >= limits.direct_mails_per_s:
+        # One thing that it does, and so one sign, whether or not port 25 is open to it.
+        yield "refused-mail" if signs.refused_mail_per_s else "direct-mail"
     if (signs.new_destinations_per_s or 0.0) >= limits.destinations_per_s:
         yield "fan-out"
     if signs.runs_from_uploads:

@@ -141,12 +141,23 @@ def signs(climb: Climb) -> None:
         found = nature.standing(shown, climb.policy, climb.at)
         if not found:
             continue
-        case = Case(resource=Resource.EGRESS, nature=Nature.HACKED, signs=found)
+        case = Case(
+            resource=Resource.EGRESS,
+            nature=Nature.HACKED,
+            signs=found,
+            mails_per_s=_mails(climb, site, found),
+        )
         if nature.is_hacked(found, climb.policy):
             if climb.record(site).level < Level.ISOLATE:
                 climb.move(site, Finding.HACKED, case)
         elif climb.record(site).level is Level.BASELINE:
             climb.move(site, Finding.SIGN, case)
+
+
+def _mails(climb: Climb, site: SiteId, found: tuple[str, ...]) -> float | None:
+    """How many mail connections a second are what shows; None: it is something else, or more than that."""
+    one = climb.signals.sites.get(site)
+    return nature.mails(one) if one and found in (("direct-mail",), ("refused-mail",)) else None
 
 
 def contention(climb: Climb) -> None:

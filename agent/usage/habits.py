@@ -1,5 +1,5 @@
-"""What the users of a site do that web sites do not: connections to many places, mail past the mail server, doors of
-their own, programs out of upload folders, crontabs that change.
+"""What the users of a site do that web sites do not: connections to many places, mail past the mail server, sent or
+refused, doors of their own, programs out of upload folders, crontabs that change.
 
 Destinations are kept in memory for a minute or two, as a set of addresses; visitors are not among them, for they come
 in and are not gone out to (rule R16). Source: proc(5), kernel's Documentation/networking/proc_net_tcp.rst.
@@ -7,14 +7,17 @@ in and are not gone out to (rule R16). Source: proc(5), kernel's Documentation/n
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from agent.layout.attached import Attached
+from agent.ports import DriverError
+from agent.usage.rates import events
 from fleet.model import SiteId
+from runtime import log
 
 EVERY_S = 10.0
 MINUTE_S = 60.0
@@ -29,6 +32,8 @@ ESTABLISHED, ASKING, LISTENING = 1, 2, 10
 ODD_PLACE = re.compile(
     r"^/(?:var/)?tmp/|^/dev/shm/|/uploads/|/wp-content/cache/|/sites/[^/]+/files/"
 )
+
+_log = log.logger("usage")
 
 
 class Socket(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +52,7 @@ class Habits(msgspec.Struct, frozen=True):
 
     new_destinations_per_s: float | None = None
     direct_mail_per_s: float | None = None
+    refused_mail_per_s: float | None = None
     listens: bool = False
     runs_from_uploads: bool = False
     cron_changed: bool = False
@@ -109,13 +115,27 @@ class Going:
         return len(new), len(mails)
 
 
+def nobody_refused() -> Mapping[int, int]:
+    return {}
+
+
 class Observer:
-    """All sites' users. May block for a while where a process' memory is locked: it has a thread."""
+    """All sites' users. May block for a while where a process' memory is locked: it has a thread.
+
+    `refused`: how many connections to mail servers the firewall has refused to each uid so far; raises DriverError.
+    Port 25 that is closed at connect leaves no socket to see.
+    """
 
     def __init__(
-        self, proc: Path = Path("/proc"), crontabs: Path = Path("/var/spool/cron/crontabs")
+        self,
+        proc: Path = Path("/proc"),
+        crontabs: Path = Path("/var/spool/cron/crontabs"),
+        refused: Callable[[], Mapping[int, int]] = nobody_refused,
     ) -> None:
         self._proc, self._crontabs = proc, crontabs
+        self._refused = refused
+        self._counted: Mapping[int, int] | None = None
+        self._failing = False
         self._at: float | None = None
         self._going: dict[int, Going] = {}
         self._cron: dict[int, tuple[int, ...]] | None = None  # by the owner of the file
@@ -128,15 +148,18 @@ class Observer:
         going, listens = self._sockets(now, uids)
         odd = self._odd_programs(uids) if uids else frozenset()
         cron = self._changed_crontabs()
+        refused = self._refused_mails()
         self._going = {uid: going for uid, going in self._going.items() if uid in uids}
         found = {}
         for site, attached in sites.items():
             mine = frozenset(attached.uids)
             new = sum(going.get(uid, (0, 0))[0] for uid in mine)
             mails = sum(going.get(uid, (0, 0))[1] for uid in mine)
+            kept = sum(refused.get(uid, 0) for uid in mine)
             habits = Habits(
                 new_destinations_per_s=new / passed_s if new and passed_s else None,
                 direct_mail_per_s=mails / passed_s if mails and passed_s else None,
+                refused_mail_per_s=kept / passed_s if kept and passed_s else None,
                 listens=not mine.isdisjoint(listens),
                 runs_from_uploads=not mine.isdisjoint(odd),
                 cron_changed=not mine.isdisjoint(cron),
@@ -167,6 +190,19 @@ class Observer:
             uid: self._going.setdefault(uid, Going()).look(now, mine.get(uid, ()), doors)
             for uid in looked
         }, open_doors
+
+    def _refused_mails(self) -> Mapping[int, int]:
+        """How many connections to mail servers were refused to each user since the last look; none where it failed."""
+        before, self._counted = self._counted or {}, None
+        try:
+            self._counted = self._refused()
+        except DriverError as error:
+            if not self._failing:
+                _log.warning("whose mail the firewall refuses is not known", error=str(error))
+            self._failing = True
+            return {}
+        self._failing = False
+        return {uid: events(before.get(uid), count) for uid, count in self._counted.items()}
 
     def _odd_programs(self, uids: frozenset[int]) -> frozenset[int]:
         """The users of whom something runs from where no program should be."""

@@ -58,6 +58,7 @@ class Usage:
         exporter: Exporter,
         wall: Callable[[], float] = clock.wall,
         sampler: Sampler | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.signals = Pulse()
         self.latest: Signals | None = None
@@ -74,7 +75,7 @@ class Usage:
         self._looking = Looking(
             sampler or Sampler(descriptors=descriptors(), parent=settings.parent),
             WebSide(),
-            Observer(),
+            observer or Observer(),
             every_s=settings.every_s,
             wall=wall,
             series=self._series,

@@ -10,11 +10,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.caps.egress import Nft, Rules
+from agent.isolate import Change, House, Policy, State, decide
+from agent.layout.attached import Attached
 from agent.ports import DriverError
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage.habits import Habits, Observer
 from deploy.demo.packages import NotBrought, Tools, bring
+from fleet.caps import Attachment, Level, Tenant
+from fleet.model import PlanId, SiteId, Why
+from runtime.words import explain
 
 pytestmark = [
     pytest.mark.integration,
@@ -266,6 +274,39 @@ async def test_who_tries_to_send_mail_past_the_mail_server_is_counted(net: Net) 
     net.nft("delete", "table", "inet", "relevo")
     with pytest.raises(DriverError, match="nft"):
         nft.refused()
+
+
+async def test_a_flood_of_mail_that_is_refused_is_seen_and_the_site_watched(net: Net) -> None:
+    """No socket is left of a connection that is refused at once: the counters tell whose flood it is, and why."""
+    nft, shop, news = net.driver(), SiteId("shop"), SiteId("news")
+    sites = {
+        site: Attached(attachment=Attachment.POOL, why=Why("x"), uids=(uid,))
+        for site, uid in ((shop, SHOP), (news, NEWS))
+    }
+    observer = Observer(net.folder, net.folder, nft.refused)
+    await nft.hold(Rules(sites=frozenset({SHOP, NEWS}), mail=(MAIL,)))
+    assert observer.look(100.0, sites) == {}
+    for _ in range(10):
+        net.reaches(SHOP, WORLD, 25)
+        net.reaches(NEWS, MAIL, 25)
+    does = observer.look(110.0, sites)
+    assert does == {shop: Habits(refused_mail_per_s=1.0)}
+
+    host = HostSigns(cores=2, memory_total_bytes=1 << 31, memory_available_bytes=1 << 30)
+    signs = {site: SiteSigns(**msgspec.structs.asdict(does.get(site, Habits()))) for site in sites}
+    house = House(plans={}, tenants=dict.fromkeys(sites, Tenant(plan=PlanId("p"))), rulings={})
+    state, found = State(), list[Change]()
+    for now in (110.0, 112.0, 114.0):
+        signals = Signals(at=now, host=host, sites=signs)
+        decision = decide(state, signals, house, Policy(), now, 1e9 + now)
+        state, found = decision.state, [*found, *decision.changes]
+    [change] = found
+    assert (change.site, change.to) == (shop, Level.WATCH)
+    assert explain(change.why) == (
+        "Something odd shows (refused tries to send mail past the local mail server, 1 a second): "
+        "it is looked at more often, and nothing is held."
+    )
+    assert "intentos rechazados de enviar correo" in explain(change.why, "es")
 
 
 async def test_with_nothing_to_hold_nothing_is_made(net: Net) -> None:

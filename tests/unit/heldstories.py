@@ -39,6 +39,7 @@ class Seen:
     requests: float = 1.0
     clients: int = 20
     mails: float = 0.0
+    refusedmails: float = 0.0
     destinations: float = 0.0
     uploads: bool = False
     listens: bool = False
@@ -161,6 +162,7 @@ class World:
             requests_per_s=seen.requests,
             clients=seen.clients,
             direct_mail_per_s=seen.mails,
+            refused_mail_per_s=seen.refusedmails or None,
             new_destinations_per_s=seen.destinations,
             runs_from_uploads=seen.uploads,
             listens=seen.listens,

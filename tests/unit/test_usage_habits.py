@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.layout.attached import Attached
+from agent.ports import DriverError
 from agent.usage import habits
 from agent.usage.habits import Habits, Observer, is_here, sockets
 from fleet.caps import Attachment
@@ -37,11 +38,17 @@ class Host:
 
     def __init__(self, root: Path) -> None:
         self.proc, self.crontabs = root / "proc", root / "crontabs"
+        self.refused: dict[int, int] | None = {}
         (self.proc / "net").mkdir(parents=True)
         self.crontabs.mkdir()
-        self.observer = Observer(self.proc, self.crontabs)
+        self.observer = Observer(self.proc, self.crontabs, self._refused)
         self.now = 0.0
         self.look("")
+
+    def _refused(self) -> dict[int, int]:
+        if self.refused is None:
+            raise DriverError("nft: no answer")
+        return self.refused
 
     def look(self, tcp: str) -> dict[SiteId, Habits]:
         (self.proc / "net/tcp").write_text(HEAD + tcp)
@@ -93,6 +100,21 @@ def test_mail_past_the_mail_server_is_seen(host: Host) -> None:
     assert seen.keys() == {B}
     assert seen[B] == Habits(new_destinations_per_s=0.1, direct_mail_per_s=2.0)
     assert host.look(mails) == {}, "the same connections are counted once"
+
+
+def test_mail_that_the_firewall_refuses_is_seen_without_a_socket(host: Host) -> None:
+    """By its counters, since the last look; rules written anew count from the beginning; what failed is not known."""
+    host.refused = {ME: 7, 4001: 30}
+    assert host.look("") == {}, "when that was, nobody knows"
+    host.refused = {ME: 7, 4001: 50}
+    assert host.look("") == {B: Habits(refused_mail_per_s=2.0)}
+    assert host.look("") == {}
+    host.refused = {ME: 0, 4001: 5}
+    assert host.look("") == {B: Habits(refused_mail_per_s=0.5)}
+    host.refused = None
+    assert host.look("") == {}
+    host.refused = {ME: 0, 4001: 900}
+    assert host.look("") == {}
 
 
 def test_a_door_to_the_world_is_seen(host: Host) -> None:
