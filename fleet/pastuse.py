@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from fleet.model import NAME, Count, PlanId, SiteId
 
-# A chart has no room for more, and so many are 80 kB: a beat behind them waits 30 ms on a line of 20 Mbit/s.
+# A chart has no room for more, and so many are 110 kB: a beat behind them waits 45 ms on a line of 20 Mbit/s.
 ROWS_MAX = 300
 # A host keeps rows of the first; what is longer is put together from them. Each divides a day.
 STEPS_S = (300, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)

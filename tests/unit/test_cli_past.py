@@ -117,6 +117,7 @@ def test_every_step_is_there_and_none_that_was_not_asked_for() -> None:
     found = steps(ASKED, PastTold(number=1, site=SiteId("huerto"), rows=strange))
     assert [step.at for step in found] == [START + n * HOUR for n in range(12)]
     assert [step.at for step in found if step.seen_s] == [START + 3 * HOUR]
+    assert {(step.cpu_cores, step.at_cap_s) for step in found if not step.seen_s} == {(None, None)}
     assert found[3] == PastStep(
         at=START + 3 * HOUR,
         seen_s=HOUR,
