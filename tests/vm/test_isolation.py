@@ -1,4 +1,4 @@
-"""Isolation on a real host: every noisy site of the corpus is found, nobody else is touched."""
+"""Isolation on a real host: every noisy site of the corpus is found, nobody else is touched, and everything ends."""
 
 import asyncio
 import os
@@ -20,12 +20,14 @@ from tests.vm.machine import Saved
 pytestmark = pytest.mark.vm
 
 NOISY = SITES[0]
+READER = next(hog for hog in CORPUS if hog.name == "read I/O")  # the surest to be felt
 # Where signals of these runs are kept for the ladder's replays; set to write them anew.
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 REWRITE = "RELEVO_RECORD" in os.environ
 ROUNDS = 40
 QUIET_S = 14.0  # the ladder must have seen the host without trouble
 FOUND_S = 60.0
+ENDED_S = 120.0  # the longest of the scaled terms, and recovery in steps
 CALM_S = 24.0
 MORE_S = 6.0  # what is done to others would be done by now: three rounds
 
@@ -86,3 +88,27 @@ async def test_a_noisy_site_is_found_and_nobody_else(
         await asyncio.sleep(MORE_S)
         touched = {change.site for change in await host.changes()}
         assert touched == {NOISY.name}, touched
+
+
+async def test_a_penalty_ends_when_the_noise_does(wide: Saved) -> None:
+    """Once the hog has gone every step expires, and the kernel holds the plan and nothing else."""
+    async with noise(wide, READER) as host:
+        plan = await host.held(NOISY, "io.max")
+        await found(host, Level.CAP)
+        await host.vm.until(f"test \"$(cat {NOISY.cgroup}/io.max)\" != '{plan}'")
+        await READER.end(host.vm, NOISY)
+        now = asyncio.get_running_loop().time
+        deadline = now() + ENDED_S
+        while (last := (await host.changes())[-1]).new not in {"watch", "baseline"}:
+            assert now() < deadline, last
+            await asyncio.sleep(1.0)
+        await host.vm.until(f"test \"$(cat {NOISY.cgroup}/io.max)\" = '{plan}'")
+
+
+async def test_in_shadow_a_penalty_is_told_and_nobody_is_held(shadowed: Saved) -> None:
+    """The same is decided and recorded, and the kernel knows nothing of it."""
+    async with noise(shadowed, READER) as host:
+        change = await found(host, Level.CAP)
+        assert change.site == NOISY.name and not change.enforced
+        told = await host.vm.run(f"cat {NOISY.cgroup}/io.max")
+        assert told.output.strip() == "" or told.code != 0
