@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from controller.mirror import Mirror
-from fleet.caps import Evidence, Level, Penalty
+from fleet.caps import Evidence, Level, Penalty, Resource
 from fleet.messages import BEAT_LIMIT_BYTES, SiteUse, Usage, usage_limit_bytes
 from fleet.model import HostId, SiteId, Why
 from fleet.penalized import KEPT_S, ORDERED_S, STANDING_MAX, TERM_S
@@ -108,13 +108,13 @@ class Uses:
             del word.evidence[site]
 
     def _penalties(self, usage: Usage, here: set[SiteId]) -> dict[SiteId, tuple[Penalty, ...]]:
-        """By site, the newest of each resource."""
+        """By site, the newest of each resource; the memory watchdog's relief beside what is taken of memory."""
         at = wall()
-        found: dict[SiteId, dict[str, Penalty]] = {}
+        found: dict[SiteId, dict[tuple[Resource, bool], Penalty]] = {}
         for penalty in usage.penalties:
             if penalty.site in here and penalty.level > Level.BASELINE:
                 kept = found.setdefault(penalty.site, {})
-                kept[penalty.resource.value] = self._bounded(penalty, at)
+                kept[penalty.resource, penalty.is_relief] = self._bounded(penalty, at)
         return {id: tuple(kept.values())[:STANDING_MAX] for id, kept in found.items()}
 
     def _bounded(self, penalty: Penalty, at: float) -> Penalty:

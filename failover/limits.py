@@ -57,9 +57,10 @@ def edge_limits(
     """The steps of one site, oldest first, none overlapping; between them it is free.
 
     `enforced_from` (Unix s) turns the plan on; None: shadow, in which only enforced penalties and what a person
-    ordered hold. A release by a person lifts what relevo decided, as long as it stands.
+    ordered hold. A release by a person lifts what relevo decided, as long as it stands. The memory watchdog's relief is
+    its host's alone: it takes nothing.
     """
-    enforced = tuple(penalty for penalty in penalties if penalty.enforced and HOLDS[penalty.level])
+    enforced = tuple(p for p in penalties if p.enforced and HOLDS[p.level] and not p.is_relief)
     moments = sorted({0.0, *_moments(override, enforced_from, enforced, ruling)})
     steps: list[EdgeLimit] = []
     for at, until in zip(moments, (*moments[1:], None), strict=True):

@@ -65,6 +65,11 @@ class Penalty(msgspec.Struct, frozen=True, kw_only=True):
     why: Why
     enforced: bool = False
 
+    @property
+    def is_relief(self) -> bool:
+        """A CAP of memory that takes nothing is the memory watchdog's word, and no level of the ladder."""
+        return (self.level, self.resource, self.share) == (Level.CAP, Resource.MEMORY, 1.0)
+
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """One process as evidence: its command without arguments that could name a visitor (rule R16)."""

@@ -74,7 +74,7 @@ class Case:
     sites: int = 1
 
     def is_at(self, level: Level) -> bool:
-        return any(each.level >= level for each in self.penalties if not _is_relief(each))
+        return any(each.level >= level for each in self.penalties if not each.is_relief)
 
     def capped(self, resource: Resource) -> bool:
         """Whether a share of `resource` is taken away; a share of 1 takes nothing."""
@@ -89,12 +89,7 @@ class Case:
 
     def is_futile(self) -> bool:
         """Whether the memory watchdog spoke: what is over the maximum is to end inside the site."""
-        return any(_is_relief(each) for each in self.penalties)
-
-
-def _is_relief(penalty: Penalty) -> bool:
-    """A CAP of memory that takes nothing is the watchdog's word, and no level of the ladder."""
-    return (penalty.level, penalty.resource, penalty.share) == (Level.CAP, Resource.MEMORY, 1.0)
+        return any(each.is_relief for each in self.penalties)
 
 
 Kind = Literal["plan", "penalty", "host"]

@@ -75,7 +75,9 @@ def terms(
         slowed=frozenset(
             penalty.site
             for penalty in penalties
-            if not penalty.enforced and penalty.level >= Level.SOFT and penalty.until > now
+            if not (penalty.enforced or penalty.is_relief)
+            and penalty.level >= Level.SOFT
+            and penalty.until > now
         ),
     )
 

@@ -134,6 +134,17 @@ def test_each_level_leaves_its_share_and_ends(
         assert found.state is LimitState.OPEN
 
 
+@pytest.mark.parametrize("enforced_from", [None, 0.0])
+def test_the_watchdog_s_relief_slows_nobody_at_the_edges(enforced_from: float | None) -> None:
+    """It lifts a limit on the host, and takes nothing: the edges go by the plan, or beside it by the real cap."""
+    relief = penalty(Level.CAP, 10, 20, resource=Resource.MEMORY, share=1.0)
+    plain = edge_limits(STANDARD, enforced_from=enforced_from)
+    assert edge_limits(STANDARD, enforced_from=enforced_from, penalties=[relief]) == plain
+    cap = penalty(Level.CAP, 10, 20, resource=Resource.MEMORY)
+    both = edge_limits(STANDARD, enforced_from=enforced_from, penalties=[cap, relief])
+    assert both == edge_limits(STANDARD, enforced_from=enforced_from, penalties=[cap]) != plain
+
+
 def test_in_shadow_a_penalty_holds_what_it_takes_from_and_nothing_else() -> None:
     """A person may slow one site in a co-op whose plans are not in force yet."""
     ordered = Ruling(word="quarantine", level=Level.SOFT, note=note(10, 20))

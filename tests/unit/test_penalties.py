@@ -116,6 +116,8 @@ def test_a_moved_site_leaves_its_penalty_and_takes_a_suspicion_along() -> None:
     assert found.note.until == NOW + 60 + TERM_S
     assert suspicion(kept, A, None, NOW + 60) is None
     assert suspicion(kept, B, None, NOW + 11 * TERM_S) is None
+    relief = penalty(resource=Resource.MEMORY, share=1.0)  # the memory watchdog accuses nobody
+    assert suspicion(stored(relief), B, None, NOW + 60) is None
 
 
 def test_a_person_s_word_stands_above_a_suspicion() -> None:

@@ -186,6 +186,8 @@ def test_terms_follow_plan_override_enforcement_and_penalties() -> None:
     penalties = [
         penalty("held", Level.CAP, enforced=True),
         penalty("later", Level.SOFT),
+        # The memory watchdog's relief would have taken nothing.
+        msgspec.structs.replace(penalty("eased", Level.CAP), resource=Resource.MEMORY),
         penalty("more", Level.WATCH),
     ]
     found = terms(PLANS, tenants, penalties, 100.0)

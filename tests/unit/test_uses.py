@@ -170,6 +170,15 @@ async def test_a_resource_has_one_penalty() -> None:
     assert len(uses.hosts[A].penalties[OURS]) == 1
 
 
+async def test_the_watchdog_s_relief_hides_no_cap_of_memory() -> None:
+    """Both stand: what is taken of a site's memory, and that its soft limit is lifted."""
+    _, uses = desk()
+    cap = penalty(resource=Resource.MEMORY, share=0.5, enforced=True)
+    relief = penalty(resource=Resource.MEMORY, enforced=True, why=Why("isolation-futile"))
+    uses.take(A, Usage(host=A, penalties=(cap, relief)))
+    assert [one.share for one in uses.hosts[A].penalties[OURS]] == [0.5, 1.0]
+
+
 async def test_reasons_are_no_longer_than_ours() -> None:
     """A code and values of any length and number are cut to what a sentence holds."""
     _, uses = desk()
