@@ -136,9 +136,8 @@ class Beats:
             _log.warning("the last beat was not acknowledged by all", within_s=within_s)
 
     def _measure(self, load: Load) -> None:
-        put = self._exporter.set
-        put("relevo_agent_doubts_itself", self._doubt.doubts_itself)
-        put("relevo_agent_loop_lag_seconds", self._late_s)
+        self._exporter.set("relevo_agent_doubts_itself", self._doubt.doubts_itself)
+        self._exporter.observe("relevo_agent_beat_delay_seconds", self._late_s)
 
 
 def within_bounds(checks: Mapping[HostId, Check]) -> dict[HostId, Check]:

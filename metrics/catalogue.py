@@ -40,6 +40,9 @@ SITES = tuple(
         ("cpu_stall_ratio", "Share of the time that some task of a site waits for a CPU."),
         ("memory_stall_ratio", "Share of the time that all tasks of a site wait for memory."),
         ("io_stall_ratio", "Share of the time that all tasks of a site wait for disks."),
+        ("disk_bytes", "What the users of a site keep on disk, as file systems count."),
+        ("disk_inodes", "How many files the users of a site keep."),
+        ("disk_ratio", "What they keep of what plans allow, of bytes or of files."),
     )
 )
 
@@ -74,7 +77,12 @@ AGENT = (
     Metric(
         "relevo_agent_doubts_itself", "gauge", "1 while this agent's views of others do not count."
     ),
-    Metric("relevo_agent_loop_lag_seconds", "gauge", "How late the last beat was."),
+    Metric(
+        "relevo_agent_beat_delay_seconds",
+        "histogram",
+        "How late each beat was.",
+        buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+    ),
     Metric(
         "relevo_agent_copy_timestamp_seconds",
         "gauge",
@@ -128,6 +136,12 @@ AGENT = (
         "Caps that somebody else had changed, repaired.",
     ),
     Metric("relevo_caps_failures_total", "counter", "Caps that could not be set, each try."),
+    Metric(
+        "relevo_caps_quotas",
+        "gauge",
+        "Users on file systems with a quota: those that are held as they should be, and those that are not.",
+        ("state",),
+    ),
     Metric(
         "relevo_isolation_penalties",
         "gauge",
