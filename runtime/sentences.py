@@ -74,6 +74,31 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "bring-home": "Brought home by {owner}: {reason}",
     "drained": "Drained by {owner}: {reason}",
     "moved-by-people": "Moved by the people who run the servers.",
+    # What a member is told of a penalty on its own site: what it means, and why.
+    "my-site-last": "It runs, after its neighbours when there is a queue.",
+    "my-site-capped": "It runs with {percent} % of its plan.",
+    "my-site-isolated": (
+        "It is cut off: nothing of it goes out but DNS, mail by the local server and its database, "
+        "and visitors may see a page that says to come back later."
+    ),
+    "my-site-stopped": "It is stopped, and visitors can't see it.",
+    "my-site-relieved": (
+        "It has all of its plan; those of its programs that want more memory than there is for it "
+        "are ended."
+    ),
+    "held-by-people": "The people who run the servers ordered it; ask them.",
+    "held-as-hacked": (
+        "It does what no web site does, and was probably broken into. Change its passwords, look for "
+        "files and scheduled jobs that are not yours, and write to the people who run the servers."
+    ),
+    "held-for-memory": "It stood still for want of memory that its plan does not have.",
+    "held-in-danger": "Because of it its server was about to stand still for {resource}.",
+    "held-for-neighbours": (
+        "Other sites on its server waited {stall_percent} % of their time for {resource}, while it took "
+        "{share_percent} % ({nature}).",
+        "Other sites on its server waited for {resource} because of it ({nature}).",
+    ),
+    "held-for-the-host": "Other sites on its server suffered from it.",
     # Why a site does not move.
     "gated-not-fenced": (
         "The site is gated: it moves only when its old host is known to write no more. A "

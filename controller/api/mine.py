@@ -4,17 +4,20 @@ Routes and shapes of their own, so that nothing new elsewhere can show itself he
 """
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from controller.api import myholding
 from controller.api.auth import ADMITTED
+from controller.api.myholding import MyPenalty
 from controller.api.pages import Paged, paged
 from controller.api.problems import BadRequest
 from controller.api.routes import Call, Route, route
 from controller.api.shapes import Page
 from fleet.model import Domain, HostId, Incident, MemberId, Placement, PlanId, Site, SiteId, Why
+from runtime.clock import wall
 
 if TYPE_CHECKING:
     from controller.parts import Controller
@@ -29,8 +32,17 @@ class MineQuery(Paged, frozen=True, kw_only=True, forbid_unknown_fields=True):
     member: Annotated[str, Meta(max_length=63)] = ""
 
 
+class PenaltiesQuery(MineQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With `ended` those of the last two weeks that are over, too."""
+
+    ended: bool = False
+
+
+Q = TypeVar("Q", bound=MineQuery)
+
+
 class MySite(msgspec.Struct, frozen=True, kw_only=True):
-    """`host`: the public tag of where it is served, `since` when (ISO 8601) and why."""
+    """`host`: the public tag of where it is served, `since` when (ISO 8601) and why. `held`: how it is slowed now."""
 
     id: SiteId
     domains: tuple[Domain, ...]
@@ -39,6 +51,7 @@ class MySite(msgspec.Struct, frozen=True, kw_only=True):
     at_home: bool
     since: str | None
     why: Why | None
+    held: tuple[MyPenalty, ...]
 
 
 class MySites(Page, frozen=True, kw_only=True):
@@ -71,6 +84,11 @@ class MyIncidents(Page, frozen=True, kw_only=True):
     incidents: tuple[MyIncident, ...]
 
 
+class MyPenalties(Page, frozen=True, kw_only=True):
+    member: MemberId
+    penalties: tuple[MyPenalty, ...]
+
+
 class Mine:
     def __init__(self, controller: "Controller") -> None:
         self._mirror = controller.mirror
@@ -79,6 +97,7 @@ class Mine:
         return [
             route("GET", "/v1/my/sites", self.sites, role="member"),
             route("GET", "/v1/my/incidents", self.incidents, role="member"),
+            route("GET", "/v1/my/penalties", self.penalties, role="member"),
         ]
 
     async def sites(self, call: Call[MineQuery, None]) -> MySites:
@@ -100,6 +119,28 @@ class Mine:
         some, following = paged(call, told, lambda i: f"{i.began_at:018.6f} {i.id}", falling=True)
         return MyIncidents(member=member, incidents=some, next=following)
 
+    async def penalties(self, call: Call[PenaltiesQuery, None]) -> MyPenalties:
+        """How a member's sites are held, and why, newest first."""
+        member = _member(call)
+        held = (found for site in self._own(member) for found in self._held(site))
+        past = (found for site in self._own(member) for found in self._past(site))
+        every = [*held, *(past if call.query.ended else ())]
+        some, following = paged(call, every, _penalty_key, falling=True)
+        return MyPenalties(member=member, penalties=some, next=following)
+
+    def _held(self, site: SiteId) -> tuple[MyPenalty, ...]:
+        """The hardest first."""
+        kept = self._mirror.penalties.get(site)
+        standing = kept.standing(wall()) if kept else ()
+        return tuple(myholding.told(one) for one in standing if myholding.holds(one))
+
+    def _past(self, site: SiteId) -> tuple[MyPenalty, ...]:
+        kept = self._mirror.penalties.get(site)
+        past = kept.past if kept else ()
+        return tuple(
+            myholding.told(old.penalty, old.ended) for old in past if myholding.holds(old.penalty)
+        )
+
     def _own(self, member: MemberId) -> dict[SiteId, Site]:
         sites = self._mirror.fleet.sites
         return {id: site for id, site in sites.items() if site.member == member}
@@ -114,6 +155,7 @@ class Mine:
             at_home=place is None or place.host == site.home,
             since=place.since if place else None,
             why=self._why(place) if place else None,
+            held=self._held(site.id),
         )
 
     def _incident(self, incident: Incident, own: dict[SiteId, Site]) -> MyIncident:
@@ -143,11 +185,17 @@ class Mine:
         return Why(why.code, {"host": self._tag(HostId(str(said)))} if said else {})
 
 
+def _penalty_key(told: MyPenalty) -> str:
+    return (
+        f"{told.since:018.6f} {told.site} {told.resource.value} {told.level} {told.ended or 0:.6f}"
+    )
+
+
 def _touches(incident: Incident, own: dict[SiteId, Site]) -> bool:
     return any(m.site in own for m in incident.moved) or any(h.site in own for h in incident.held)
 
 
-def _member(call: Call[MineQuery, None]) -> MemberId:
+def _member(call: Call[Q, None]) -> MemberId:
     """Whose sites are asked for: a member's token shows that member's, whatever else it says."""
     caller = call.request[ADMITTED].caller
     if caller.role == "member" and caller.member is not None:
