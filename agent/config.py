@@ -56,9 +56,10 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How this host holds its sites to their caps.
 
     `subtree`: a cgroup v2 directory that was delegated to the agent, where systemd does not run. `disks`: limits of
-    I/O hold on the physical disks under these paths. `egress`: whether `nft` closes port 25 to sites, and shuts in
-    those that are isolated; `mail` are the mail servers that they may still reach, `databases` the servers of
-    databases, beside this host's own: addresses. Isolated sites ask `resolvers`; none: those of /etc/resolv.conf.
+    I/O hold on the physical disks under these paths. `quota`: whether file systems hold users to what plans let them
+    keep. `egress`: whether `nft` closes port 25 to sites, and shuts in those that are isolated; `mail` are the mail
+    servers that they may still reach, `databases` the servers of databases, beside this host's own: addresses.
+    Isolated sites ask `resolvers`; none: those of /etc/resolv.conf.
     """
 
     driver: Literal["auto", "systemd", "cgroupfs", "off"] = "auto"
@@ -67,6 +68,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     verify_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
     egress: bool = True
     nft: str = "nft"
+    quota: bool = True
     mail: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()

@@ -1,12 +1,15 @@
 """A web host's own loop, which needs no network: how its sites are, who is squeezed for it, what the kernel holds."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Never
 
 from agent.caps.choose import Chosen, choose, facts, people, resolvers, say
 from agent.caps.egress import Nft, Rules
-from agent.caps.keeper import Keeper
+from agent.caps.keeper import Keeper, Kept
+from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
+from agent.caps.quotaunit import runner
 from agent.config import Config
 from agent.isolation import Isolation
 from agent.layout.keep import Layout
@@ -15,6 +18,8 @@ from agent.usage.habits import Observer
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Held, Word
 from fleet.messages import Orders
+from fleet.model import SiteId
+from fleet.quota import DiskUse
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
 
@@ -39,6 +44,7 @@ class Hosting:
             exporter=exporter,
             observer=Observer(refused=firewall.refused) if firewall else None,
         )
+        self.quotas = _quotas(config, exporter)
         self.questions = Questions(self.usage.told, exporter)
         self.isolation = Isolation(
             config.isolation,
@@ -54,6 +60,7 @@ class Hosting:
         self.usage.follow(orders)
         self.isolation.follow(orders)
         self.keeper.follow(orders)
+        self.quotas.follow(orders)
         if orders.tenants:
             self._begun.set()
 
@@ -64,20 +71,16 @@ class Hosting:
             evidence=self.isolation.evidence,
             help=self.isolation.asks,
             driver=self.keeper.driver,
-            unable=self.keeper.unable,
-            drift=self.keeper.drift,
-            held={
-                site: Held(
-                    slice=kept.slice, wanted=kept.wanted, held=kept.held, because=kept.because
-                )
-                for site, kept in self.keeper.state().items()
-            },
+            unable=" ".join(filter(None, (self.keeper.unable, self.quotas.unable))),
+            drift=self.keeper.drift + self.quotas.drift,
+            held=_held(self.keeper.state(), self.quotas.state()),
         )
 
     def services(self) -> dict[str, Coroutine[Any, Any, Any]]:
         """What this does, each eternal, by name."""
         return {
             "caps": self.keeper.keep(),
+            "quotas": self.quotas.keep(),
             "layout": self.layout.keep(),
             "attach": self._attach(),
             "usage": self._use(),
@@ -93,6 +96,7 @@ class Hosting:
             self.usage.attach(self.layout.attached)
             self.isolation.attach(self.layout.attached)
             self.keeper.attach(self.layout.attached)
+            self.quotas.attach(self.layout.attached)
 
     async def _use(self) -> Never:
         """Eternal: an edge has no threads for sites that it does not host."""
@@ -104,6 +108,31 @@ class Hosting:
 def _firewall(config: Config, chosen: Chosen) -> Nft | None:
     caps = config.caps
     return Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
+
+
+def _held(kept: Mapping[SiteId, Kept], disks: Mapping[SiteId, DiskUse]) -> dict[SiteId, Held]:
+    """Of sites in slices, and of those that keep something."""
+    slices = {
+        site: Held(slice=one.slice, wanted=one.wanted, held=one.held, because=one.because)
+        for site, one in kept.items()
+    }
+    return slices | {
+        site: replace(slices.get(site, Held()), disk=disk) for site, disk in disks.items()
+    }
+
+
+def _quotas(config: Config, exporter: Exporter) -> QuotaKeeper:
+    caps, usage = config.caps, config.usage
+    ours = caps.quota and caps.driver != "off"
+    quotas = runner() if ours else None
+    return QuotaKeeper(
+        quotas,
+        Files(),
+        unable=NOBODY if ours and quotas is None else "",
+        state=config.state / "quota.json",
+        exporter=exporter,
+        most={"all": None, "top": usage.top, "off": 0}[usage.per_site],
+    )
 
 
 def _keeper(

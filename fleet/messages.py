@@ -9,6 +9,7 @@ from msgspec import Meta
 from fleet.caps import Attachment, Evidence, Limits, Penalty, Ruling, Tenant
 from fleet.model import NAME, Caps, Count, Domain, Epoch, Health, HostId, PlanId, Role, SiteId, Why
 from fleet.pastuse import PastAsked, PastTold
+from fleet.quota import DiskUse
 
 PROTOCOL = 1
 ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and to controllers; no site is asked
@@ -173,7 +174,7 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `wanted`, `held`: what the kernel should hold and holds, told each minute and when it changes; None: as last told.
     `slice`: what is held; "" where nothing of it can be. `because`: why `wanted` is so, by its field, told with it.
-    `past` is told each hour; None: as last told.
+    `past` is told each hour; None: as last told. `disk` is told with the limits; None: as last told.
     """
 
     attachment: Attachment
@@ -192,6 +193,7 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: Limits | None = None
     because: dict[str, Why] = {}
     past: Past | None = None
+    disk: DiskUse | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):

@@ -248,6 +248,29 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    # What may be kept on disk, and why not.
+    "quota-shared": "As the plans of {sites} sites say together: they share a user, and files are told apart by user.",
+    "quota-each": "Each of its {users} users may keep that much: the kernel adds nobody up.",
+    "quota-over": "{kept} are kept already: it goes down to the plan as that shrinks.",
+    "quota-no-user": "It has no user of its own: its files can't be told from others'.",
+    "quota-kind": "{mount} is {kind}, of which relevo can't hold users to a quota: what is kept there is not held.",
+    "quota-off": (
+        "{mount} ({kind}) keeps no quota of users, so what is kept there is not held. Add usrquota to its options in "
+        "/etc/fstab, then: umount {mount} && tune2fs -O quota {source} && mount {mount}."
+    ),
+    "quota-counted": (
+        "{mount} ({kind}) counts what users keep and holds nobody to it. Add usrquota to its options in /etc/fstab, "
+        "then: umount {mount} && mount {mount}."
+    ),
+    "quota-root": (
+        "{mount} ({kind}) holds nobody to a quota, so what is kept there is not held. How to turn that on without a "
+        "rescue system: docs/caps.md, Disk."
+    ),
+    "quota-mount": (
+        "{mount} ({kind}) holds nobody to a quota. Add usrquota to its options in /etc/fstab, then: umount {mount} && "
+        "mount {mount}."
+    ),
+    "quota-unseen": "What users keep on {mount} can't be asked for: {error}.",
     # Why a site is held, or no longer, and what a host wants people for: the ladder of isolation.
     "isolation-sign": (
         "Something odd shows ({signs}, {mails_per_s} a second): it is looked at more often, and nothing is held.",

@@ -4,6 +4,7 @@ The least of what is seen counts: a site of which one part runs in a shared proc
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agent.discover.accounts import SHARED, is_person
@@ -24,7 +25,8 @@ def attach(
 ) -> dict[SiteId, Attached]:
     """Each of `tenants` as it runs here; `cgroups` is where the kernel shows its cgroups."""
     host = served(tenants, running, cgroups)
-    return {site: _Site(site, host).attached() for site in tenants}
+    judged = ((site, _Site(site, host)) for site in tenants)
+    return {site: replace(one.attached(), roots=one.roots()) for site, one in judged}
 
 
 class _Site:
@@ -50,6 +52,11 @@ class _Site:
         if self._tenant.slice:
             return self._in_slice(self._tenant.slice)
         return self._without_php()
+
+    def roots(self) -> tuple[Path, ...]:
+        """The document roots of its virtual hosts."""
+        said = (virtual.root for virtual in self._virtual)
+        return tuple(sorted({Path(root) for root in said if root and root.startswith("/")}))
 
     def _pool_others(self, part: Part) -> list[SiteId]:
         return sorted(self._host.by_pool.get(part.pool.place, frozenset()) - {self._id})

@@ -14,6 +14,7 @@ class Attached:
     `slice`: the systemd slice that holds it all, for SLICE. `cgroups`: directories whose sum is the site, as far as the
     kernel tells it apart. `uids`: whose processes are its own alone. `socket`: where its own FPM pool takes requests,
     `status`: FPM's status by its socket and path, and `log`: the access log of its virtual hosts, where there are such.
+    `roots`: the document roots of these.
     `why`: what was found, and what would better it.
     """
 
@@ -25,3 +26,4 @@ class Attached:
     socket: Path | None = None
     status: tuple[Path, str] | None = None
     log: Path | None = None
+    roots: tuple[Path, ...] = ()

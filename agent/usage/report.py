@@ -8,6 +8,7 @@ from agent.signals import Signals, SiteSigns
 from fleet.caps import Evidence, Limits, Penalty
 from fleet.messages import LINE_MAX, LOAD_MAX, RATE_MAX, Past, SiteUse, Usage
 from fleet.model import HostId, SiteId, Why
+from fleet.quota import DiskUse
 
 # Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
 SITES_AT_ONCE = 100
@@ -20,12 +21,13 @@ PAST_SITES, PAST_TURNS = 10, 360
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What one site's slice should hold and holds; `because`: why so, by field of `wanted`."""
+    """What one site's slice should hold and holds; `because`: why so, by field of `wanted`. `disk`: what it keeps."""
 
     slice: str = ""
     wanted: Limits | None = None
     held: Limits | None = None
     because: Mapping[str, Why] = field(default_factory=dict)
+    disk: DiskUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ def use(signs: SiteSigns, held: Held, past: Past | None, oom_kills: int = 0) -> 
         held=held.held,
         because=dict(held.because),
         past=past,
+        disk=held.disk,
     )
 
 

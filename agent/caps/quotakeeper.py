@@ -1,0 +1,305 @@
+"""Keeps users' quotas as plans say: looked at when orders change, and each five minutes; drift is repaired."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Never, ParamSpec, TypeVar
+
+import msgspec
+
+from agent.caps.quota import (
+    Aim,
+    Key,
+    Ours,
+    Person,
+    Seen,
+    World,
+    aims,
+    ask,
+    holders,
+    next_change_s,
+    paths,
+    uses,
+)
+from agent.caps.quotamounts import mounts, unheld
+from agent.caps.quotaunit import Quotas, Talk
+from agent.discover.accounts import SHARED, accounts, is_person
+from agent.layout.attached import Attached
+from agent.ports import DriverError
+from fleet.messages import Orders
+from fleet.model import SiteId
+from fleet.quota import DiskUse, Quota
+from metrics.exporter import Exporter
+from runtime import clock, log
+from runtime.pulse import Pulse
+from runtime.words import explain
+
+EVERY_S = 300.0  # a disk fills in minutes at the rate that plans allow
+SOONEST_S = 5.0  # orders that change one after another are followed together
+RETRY_S, DOUBLED = 10.0, 5  # then as often as it is looked at anyway
+LOOK_S = 10.0  # for passwd, and for where homes are; a network's file system may hang
+NOBODY = "quotas of disks are not held: the agent is not root"
+
+_log = log.logger("quota")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Files:
+    """This host's own files."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._looking = threading.Lock()  # one thread at most waits for a disk
+
+    async def look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
+        """In a thread. Raises DriverError."""
+        return await bounded(self._look, orders, attached, now)
+
+    def _look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
+        if not self._looking.acquire(blocking=False):
+            raise TimeoutError("the last look has not ended")
+        try:
+            people = self._people()
+            return World(
+                orders=orders,
+                attached=attached,
+                people=people,
+                mounts=mounts(paths(orders, attached, people), self._root),
+                now=now,
+            )
+        finally:
+            self._looking.release()
+
+    def _people(self) -> dict[str, Person]:
+        """Who has an account that may be a site's, by name."""
+        found = accounts((self._root / "etc/passwd").read_text(errors="replace"))
+        return {
+            name: Person(uid=account.uid, home=Path("/") / account.home)
+            for name, account in found.items()
+            if is_person(account) and name not in SHARED
+        }
+
+
+async def bounded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what touches files in a thread. Raises DriverError."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return await asyncio.to_thread(work, *args, **kwargs)
+    except OSError as error:  # includes TimeoutError
+        raise DriverError(f"quotas: this host's files: {error!r}") from error
+
+
+class QuotaKeeper:
+    """`quotas`: None where nobody may set them, or they are left to others. `unable`: what can't be held, and why."""
+
+    def __init__(
+        self,
+        quotas: Quotas | None,
+        files: Files,
+        *,
+        unable: str = "",
+        state: Path,
+        exporter: Exporter,
+        most: int | None = None,
+        wall: Callable[[], float] = clock.wall,
+        every_s: float = EVERY_S,
+        soonest_s: float = SOONEST_S,
+    ) -> None:
+        """`most`: of how many sites there are series; None: of all."""
+        self.unable, self.drift = unable, 0
+        self._quotas, self._files, self._path = quotas, files, state
+        self._exporter, self._most, self._wall = exporter, most, wall
+        self._every_s, self._soonest_s = every_s, soonest_s
+        self._changed = Pulse()
+        self._orders: Orders | None = None
+        self._attached: Mapping[SiteId, Attached] | None = None
+        self._ours = read(state)
+        self._good: dict[Key, Quota] = {}  # what was verified
+        self._uses: Mapping[SiteId, DiskUse] = {}
+        self._tries, self._failed = 0, ""
+
+    def follow(self, orders: Orders) -> None:
+        """Idempotent; soon."""
+        self._orders = orders
+        self._changed.beat()
+
+    def attach(self, attached: Mapping[SiteId, Attached]) -> None:
+        """Where sites are, from now on."""
+        self._attached = attached
+        self._changed.beat()
+
+    def state(self) -> Mapping[SiteId, DiskUse]:
+        """As of the last look."""
+        return self._uses
+
+    async def keep(self) -> Never:
+        """Eternal."""
+        while True:
+            count = self._changed.count
+            wait_s = await self._try()
+            await asyncio.sleep(self._soonest_s)
+            await self._changed.within(count, wait_s - self._soonest_s)
+
+    async def _try(self) -> float:
+        """Look, and set what is to be set; gives in how many seconds to look again."""
+        orders, attached = self._orders, self._attached
+        if self._quotas is None or orders is None or attached is None:
+            return self._every_s  # not seen yet is not gone (rule R7)
+        if not orders.tenants and not self._ours:
+            return self._every_s
+        try:
+            world = await self._files.look(orders, attached, self._wall())
+            await self._round(self._quotas, world)
+        except DriverError as error:
+            self._fail(str(error))
+            self._tries += 1
+            return min(self._every_s, RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED))
+        self._tries, self._failed = 0, ""
+        return min(self._every_s, next_change_s(world))
+
+    async def _round(self, quotas: Quotas, world: World) -> None:
+        """Raises DriverError, also where some were not taken: the others are as they should be then."""
+        found = holders(world)
+        seen: Mapping[str, Seen] = {}
+        wanted: Mapping[Key, Aim] = {}
+        if wish := ask(world, (*found, *self._ours)):
+            async with quotas.talk() as talk:
+                seen = await talk.ask(wish)
+                wanted = aims(world, found, seen, self._ours)
+                seen = await self._set(talk, wanted, seen)
+        short = await self._settle(wanted, seen)
+        self._uses = uses(world, found, seen, wanted)
+        self._measure()
+        if short:
+            raise DriverError(short)
+        self._say(world, seen)
+
+    async def _set(
+        self, talk: Talk, wanted: Mapping[Key, Aim], seen: Mapping[str, Seen]
+    ) -> Mapping[str, Seen]:
+        """What differs; gives what is seen then."""
+        wrong = {
+            key: aim.quota
+            for key, aim in wanted.items()
+            if seen[key[0]].users[key[1]].quota != aim.quota
+        }
+        for key, quota in wrong.items():
+            if self._good.get(key) == quota:
+                self._drifted(key, seen[key[0]].users[key[1]].quota)
+        await self._remember(wanted, seen)
+        if not wrong:
+            return seen
+        wish: dict[str, dict[int, Quota | None]] = {
+            place: dict.fromkeys(each.users) for place, each in seen.items() if each.users
+        }
+        for (place, uid), quota in wrong.items():
+            wish[place][uid] = quota
+        return {**seen, **await talk.ask(wish)}
+
+    def _drifted(self, key: Key, found: Quota) -> None:
+        self.drift += 1
+        self._exporter.count("relevo_caps_drift_total")
+        place, uid = key
+        _log.warning(
+            "somebody else changed a user's quota: repaired",
+            mount=place,
+            uid=uid,
+            found=msgspec.to_builtins(found),
+        )
+
+    async def _remember(self, wanted: Mapping[Key, Aim], seen: Mapping[str, Seen]) -> None:
+        """On disk before it is done: what we put on we must know to take off. What is not seen now stays ours."""
+        new = dict(self._ours)
+        for key, aim in wanted.items():
+            mine = self._ours.get(key)
+            was = mine.was if mine else seen[key[0]].users[key[1]].quota
+            new[key] = Ours(sites=aim.sites, quota=aim.quota, was=was)
+        await self._write(new)
+
+    async def _settle(self, wanted: Mapping[Key, Aim], seen: Mapping[str, Seen]) -> str:
+        """Who is let go is forgotten; gives what was not taken, for people."""
+        short = {key for key, aim in wanted.items() if not _holds(seen, key, aim.quota)}
+        gone = {key for key, aim in wanted.items() if aim.release} - short
+        self._good = {
+            key: aim.quota for key, aim in wanted.items() if key not in short and not aim.release
+        }
+        await self._write({key: mine for key, mine in self._ours.items() if key not in gone})
+        self._exporter.set("relevo_caps_quotas", len(self._good), state="held")
+        self._exporter.set("relevo_caps_quotas", len(short), state="short")
+        if not short:
+            return ""
+        place, uid = min(short)
+        told = seen[place].refused.get(uid) or seen[place].state
+        return f"{len(short)} users' quotas are not held: uid {uid} on {place}: {told}"
+
+    async def _write(self, new: Mapping[Key, Ours]) -> None:
+        if new != self._ours:
+            await bounded(write, self._path, new)
+            self._ours = dict(new)
+
+    def _fail(self, error: str) -> None:
+        """Logged on the edge, counted always."""
+        self._exporter.count("relevo_caps_failures_total")
+        if error != self._failed:
+            _log.error("quotas of disks are not as they should be", error=error)
+        self._failed = self.unable = error
+
+    def _say(self, world: World, seen: Mapping[str, Seen]) -> None:
+        """Once, which file systems hold nobody, with the remedy."""
+        present = {mount.place: mount for mount in world.mounts.values()}
+        states = {place: seen[place].state if place in seen else "off" for place in present}
+        whys = [why for place in sorted(present) if (why := unheld(present[place], states[place]))]
+        unable = " ".join(map(explain, whys))
+        if unable and unable != self.unable:
+            _log.warning("disks are not held everywhere", why=unable)
+        self.unable = unable
+
+    def _measure(self) -> None:
+        """Series of those that are nearest to their limit."""
+        known = [(site, use) for site, use in self._uses.items() if use.ratio is not None]
+        fullest = sorted(known, key=lambda each: each[1].ratio or 0.0, reverse=True)[: self._most]
+        for name, tell in SERIES.items():
+            self._exporter.replace(name, {(site,): float(tell(use) or 0) for site, use in fullest})
+
+
+SERIES: Mapping[str, Callable[[DiskUse], float | None]] = {
+    "relevo_site_disk_bytes": lambda use: use.used_bytes,
+    "relevo_site_disk_inodes": lambda use: use.used_inodes,
+    "relevo_site_disk_ratio": lambda use: use.ratio,
+}
+
+
+def _holds(seen: Mapping[str, Seen], key: Key, quota: Quota) -> bool:
+    users = seen[key[0]].users if key[0] in seen else {}
+    return key[1] in users and users[key[1]].quota == quota
+
+
+def read(path: Path) -> dict[Key, Ours]:
+    """Empty where there is none, or none that can be read: nothing is taken away then (rule R7)."""
+    try:
+        told = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[int, Ours]])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        _log.error(
+            "what quotas were set can't be read: they stay", path=str(path), error=str(error)
+        )
+        return {}
+    return {(place, uid): mine for place, users in told.items() for uid, mine in users.items()}
+
+
+def write(path: Path, ours: Mapping[Key, Ours]) -> None:
+    """Replaced as a whole. Raises OSError."""
+    told: dict[str, dict[int, Ours]] = {}
+    for (place, uid), mine in ours.items():
+        told.setdefault(place, {})[uid] = mine
+    new = path.with_name(f"{path.name}.new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(told))
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,91 @@
+"""On which file system a path is, and whether its kind can hold users to a quota.
+
+Source: proc_pid_mountinfo(5), quotactl(2).
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.caps.devices import ESCAPED
+from fleet.model import Why
+
+EXT = frozenset({"ext2", "ext3", "ext4"})
+# Their quota of users is asked for by the calls that ours are. btrfs and ZFS count otherwise, with words of their own.
+KINDS = EXT | {"xfs", "f2fs", "jfs", "reiserfs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A file system at the first place where it can be written; `source`: what it lies on, as mount(8) has it."""
+
+    place: str
+    kind: str
+    source: str
+
+    @property
+    def has_quota(self) -> bool:
+        """Whether there is any for this kind of file system."""
+        return self.kind in KINDS
+
+
+def mounts(paths: Iterable[Path], root: Path = Path("/")) -> dict[Path, Mount]:
+    """By path, links followed; a path that is not there counts where it would be.
+
+    Mounts are those of the machine's first process: a confined agent sees other ones. Raises OSError.
+    """
+    known = [*_mounted((root / "proc/1/mountinfo").read_text())]
+    at = {place: number for place, number, _, _ in known}  # of two at one place the last counts
+    first: dict[str, Mount] = {}
+    for place, number, _, mount in sorted(known, key=lambda each: (each[2], len(each[0].parts))):
+        if at[place] == number:
+            first.setdefault(number, mount)
+    return {path: found for path in paths if (found := _mount_of(_real(path, root), at, first))}
+
+
+def _real(path: Path, root: Path) -> Path:
+    """Links followed, below `root`."""
+    base = os.path.realpath(root)
+    real = Path(os.path.realpath(root / path.relative_to("/")))
+    return Path("/") / real.relative_to(base) if real.is_relative_to(base) else real
+
+
+def _mount_of(path: Path, at: Mapping[Path, str], first: Mapping[str, Mount]) -> Mount | None:
+    place = next((each for each in (path, *path.parents) if each in at), None)
+    return first.get(at[place]) if place else None
+
+
+def _mounted(mountinfo: str) -> Iterator[tuple[Path, str, bool, Mount]]:
+    """Where, which by its number, whether it can only be read there, and what it is."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(), after.split()
+        if len(fields) >= 6 and len(rest) >= 2:
+            place, source = _unescaped(fields[4]), _unescaped(rest[1])
+            mount = Mount(place=place, kind=rest[0], source=source)
+            yield Path(place), fields[2], "ro" in fields[5].split(","), mount
+
+
+def _unescaped(text: str) -> str:
+    return ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+
+
+def unheld(mount: Mount, state: str) -> Why | None:
+    """Why this file system holds nobody, and the remedy; None: it does. `state` as `quotactl.Kernel` says it."""
+    if state == "enforced":
+        return None
+    if not mount.has_quota:
+        return Why("quota-kind", {"mount": mount.place, "kind": mount.kind})
+    if state not in ("off", "counted"):
+        return Why("quota-unseen", {"mount": mount.place, "error": state})
+    values: dict[str, str | int | float] = {
+        "mount": mount.place,
+        "kind": mount.kind,
+        "source": mount.source,
+    }
+    if mount.place == "/":
+        return Why("quota-root", values)
+    if mount.kind not in EXT:
+        return Why("quota-mount", values)
+    return Why("quota-counted", values) if state == "counted" else Why("quota-off", values)
