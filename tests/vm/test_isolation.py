@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from agent.signals import Signals
-from fleet.caps import Level
+from fleet.caps import Level, Ruling
+from fleet.model import Note
+from runtime.clock import wall
 from tests.vm import neighbours
 from tests.vm.capped import RECORD, Capped, Change, capped
 from tests.vm.hogs import CORPUS, Hog
-from tests.vm.hosting import SITES
+from tests.vm.hosting import SITES, WORLD, Tenancy
 from tests.vm.machine import Saved
 
 pytestmark = pytest.mark.vm
@@ -30,6 +32,10 @@ FOUND_S = 60.0
 ENDED_S = 120.0  # the longest of the scaled terms, and recovery in steps
 CALM_S = 24.0
 MORE_S = 6.0  # what is done to others would be done by now: three rounds
+TERM_S = 30.0  # of a person's word
+HARD_S = 20.0
+BEAT_S = 0.5
+DELAY = "relevo_agent_beat_delay_seconds"
 
 
 @asynccontextmanager
@@ -112,3 +118,56 @@ async def test_in_shadow_a_penalty_is_told_and_nobody_is_held(shadowed: Saved) -
         assert change.site == NOISY.name and not change.enforced
         told = await host.vm.run(f"cat {NOISY.cgroup}/io.max")
         assert told.output.strip() == "" or told.code != 0
+
+
+async def test_a_stopped_site_starts_again_at_its_end(wide: Saved) -> None:
+    """What a person stops has no process and no door, the others answer, and at the end it answers as before."""
+    async with capped(wide) as host:
+        await neighbours.begin(host.vm, but=(NOISY,))
+        await host.vm.do(f"visitors --once {NOISY.domain}")
+        began = await neighbours.clock(host.vm)
+        plan = await host.held(NOISY, "cpu.max")
+        await host.order("wide", rulings={NOISY.name: quarantine(Level.STOP, TERM_S)})
+        await host.vm.until(f"grep -qx 'populated 0' {NOISY.cgroup}/cgroup.events")
+        await host.vm.do(f"! visitors --once {NOISY.domain}")
+        await host.vm.until(f"visitors --once {NOISY.domain}", timeout_s=2 * TERM_S)
+        assert {visit.status for visit in await neighbours.visits(host.vm, since=began)} == {200}
+        assert await host.held(NOISY, "cpu.max") == plan
+
+
+async def test_an_isolated_site_reaches_what_it_needs_and_nothing_else(wide: Saved) -> None:
+    """While a person isolates it it can't call the world, and its visitors come; its neighbour calls whom it likes."""
+    async with capped(wide) as host:
+        await host.vm.do(calls(NOISY))
+        await host.order("wide", rulings={NOISY.name: quarantine(Level.ISOLATE, TERM_S)})
+        await host.vm.until(f"! {calls(NOISY)}")
+        await host.vm.do(calls(SITES[1]))
+        await host.vm.do(f"visitors --once {NOISY.domain}")
+        await host.vm.until(calls(NOISY), timeout_s=2 * TERM_S)
+
+
+@pytest.mark.parametrize("name", ["fork bomb", "thrash"])
+async def test_the_agent_keeps_its_beat(wide: Saved, name: str) -> None:
+    """Whatever a site does to the host, beats go out each half second, none of them late by another half."""
+    hog = next(hog for hog in CORPUS if hog.name == name)
+    async with noise(wide, hog) as host:
+        first, since = await host.metrics(), asyncio.get_running_loop().time()
+        await asyncio.sleep(HARD_S)
+        last, passed_s = await host.metrics(), asyncio.get_running_loop().time() - since
+        beats, in_time = (
+            last[of] - first[of] for of in ((f"{DELAY}_count", ""), (f"{DELAY}_bucket", 'le="0.5"'))
+        )
+        assert beats == in_time
+        assert beats >= 0.9 * passed_s / BEAT_S
+
+
+def quarantine(level: Level, for_s: float) -> Ruling:
+    now = wall()
+    note = Note(owner="ana", reason="it harms others", since=now, until=now + for_s)
+    return Ruling(word="quarantine", level=level, note=note)
+
+
+def calls(site: Tenancy) -> str:
+    """A command that succeeds if the site can call the world's web."""
+    call = f"/usr/bin/python3 -c 'import socket; socket.create_connection((\"{WORLD}.9\", 80), 3)'"
+    return site.inside(call, unit="call").replace("--quiet", "--quiet --wait --pipe")
