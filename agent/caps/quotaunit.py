@@ -201,6 +201,8 @@ class Unit:
 
 async def _left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """The program ends when there is nothing more to read; until it has, another one would be refused."""
+    if writer.is_closing():  # the program has died, and a closed one has no more ends
+        return
     try:
         async with asyncio.timeout(END_S):
             writer.write_eof()
