@@ -18,9 +18,10 @@ from dbus_fast.aio import MessageBus
 from agent.caps import quotaunit
 from agent.caps.quota import Seen
 from agent.caps.quotaunit import PROGRAM, SYS_ADMIN, UNIT, Direct, Quotas, Unit
+from agent.caps.systemd import PATH, SYSTEMD
 from agent.ports import DriverError
 from deploy.demo.logind import private_bus
-from fleet.quota import quota
+from fleet.quota import NO_QUOTA, quota
 
 pytestmark = [
     pytest.mark.integration,
@@ -53,7 +54,7 @@ class Systemd:
     running: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def answer(self, message: Message) -> Message | bool:
-        if message.message_type is not MessageType.METHOD_CALL or message.path != quotaunit.PATH:
+        if message.message_type is not MessageType.METHOD_CALL or message.path != PATH:
             return False
         assert message.member == "StartTransientUnit", message.member
         unit, mode, said, beside = message.body
@@ -74,7 +75,7 @@ class Systemd:
         )
         for each in files:
             os.close(each)
-        return Message.new_method_return(message, "o", [f"{quotaunit.PATH}/job/1"])
+        return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ async def stand_in(address: str) -> AsyncIterator[Systemd]:
     systemd = Systemd(bus)
     try:
         bus.add_message_handler(systemd.answer)
-        assert await bus.request_name(quotaunit.SYSTEMD) is RequestNameReply.PRIMARY_OWNER
+        assert await bus.request_name(SYSTEMD) is RequestNameReply.PRIMARY_OWNER
         yield systemd
     finally:
         bus.disconnect()
@@ -112,7 +113,7 @@ def hears(told: dict[str, Seen]) -> None:
     assert (seen.state, seen.refused) == ("enforced", {1002: "no"})
     assert seen.users[1001].quota == quota(1 << 30, 1000)
     assert seen.users[1001].used_bytes == 1001
-    assert seen.users[1002].quota == quotaunit.Quota(), "no limit is 0 there"
+    assert seen.users[1002].quota == NO_QUOTA, "no limit is 0 there"
 
 
 async def test_systemd_starts_it_with_one_capability(systemd: Systemd) -> None:
@@ -121,7 +122,8 @@ async def test_systemd_starts_it_with_one_capability(systemd: Systemd) -> None:
         async with Unit(MADE_UP_PROGRAM).talk() as talk:
             hears(await talk.ask(WISH))
             hears(await talk.ask({"/srv": dict.fromkeys((1001, 1002))}))
-    assert [process.wait(5) for process in systemd.running] == [0, 0]
+        assert systemd.running[-1].wait(5) == 0
+    assert len(systemd.running) == 2
     unit, properties = systemd.started[0]
     assert unit == UNIT
     assert properties["CapabilityBoundingSet"] == SYS_ADMIN == 0x200000
