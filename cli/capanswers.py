@@ -239,3 +239,4 @@ class SitePast(msgspec.Struct, frozen=True, kw_only=True):
     p95_estimated: bool
     seen_since: float | None
     steps: tuple[PastStep, ...]
+    overall: PastStep

@@ -24,7 +24,7 @@ MEASURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def past(of: SitePast) -> list[RenderableType]:
     """What a site used from then till then, average, percentile and greatest, and how long it was at a cap."""
-    seen_s = sum(step.seen_s for step in of.steps)
+    seen_s, shadow_s = of.overall.seen_s, of.overall.shadow_s
     span_s = of.until - of.since
     parts: list[RenderableType] = [
         facts(
@@ -32,8 +32,8 @@ def past(of: SitePast) -> list[RenderableType]:
             ("from", f"{when(of.since)} to {when(of.until)}, in steps of {shown(of.step_s)}"),
             ("seen", f"{min(seen_s / span_s, 1):.0%} of the time{_begins(of)}"),
             ("not seen", _gaps(of)),
-            ("at a cap", f"{_minutes(of, 'at_cap_s')} of {of.plan}" if seen_s else ""),
-            ("would have", f"been held for {_minutes(of, 'shadow_s')}" if _sum(of, "shadow_s") else ""),
+            ("at a cap", f"{_minutes(of.overall.at_cap_s)} of {of.plan}" if seen_s else ""),
+            ("would have", f"been held for {_minutes(shadow_s)}" if shadow_s else ""),
             ("only", "an estimate, from its access log" if of.attachment == "log" else ""),
         )
     ]  # fmt: skip
@@ -49,15 +49,11 @@ def past(of: SitePast) -> list[RenderableType]:
 
 def _rows(of: SitePast) -> Iterator[tuple[str, ...]]:
     for name, field, said in MEASURES:
-        told = _told(of.steps, field)
-        if not told:
+        spread: Spread | None = getattr(of.overall, field)
+        if spread is None:
             yield name, "not known", "", "", ""
             continue
-        numbers = (
-            _mean(told),
-            _p95(told),
-            max(spread.max for spread, _ in told),
-        )
+        numbers = (spread.average, spread.p95, spread.max)
         yield name, _bars(of.steps, field), *map(said, numbers)
 
 
@@ -70,17 +66,6 @@ def _told(steps: Sequence[PastStep], field: str) -> list[tuple[Spread, float]]:
 def _mean(told: Sequence[tuple[Spread, float]]) -> float:
     total_s = sum(seen_s for _, seen_s in told)
     return sum(spread.average * seen_s for spread, seen_s in told) / total_s
-
-
-def _p95(told: Sequence[tuple[Spread, float]]) -> float:
-    """Of the steps' own, by the time that each was seen."""
-    left_s = 0.95 * sum(seen_s for _, seen_s in told)
-    ranked = sorted((spread.p95, seen_s) for spread, seen_s in told)
-    for p95, seen_s in ranked:
-        left_s -= seen_s
-        if left_s <= 0:
-            return p95
-    return ranked[-1][0]
 
 
 def _bars(steps: Sequence[PastStep], field: str) -> str:
@@ -124,9 +109,5 @@ def _gaps(of: SitePast) -> str:
     return said + more
 
 
-def _sum(of: SitePast, field: str) -> float:
-    return sum(getattr(step, field) or 0.0 for step in of.steps)
-
-
-def _minutes(of: SitePast, field: str) -> str:
-    return f"{_sum(of, field) / 60:.0f} min"
+def _minutes(seconds: float | None) -> str:
+    return f"{(seconds or 0.0) / 60:.0f} min"

@@ -3,6 +3,7 @@
 What was not seen is null, never zero.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from controller.parts import Controller
 
 DAY_S = 86_400.0
+MEASURES = (
+    "cpu_cores",
+    "memory_bytes",
+    "read_bytes_per_s",
+    "write_bytes_per_s",
+    "tasks",
+    "requests_per_s",
+)
 SETTLED_S = 10.0  # five minutes are written down within so many seconds of their end
 
 
@@ -69,7 +78,7 @@ class SitePast(msgspec.Struct, frozen=True, kw_only=True):
 
     `seen_since`: when that host's record of it begins; before, another host may have served it. Null: it has none.
     `p95_estimated`: steps are of several rows of five minutes, and their p95 is made of those rows'. `attachment` log:
-    all of it is an estimate from an access log.
+    all of it is an estimate from an access log. `overall`: all steps as one, its p95 made of theirs.
     """
 
     site: SiteId
@@ -82,11 +91,12 @@ class SitePast(msgspec.Struct, frozen=True, kw_only=True):
     p95_estimated: bool
     seen_since: float | None
     steps: tuple[PastStep, ...]
+    overall: PastStep
 
 
 class PastRoutes:
     def __init__(self, controller: "Controller") -> None:
-        self._controller, self._mirror = controller, controller.mirror
+        self._pasts = Pasts(controller)
 
     def routes(self) -> list[Route]:
         refuses = ("not-found", "busy", "host-not-linked", "host-silent")
@@ -98,16 +108,27 @@ class PastRoutes:
 
         The host that serves it is asked, and answers for the time that it had the site.
         """
+        return await self._pasts.of(SiteId(call.id), call.query)
+
+
+class Pasts:
+    """Asks the hosts that serve sites."""
+
+    def __init__(self, controller: "Controller") -> None:
+        self._controller, self._mirror = controller, controller.mirror
+
+    async def of(self, id: SiteId, query: PastQuery) -> SitePast:
+        """Raises NotFound, BadRequest, NotLinked, NoAnswer, TooManyQuestions."""
         mirror = self._mirror
-        if (site := mirror.fleet.sites.get(SiteId(call.id))) is None:
-            raise NotFound(f"no site {call.id!r} in the fleet")
+        if (site := mirror.fleet.sites.get(id)) is None:
+            raise NotFound(f"no site {id!r} in the fleet")
         if (place := mirror.places.get(site.id)) is None:
             raise NotFound(f"{site.id} is placed on no host yet: nobody has a record of it")
-        asked = self._asked(site, call.query)
+        asked = _asked(site, query)
         if asked.plan not in mirror.fleet.plans:
             raise NotFound(f"no plan {asked.plan!r} in the fleet")
         told = await self._told(place.host, asked)
-        word = self._controller.uses.of(site.id)
+        word, found = self._controller.uses.of(site.id), steps(asked, told)
         return SitePast(
             site=site.id,
             host=place.host,
@@ -118,30 +139,8 @@ class PastRoutes:
             step_s=asked.step_s,
             p95_estimated=asked.step_s > STEPS_S[0],
             seen_since=told.first,
-            steps=steps(asked, told),
-        )
-
-    def _asked(self, site: Site, query: PastQuery) -> PastAsked:
-        """Raises BadRequest."""
-        now = wall()
-        latest = now - SETTLED_S
-        until = min(query.until if query.until is not None else latest, latest)
-        since = max(query.since if query.since is not None else until - DAY_S, now - KEPT_S)
-        if since >= until:
-            raise BadRequest(
-                "There is no time between `since` and `until`; 40 days are kept, and none of them is to come.",
-                field="since" if query.since is not None else "until",
-            )
-        step_s = step_for(since, until, query.step_s or 0)
-        # Whole steps, but for the last one of longer ones, which is in the making.
-        until = max(until // STEPS_S[0] * STEPS_S[0], since // step_s * step_s + STEPS_S[0])
-        return PastAsked(
-            number=0,
-            site=site.id,
-            since=since // step_s * step_s,
-            until=until,
-            step_s=step_s,
-            plan=PlanId(query.plan) if query.plan else site.plan,
+            steps=found,
+            overall=overall(asked.since, found),
         )
 
     async def _told(self, host: HostId, asked: PastAsked) -> PastTold:
@@ -151,6 +150,65 @@ class PastRoutes:
             config = self._controller.config
             others = hearing(host, config.id, self._mirror.observers)
             raise NotLinked(host, {id: config.urls.get(id, "") for id in others}) from None
+
+
+def _asked(site: Site, query: PastQuery) -> PastAsked:
+    """Raises BadRequest."""
+    now = wall()
+    latest = now - SETTLED_S
+    until = min(query.until if query.until is not None else latest, latest)
+    since = max(query.since if query.since is not None else until - DAY_S, now - KEPT_S)
+    if since >= until:
+        raise BadRequest(
+            "There is no time between `since` and `until`; 40 days are kept, and none of them is to come.",
+            field="since" if query.since is not None else "until",
+        )
+    step_s = step_for(since, until, query.step_s or 0)
+    begin = since // step_s * step_s
+    # Whole steps, but for the last one of longer ones, which is in the making.
+    return PastAsked(
+        number=0,
+        site=site.id,
+        since=begin,
+        until=max(until // STEPS_S[0] * STEPS_S[0], begin + STEPS_S[0]),
+        step_s=step_s,
+        plan=PlanId(query.plan) if query.plan else site.plan,
+    )
+
+
+def overall(since: float, steps: Sequence[PastStep]) -> PastStep:
+    """All steps as one, each by the time that the site was seen in it."""
+    seen = [step for step in steps if step.seen_s > 0]
+    return PastStep(
+        at=since,
+        seen_s=sum(step.seen_s for step in seen),
+        shadow_s=sum(step.shadow_s or 0.0 for step in seen) if seen else None,
+        at_cap_s=sum(step.at_cap_s or 0.0 for step in seen) if seen else None,
+        **{measure: _together(seen, measure) for measure in MEASURES},
+    )
+
+
+def _together(steps: Sequence[PastStep], measure: str) -> Spreading | None:
+    told: list[tuple[Spreading, float]] = [
+        (spread, step.seen_s) for step in steps if (spread := getattr(step, measure)) is not None
+    ]
+    if not told:
+        return None
+    total_s = sum(seen_s for _, seen_s in told)
+    return Spreading(
+        average=sum(spread.average * seen_s for spread, seen_s in told) / total_s,
+        p95=_ranked(sorted((spread.p95, seen_s) for spread, seen_s in told), 0.95 * total_s),
+        max=max(spread.max for spread, _ in told),
+    )
+
+
+def _ranked(ranked: Sequence[tuple[float, float]], reach_s: float) -> float:
+    """The value at which the time below, from the least up, has reached `reach_s`."""
+    for value, seen_s in ranked:
+        reach_s -= seen_s
+        if reach_s <= 0:
+            return value
+    return ranked[-1][0]
 
 
 def steps(asked: PastAsked, told: PastTold) -> tuple[PastStep, ...]:
@@ -168,12 +226,7 @@ def _step(at: int, row: PastRow | None) -> PastStep:
         seen_s=row.seen_s,
         shadow_s=row.shadow_s if seen else None,
         at_cap_s=row.at_cap_s if seen else None,
-        cpu_cores=_spreading(row.cpu_cores),
-        memory_bytes=_spreading(row.memory_bytes),
-        read_bytes_per_s=_spreading(row.read_bytes_per_s),
-        write_bytes_per_s=_spreading(row.write_bytes_per_s),
-        tasks=_spreading(row.tasks),
-        requests_per_s=_spreading(row.requests_per_s),
+        **{measure: _spreading(getattr(row, measure)) for measure in MEASURES},
     )
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from cli.failures import Exit
-from controller.api.past import PastStep, SitePast, Spreading, steps
+from controller.api.past import PastStep, SitePast, Spreading, overall, steps
 from fleet.caps import Attachment
 from fleet.model import HostId, PlanId, SiteId
 from fleet.pastuse import PastAsked, PastRow, PastTold, Spread
@@ -37,6 +37,7 @@ ASKED = PastAsked(
 )
 # Begins two hours late, and has a hole of three.
 ROWS = tuple(seen(n, 0.0 if n == 2 else n / 10) for n in (2, 3, 4, 8, 9, 10, 11))
+STEPS = steps(ASKED, PastTold(number=1, site=SiteId("huerto"), rows=ROWS))
 PAST = SitePast(
     site=SiteId("huerto"),
     host=HostId("mx1-web-01"),
@@ -47,7 +48,8 @@ PAST = SitePast(
     step_s=HOUR,
     p95_estimated=True,
     seen_since=START + 2 * HOUR,
-    steps=steps(ASKED, PastTold(number=1, site=SiteId("huerto"), rows=ROWS)),
+    steps=STEPS,
+    overall=overall(START, STEPS),
 )
 
 
@@ -79,8 +81,11 @@ SHOWN = (
 
 async def test_a_past_that_nobody_saw_is_said_so() -> None:
     """Without a record there is no bar and no number."""
-    nothing = PastTold(number=1, site=SiteId("huerto"))
-    empty = msgspec.structs.replace(PAST, seen_since=None, steps=steps(ASKED, nothing))
+    nothing = steps(ASKED, PastTold(number=1, site=SiteId("huerto")))
+    empty = msgspec.structs.replace(
+        PAST, seen_since=None, steps=nothing, overall=overall(START, nothing)
+    )
+    assert {getattr(empty.overall, name) for name in ("cpu_cores", "at_cap_s")} == {None}
     async with answering(says(empty)) as (url, _):
         result = await relevo("site", "usage", "huerto", "--since", "12h", "--url", url)
     flat = " ".join(result.out.split())
