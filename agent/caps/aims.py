@@ -27,6 +27,10 @@ class Aim:
     beside: bool = False
     low_alone: bool = False
 
+    def thawed(self) -> "Aim":
+        """Everything else of it."""
+        return replace(self, limits=replace_limits(self.limits, frozen=False))
+
     def on(self, held: Limits | None) -> "Aim":
         """What is not ours to say is as it is held."""
         if not self.low_alone or held is None:

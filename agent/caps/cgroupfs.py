@@ -88,12 +88,15 @@ class CgroupFs:
         found = ((name, kernel.held(self._group(name))) for name in slices)
         return {name: held for name, held in found if held is not None}
 
-    async def kill(self, slice: str) -> tuple[str, ...]:
-        await look(_write, self._group(slice) / "cgroup.kill", "1")
+    async def units(self, slice: str) -> tuple[str, ...]:
+        """None: whoever keeps its processes starts them again."""
         return ()
 
-    async def start(self, units: Collection[str]) -> None:
-        """Nothing was stopped but processes: whoever keeps them starts them again."""
+    async def kill(self, slice: str, units: Collection[str]) -> None:
+        await look(_write, self._group(slice) / "cgroup.kill", "1")
+
+    async def start(self, units: Collection[str]) -> Mapping[str, str]:
+        return {}
 
 
 def _write_all(group: Path, now: Limits, held: Limits) -> tuple[str, ...]:

@@ -31,15 +31,19 @@ class Driver(Protocol):
         """What the kernel itself says of those of `slices` that are there. Raises DriverError."""
         ...
 
-    async def kill(self, slice: str) -> tuple[str, ...]:
-        """End every process of `slice`, forks in flight too, and what would start them again; give what was stopped.
-
-        Raises DriverError.
-        """
+    async def units(self, slice: str) -> tuple[str, ...]:
+        """What keeps `slice` running, and would start it again: its doors first. Raises DriverError."""
         ...
 
-    async def start(self, units: Collection[str]) -> None:
-        """Start what `kill` has stopped. Raises DriverError."""
+    async def kill(self, slice: str, units: Collection[str]) -> None:
+        """Stop `units`, then end every process of `slice`, forks in flight too. Idempotent. Raises DriverError."""
+        ...
+
+    async def start(self, units: Collection[str]) -> Mapping[str, str]:
+        """Start what `kill` has stopped, each whatever becomes of the others; those that were refused, and why.
+
+        What is not there any more, or was switched off, is not refused: a person has decided.
+        """
         ...
 
     @property

@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
 
 import msgspec
 
-from agent.caps import ours as memory
 from agent.caps.aims import Aim, aims_of
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
 from agent.caps.kernel import comparable, look, unlike
-from agent.caps.limits import HostFacts
-from agent.caps.ours import Ours
+from agent.caps.limits import FREE, HostFacts
+from agent.caps.ours import Memory, Ours
 from agent.caps.steps import STEP_S
+from agent.caps.stops import FREEZE_S, Stops
 from agent.caps.wants import World, next_change_s, rules
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -32,7 +32,6 @@ SOONEST_S, LOOK_SHARE = 5.0, 0.005
 RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
-FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
 EGRESS = "egress"  # among slices' names, which end in ".slice"
 
 _log = log.logger("caps")
@@ -75,11 +74,11 @@ class Keeper:
         self._driver, self._firewall, self._facts = driver, firewall, facts
         self._unable = unable
         self._people = people
-        self._path, self._exporter, self._changed = state, exporter, changed
+        self._exporter, self._changed = exporter, changed
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
-        self._ours = memory.read(state)
-        self._written = dict(self._ours)
+        self._memory = Memory(state)
+        self._stops = Stops(driver, self._memory, changed, exporter) if driver else None
         self._orders: Orders | None = None
         self._attached: Mapping[SiteId, Attached] | None = None
         self._penalties: tuple[Penalty, ...] = ()
@@ -88,7 +87,6 @@ class Keeper:
         self._kept: dict[SiteId, Kept] = {}
         self._good: dict[str, Limits] = {}  # what was verified, by slice
         self._short: dict[str, tuple[str, ...]] = {}
-        self._frozen_since: dict[str, float] = {}
         self._failed: dict[str, str] = {}
 
     @property
@@ -124,6 +122,8 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             if self._driver is not None:
                 group.create_task(self._driver.keep())
+            if self._stops is not None:
+                group.create_task(self._stops.keep())
             while True:
                 count = self._changed.count
                 wait_s = await self._round()
@@ -144,7 +144,7 @@ class Keeper:
                 now=self._wall(),
             )
             await self._shut_in(world)
-            await self._hold(aims_of(world, self._ours))
+            await self._hold(aims_of(world, self._memory.slices))
         except DriverError as error:
             self._fail("", error)
             return self._again_s()
@@ -156,9 +156,9 @@ class Keeper:
         waits = [min(self._verify_s, often_s), next_change_s(world)]
         if any(self._short.values()):
             waits.append(STEP_S)
-        if self._frozen_since:
+        if self._stops is not None and self._stops.is_waiting:
             waits.append(FREEZE_S)
-        if self._failed.keys() - {EGRESS}:
+        if self._failed.keys() - {EGRESS} or (self._stops is not None and self._stops.failed):
             waits.append(self._again_s())
         else:
             self._tries = 0
@@ -170,16 +170,17 @@ class Keeper:
         return RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED)
 
     async def _hold(self, aims: Mapping[str, Aim]) -> None:
-        if self._driver is None:
+        if self._driver is None or self._stops is None:
             self._report(aims, {})
             return
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
+        known = self._memory.slices
         aims = {
-            name: await self._stopped(self._driver, name, aim.on(held.get(name)))
+            name: self._stops.judge(name, aim.on(held.get(name)))
             for name, aim in aims.items()
-            if not aim.beside or name in held or name in self._ours
+            if not aim.beside or name in held or name in known
         }
         self._forget_others(aims)
         await self._remember(aims)
@@ -196,12 +197,16 @@ class Keeper:
 
     def _forget_others(self, aims: Mapping[str, Aim]) -> None:
         """What was known of slices that are not ours any more."""
-        for known in (self._good, self._short, self._frozen_since, self._failed):
+        for known in (self._good, self._short, self._failed):
             for name in known.keys() - aims.keys() - {"", EGRESS}:
                 del known[name]
+        if self._stops is not None:
+            self._stops.forget_others(aims)
 
     def _stays(self, name: str, aim: Aim) -> bool:
-        return not aim.release or self._good.get(name) != aim.limits
+        mine = self._memory.slices.get(name)
+        is_stopped = mine is not None and mine.stopped is not None
+        return not aim.release or is_stopped or self._good.get(name) != aim.limits
 
     def _differs(self, name: str, aim: Aim, held: Limits | None) -> bool:
         """Whether to apply; a change that nobody ordered is drift."""
@@ -248,48 +253,15 @@ class Keeper:
                 steps = self._short.get(name, ())
                 self._short[name] = steps or tuple(f"{each}: not held" for each in sorted(fields))
 
-    async def _stopped(self, driver: Driver, name: str, aim: Aim) -> Aim:
-        try:
-            return await self._stop(driver, name, aim)
-        except DriverError as error:
-            self._fail(name, error)
-            return aim
-
-    async def _stop(self, driver: Driver, name: str, aim: Aim) -> Aim:
-        """A site that is to stop stands still first, then ends; what kept it running starts again at the end."""
-        mine = self._ours.get(name)
-        stopped = mine.stopped if mine else None
-        now = asyncio.get_running_loop().time()
-        if not aim.limits.frozen:
-            self._frozen_since.pop(name, None)
-            if stopped is not None and mine is not None:
-                await driver.start(stopped)
-                self._ours[name] = msgspec.structs.replace(mine, stopped=None)
-            return aim
-        if stopped is None and now - self._frozen_since.setdefault(name, now) < FREEZE_S:
-            return aim
-        if stopped is None and mine is not None:
-            units = await driver.kill(name)
-            _log.warning("a site was stopped", slice=name, sites=aim.sites, units=units)
-            self._ours[name] = msgspec.structs.replace(mine, stopped=units)
-            self._frozen_since.pop(name, None)
-        return replace(aim, limits=msgspec.structs.replace(aim.limits, frozen=False))
-
     async def _remember(self, aims: Mapping[str, Aim]) -> None:
-        """On disk before it is done: what we have put on we must know to take off."""
-        new = {}
-        for name, aim in aims.items():
-            mine = self._ours.get(name)
-            stopped = mine.stopped if mine else None
-            new[name] = Ours(sites=aim.sites, limits=aim.limits, stopped=stopped)
-        self._ours = new
-        if new == self._written:
-            return
-        try:
-            await look(memory.write, self._path, new)
-            self._written = dict(new)
-        except DriverError as error:
-            _log.error("caps are held but a restart would forget whose they are", error=str(error))
+        fresh = Ours(sites=(), limits=FREE)
+        self._memory.slices = {
+            name: msgspec.structs.replace(
+                self._memory.slices.get(name, fresh), sites=aim.sites, limits=aim.limits
+            )
+            for name, aim in aims.items()
+        }
+        await self._memory.save()
 
     async def _shut_in(self, world: World) -> None:
         if self._firewall is None:
@@ -311,6 +283,11 @@ class Keeper:
             _log.error("caps are not as they should be", what=what or "all", error=text)
         self._failed[what] = text
 
+    def _errors(self, name: str) -> tuple[str, ...]:
+        """What of a slice was refused lately."""
+        stops = self._stops.failed if self._stops is not None else {}
+        return tuple(known[name] for known in (self._failed, stops) if name in known)
+
     def _report(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
         kept = {
             site: Kept(
@@ -318,8 +295,7 @@ class Keeper:
                 wanted=aim.limits,
                 held=comparable(aim.limits, now) if (now := held.get(name)) else None,
                 because=aim.because,
-                short=self._short.get(name, ())
-                + ((error,) if (error := self._failed.get(name)) else ()),
+                short=self._short.get(name, ()) + self._errors(name),
             )
             for name, aim in aims.items()
             if not aim.beside
@@ -330,6 +306,6 @@ class Keeper:
             self.told.beat()
         if self._driver is None:
             return
-        short = sum(1 for name in aims if self._short.get(name) or name in self._failed)
+        short = sum(1 for name in aims if self._short.get(name) or self._errors(name))
         self._exporter.set("relevo_caps_slices", len(aims) - short, state="held")
         self._exporter.set("relevo_caps_slices", short, state="short")

@@ -32,6 +32,9 @@ MANAGER = "org.freedesktop.systemd1.Manager"
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INFINITY = 2**64 - 1
 RETRY_S = 1.0  # systemd leaves the bus for a moment when it executes itself anew
+# Source: org.freedesktop.systemd1(5), "Errors": nothing of that name, or an admin has masked it.
+GONE = (f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.UnitMasked")
+SHUT = ("inactive", "failed")  # states of a unit that does nothing
 KILL_ROUNDS, KILL_ROUND_S = 20, 0.1  # two seconds for the kernel to end what it was told to
 
 _log = log.logger("caps")
@@ -173,32 +176,53 @@ class Systemd:
             if held is not None
         }
 
-    async def kill(self, slice: str) -> tuple[str, ...]:
+    async def units(self, slice: str) -> tuple[str, ...]:
+        services = await look(kernel.services, self._root / kernel.slice_path(slice))
+        doors = [door for unit in services for door in await self._triggers(unit)]
+        return (*dict.fromkeys(doors), *services)
+
+    async def kill(self, slice: str, units: Collection[str]) -> None:
+        refused = await self._each("StopUnit", units)
         group = self._root / kernel.slice_path(slice)
-        services = await look(kernel.services, group)
-        sockets = [socket for unit in services for socket in await self._triggers(unit)]
-        # Doors first, then who would be started again when it dies; a person's session just ends.
-        for unit in (*sockets, *services):
-            await self._call("StopUnit", "ss", unit, "replace")
         for _ in range(KILL_ROUNDS):
             if not await look(kernel.is_populated, group):
-                return (*sockets, *(unit for unit in services if not unit.startswith("user@")))
+                break
             await self._call("KillUnit", "ssi", slice, "all", SIGKILL)
             await asyncio.sleep(KILL_ROUND_S)
-        raise DriverError(f"{slice} still has processes after {KILL_ROUNDS} times SIGKILL")
+        else:
+            raise DriverError(f"{slice} still has processes after {KILL_ROUNDS} times SIGKILL")
+        if refused:
+            raise DriverError("; ".join(refused.values()))
+
+    async def start(self, units: Collection[str]) -> Mapping[str, str]:
+        # A session is its person's to begin.
+        return await self._each("StartUnit", [u for u in units if not u.startswith("user@")])
+
+    async def _each(self, member: str, units: Collection[str]) -> dict[str, str]:
+        """Those that were refused, and why; what is not there needs neither to be stopped nor to be started."""
+        refused = {}
+        for unit in units:
+            try:
+                await self._call(member, "ss", unit, "replace")
+            except DriverError as error:
+                if not any(gone in str(error) for gone in GONE):
+                    refused[unit] = str(error)
+        return refused
 
     async def _triggers(self, unit: str) -> list[str]:
-        """What would start it at the next request: its sockets."""
+        """What would start it again: sockets, timers, paths."""
+        found = await self._property(unit, "TriggeredBy")
+        doors = [str(each) for each in found] if isinstance(found, list) else []
+        # One that is shut now stays so.
+        return [each for each in doors if await self._property(each, "ActiveState") not in SHUT]
+
+    async def _property(self, unit: str, name: str) -> object:
+        path = (await self._call("LoadUnit", "s", unit)).body[0]
         if self._bus is None:
             raise DriverError("systemd can't be reached")
-        path = (await self._call("LoadUnit", "s", unit)).body[0]
-        asked = (PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", "TriggeredBy")
-        answer = await call(self._bus, SYSTEMD, path, *asked)
-        return [str(each) for each in answer.body[0].value]
-
-    async def start(self, units: Collection[str]) -> None:
-        for unit in units:
-            await self._call("StartUnit", "ss", unit, "replace")
+        asked = (PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", name)
+        told: object = (await call(self._bus, SYSTEMD, path, *asked)).body[0].value
+        return told
 
 
 NUMBERS = {

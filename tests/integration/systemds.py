@@ -62,6 +62,8 @@ class Systemd:
     arrays: dict[tuple[str, str], list[list[object]]] = field(default_factory=dict)
     numbers: dict[tuple[str, str], object] = field(default_factory=dict)
     sockets: set[str] = field(default_factory=set)
+    shut: set[str] = field(default_factory=set)  # of units, by their path's last part
+    gone: set[str] = field(default_factory=set)
     refuses: str = ""
 
     def group(self, unit: str) -> Path:
@@ -119,16 +121,14 @@ class Systemd:
         """The bus' message handler."""
         if message.message_type is not MessageType.METHOD_CALL:
             return False
-        if message.member == "Get" and message.body[1] == "TriggeredBy":
-            service = (message.path or "").rpartition("/")[2]
-            known = [each for each in self.sockets if each == f"{service.replace('_', '-')}.socket"]
-            return Message.new_method_return(message, "v", [Variant("as", known)])
+        if message.member == "Get":
+            return self._told(message)
         if message.path != PATH:
             return False
         unit = str(message.body[0]) if message.body else ""
         self.calls.append((message.member or "", unit))
-        if self.refuses == message.member:
-            return Message.new_error(message, "org.freedesktop.DBus.Error.AccessDenied", "no")
+        if refused := self._refused(message, unit):
+            return refused
         if message.member == "SetUnitProperties":
             assert message.body[1] is True, "at run time only"
             self._set(unit, message.body[2])
@@ -138,11 +138,30 @@ class Systemd:
         elif message.member == "KillUnit":
             (self.group(unit) / "cgroup.events").write_text("populated 0\nfrozen 0\n")
         elif message.member == "LoadUnit":
-            name = unit.removesuffix(".service").replace("-", "_").replace("@", "_")
+            name = (
+                unit.removesuffix(".service").replace("-", "_").replace("@", "_").replace(".", "_")
+            )
             return Message.new_method_return(message, "o", [f"{PATH}/unit/{name}"])
         elif message.member in ("StopUnit", "StartUnit"):
             return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
         return Message.new_method_return(message)
+
+    def _refused(self, message: Message, unit: str) -> Message | None:
+        if self.refuses == message.member:
+            return Message.new_error(message, "org.freedesktop.DBus.Error.AccessDenied", "no")
+        if unit in self.gone:
+            return Message.new_error(message, f"{NAME}.NoSuchUnit", f"Unit {unit} not found.")
+        return None
+
+    def _told(self, message: Message) -> Message:
+        """A property of a unit, by its path's last part."""
+        unit = (message.path or "").rpartition("/")[2]
+        if message.body[1] == "ActiveState":
+            state = Variant("s", "inactive" if unit in self.shut else "active")
+            return Message.new_method_return(message, "v", [state])
+        assert message.body[1] == "TriggeredBy", message.body
+        known = [each for each in self.sockets if each == f"{unit.replace('_', '-')}.socket"]
+        return Message.new_method_return(message, "v", [Variant("as", known)])
 
     def _set(self, unit: str, properties: Iterable[tuple[str, Variant]]) -> None:
         names = []

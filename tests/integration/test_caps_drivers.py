@@ -184,29 +184,49 @@ async def test_what_somebody_wrote_by_hand_is_seen_and_mended(host: Host) -> Non
 
 
 async def test_a_slice_that_is_killed_is_empty(host: Host) -> None:
-    """Under systemd its doors and its services are stopped first, so that nothing starts again, and given for later."""
+    """Under systemd its doors and its services are stopped first, so that nothing starts again."""
     group = host.appear(SHOP)
     (group / "cgroup.kill").write_text("")
     (group / "cgroup.events").write_text("populated 1\nfrozen 0\n")
     (group / "php-shop.service").mkdir()
     (group / "user@1001.service").mkdir()
     if host.systemd is None:
-        assert await host.driver.kill(SHOP) == ()
+        assert await host.driver.units(SHOP) == ()
+        await host.driver.kill(SHOP, ())
         assert (group / "cgroup.kill").read_text() == "1"
         return
     systemd = host.systemd
     systemd.sockets = {"php-shop.socket"}
-    units = await host.driver.kill(SHOP)
-    assert units == ("php-shop.socket", "php-shop.service"), "a session is its owner's to begin"
+    units = await host.driver.units(SHOP)
+    assert units == ("php-shop.socket", "php-shop.service", "user@1001.service")
+    await host.driver.kill(SHOP, units)
     ended = [call for call in systemd.calls if call[0] in ("StopUnit", "KillUnit")]
-    assert ended == [
-        ("StopUnit", "php-shop.socket"),
-        ("StopUnit", "php-shop.service"),
-        ("StopUnit", "user@1001.service"),
-        ("KillUnit", SHOP),
-    ]
-    await host.driver.start(units)
-    assert systemd.calls[-2:] == [("StartUnit", unit) for unit in units]
+    assert ended == [*(("StopUnit", unit) for unit in units), ("KillUnit", SHOP)]
+    assert await host.driver.start(units) == {}
+    started = [unit for call, unit in systemd.calls if call == "StartUnit"]
+    assert started == ["php-shop.socket", "php-shop.service"], "a session is its owner's to begin"
+
+
+async def test_units_are_stopped_and_started_each_by_itself(machine: Host) -> None:
+    """What is refused is told and holds up no other, nor the kill; what is gone, or shut, is nobody's to start."""
+    systemd = machine.systemd
+    assert systemd is not None
+    group = machine.appear(SHOP)
+    (group / "php-shop.service").mkdir()
+    (group / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    systemd.sockets, systemd.shut = {"php-shop.socket"}, {"php_shop_socket"}
+    assert await machine.driver.units(SHOP) == ("php-shop.service",)
+    systemd.refuses = "StopUnit"
+    with pytest.raises(DriverError, match="AccessDenied"):
+        await machine.driver.kill(SHOP, ("php-shop.service",))
+    assert ("KillUnit", SHOP) in systemd.calls
+    systemd.refuses, systemd.gone = "", {"old.service"}
+    await machine.driver.kill(SHOP, ("old.service", "php-shop.service"))
+    assert await machine.driver.start(("old.service", "php-shop.service")) == {}
+    assert systemd.calls[-1] == ("StartUnit", "php-shop.service")
+    systemd.refuses = "StartUnit"
+    refused = await machine.driver.start(("a.service", "b.service"))
+    assert refused.keys() == {"a.service", "b.service"}
 
 
 async def test_an_isolated_slice_speaks_with_this_machine_and_those_it_needs(machine: Host) -> None:

@@ -1,7 +1,7 @@
 """The keeper against a kernel in memory: what should be held is, drift is repaired, shadow holds nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from agent.caps import keeper as keeping
+from agent.caps import stops as stopping
 from agent.caps.egress import Rules
 from agent.caps.keeper import Keeper, Kept
 from agent.caps.limits import FREE, HostFacts
@@ -26,13 +27,14 @@ from tests.unit.test_caps_limits import GB, MB, STANDARD, penalty
 
 SHOP, NEWS = SiteId("shop"), SiteId("news")
 ONE, TWO = "user-1001.slice", "user-1002.slice"
+UNIT, DOOR = "php@shop.service", "php@shop.socket"
 PEOPLE = {"shop": 1001, "news": 1002, "ana": 1003}
 changed = msgspec.structs.replace
 
 
 @dataclass
 class Kernel:
-    """A driver whose slices are in memory. `there`: those that are up; `used`: their memory."""
+    """A driver whose slices are in memory. `there`: those that are up; `runs`: their units; `kills`: how one ends."""
 
     reloaded: Pulse
     there: set[str] = field(default_factory=lambda: {ONE, TWO})
@@ -42,6 +44,9 @@ class Kernel:
     lacks: frozenset[str] = frozenset()
     steps: int = 0
     broken: str = ""
+    runs: dict[str, tuple[str, ...]] = field(default_factory=lambda: {ONE: (UNIT,)})
+    kills: Callable[[], Awaitable[object]] | None = None
+    refused: dict[str, str] = field(default_factory=dict)
     name: str = "memory"
 
     async def keep(self) -> Never:
@@ -63,12 +68,20 @@ class Kernel:
         # A kernel that has the file shows its default where nobody speaks of it.
         return {s: changed(held, io_weight=held.io_weight or 100) for s, held in there.items()}
 
-    async def kill(self, slice: str) -> tuple[str, ...]:
-        self.events.append(f"kill {slice}")
-        return ("php@shop.service",)
+    async def units(self, slice: str) -> tuple[str, ...]:
+        return self.runs.get(slice, ())
 
-    async def start(self, units: Collection[str]) -> None:
-        self.events.append(f"start {' '.join(units)}")
+    async def kill(self, slice: str, units: Collection[str]) -> None:
+        self.runs[slice] = ()  # what was told to stop is not seen any more
+        if self.kills is not None:
+            await self.kills()
+        self.events.append(f"kill {slice}")
+
+    async def start(self, units: Collection[str]) -> Mapping[str, str]:
+        started = [unit for unit in units if unit not in self.refused]
+        if started:
+            self.events.append(f"start {' '.join(started)}")
+        return {unit: self.refused[unit] for unit in units if unit in self.refused}
 
 
 @dataclass
@@ -253,7 +266,7 @@ async def test_a_stopped_site_stands_still_then_ends_and_starts_again_at_the_end
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen for the evidence, killed, its services kept stopped and remembered through a restart, then started."""
-    monkeypatch.setattr(keeping, "FREEZE_S", 0.3)
+    monkeypatch.setattr(stopping, "FREEZE_S", 0.3)
     async with keeping_house(tmp_path) as host:
         host.keeper.attach(BOTH)
         host.keeper.follow(orders())
@@ -273,6 +286,100 @@ async def test_a_stopped_site_stands_still_then_ends_and_starts_again_at_the_end
         await host.until(lambda: kernel.events[1:] == ["start php@shop.service"])
         await host.settled()
         assert len(kernel.events) == 2
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "FREEZE_S", 0.05)
+    monkeypatch.setattr(keeping, "RETRY_S", 0.05)
+
+
+def stop(host: Host) -> None:
+    host.keeper.attach(BOTH)
+    host.keeper.follow(orders())
+    host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_kill_that_fails_half_way_forgets_nothing_that_it_stopped(tmp_path: Path) -> None:
+    """The second time its units are not seen any more; at the end all of them start."""
+    async with keeping_house(tmp_path) as host:
+        host.kernel.runs[ONE] = (DOOR, UNIT)
+
+        async def fails() -> None:
+            host.kernel.kills = None
+            raise DriverError("still has processes")
+
+        host.kernel.kills = fails
+        stop(host)
+        await host.until(lambda: host.kernel.events == [f"kill {ONE}"])
+        await host.until(lambda: not host.held().frozen)
+        host.keeper.penalize(())
+        await host.until(lambda: host.kernel.events[1:] == [f"start {DOOR} {UNIT}"])
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_an_agent_that_dies_while_it_stops_a_site_leaves_word_of_it(
+    tmp_path: Path, goes_on: bool
+) -> None:
+    """The next one stops it to the end, or starts what was stopped where the penalty is over."""
+    async with keeping_house(tmp_path) as host:
+        kernel = host.kernel
+        kernel.kills = asyncio.Event().wait  # for ever
+        stop(host)
+        await host.until(lambda: not kernel.runs[ONE])
+        assert UNIT in (tmp_path / "caps.json").read_text(), "before it is stopped"
+    kernel.kills = None
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        stop(host)
+        if goes_on:
+            await host.until(lambda: kernel.events == [f"kill {ONE}"])
+        host.keeper.penalize(())
+        await host.until(lambda: f"start {UNIT}" in kernel.events)
+        await host.until(lambda: host.held().cpu_quota_us == PLAN and not host.held().frozen)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_slow_end_of_one_site_delays_no_other(tmp_path: Path) -> None:
+    """While it is being stopped a new plan holds, drift is repaired, and what is held is told."""
+    async with keeping_house(tmp_path) as host:
+        ended = asyncio.Event()
+        host.kernel.kills = ended.wait
+        stop(host)
+        await host.until(lambda: not host.kernel.runs[ONE])
+        more = {PlanId("standard"): changed(STANDARD, cpu_percent=300)}
+        host.keeper.follow(changed(orders(), plans=more))
+        await host.until(lambda: host.keeper.state()[NEWS].held == host.keeper.state()[NEWS].wanted)
+        await host.until(lambda: host.held(TWO).cpu_quota_us == 2 * PLAN)
+        host.kernel.holds[TWO] = FREE
+        await host.until(lambda: host.held(TWO).cpu_quota_us == 2 * PLAN)
+        assert host.kernel.events == [], "it was being stopped all the time"
+        ended.set()
+        await host.until(lambda: host.kernel.events == [f"kill {ONE}"])
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_unit_that_does_not_start_holds_up_no_other_and_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    """What was refused is said beside its site, and remembered until it starts."""
+    async with keeping_house(tmp_path) as host:
+        host.kernel.runs[ONE] = (DOOR, UNIT)
+        stop(host)
+        await host.until(lambda: host.kernel.events == [f"kill {ONE}"])
+        host.kernel.refused = {DOOR: "no such address"}
+        host.keeper.penalize(())
+        await host.until(lambda: host.kernel.events[1:] == [f"start {UNIT}"])
+        await host.until(lambda: host.keeper.state()[SHOP].short == (f"{DOOR}: no such address",))
+        kernel = host.kernel
+    kernel.refused = {}
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: kernel.events[2:] == [f"start {DOOR}"])
+        await host.until(lambda: SHOP in host.keeper.state())
+        await host.until(lambda: host.keeper.state()[SHOP].short == ())
 
 
 async def test_absence_takes_no_cap_away(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Slices that are to stop: they stand still for the evidence, end, stay ended, and start again when that is over.
+
+What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again. It
+is done beside everything else that is held, for what makes a site worth stopping makes stopping it slow.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Never
+
+from agent.caps.aims import Aim
+from agent.caps.driver import Driver
+from agent.caps.ours import Memory
+from agent.ports import DriverError
+from metrics.exporter import Exporter
+from runtime import log
+from runtime.pulse import Pulse
+
+FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
+AT_ONCE = 4  # more at a time than a host may stop without a person
+
+_log = log.logger("caps")
+
+
+class Stops:
+    """`changed` beats when something was stopped or started; `failed`: what could not be, by slice."""
+
+    def __init__(self, driver: Driver, memory: Memory, changed: Pulse, exporter: Exporter) -> None:
+        self.failed: dict[str, str] = {}
+        self._driver, self._memory = driver, memory
+        self._changed, self._exporter = changed, exporter
+        self._still_since: dict[str, float] = {}
+        self._due: dict[str, Callable[[str], Awaitable[None]]] = {}
+        self._busy: set[str] = set()
+        self._asked = Pulse()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a slice stands still now, and is to end soon."""
+        return bool(self._still_since)
+
+    def judge(self, slice: str, aim: Aim) -> Aim:
+        """What of `aim` is to be held now; what is due is begun."""
+        mine = self._memory.slices.get(slice)
+        if not aim.limits.frozen:
+            self._still_since.pop(slice, None)
+            if mine is not None and mine.stopped is not None:
+                self._begin(slice, self._start)
+            else:
+                self.failed.pop(slice, None)
+            return aim
+        if mine is not None and mine.is_stopped:
+            self._still_since.pop(slice, None)
+            return aim.thawed()
+        now = asyncio.get_running_loop().time()
+        if mine is not None and now - self._still_since.setdefault(slice, now) >= FREEZE_S:
+            self._begin(slice, self._end)
+        return aim
+
+    def forget_others(self, slices: Collection[str]) -> None:
+        """What was known of slices that are not ours any more."""
+        for known in (self.failed, self._still_since):
+            for slice in known.keys() - set(slices):
+                del known[slice]
+
+    def _begin(self, slice: str, work: Callable[[str], Awaitable[None]]) -> None:
+        if slice not in self._busy:
+            self._due[slice] = work
+            self._asked.beat()
+
+    async def keep(self) -> Never:
+        """Eternal."""
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                count = self._asked.count
+                for slice, work in self._due.items():
+                    self._busy.add(slice)
+                    group.create_task(self._do(gate, slice, work))
+                self._due.clear()
+                await self._asked.after(count)
+
+    async def _do(
+        self, gate: asyncio.Semaphore, slice: str, work: Callable[[str], Awaitable[None]]
+    ) -> None:
+        known = self.failed.get(slice)
+        async with gate:
+            try:
+                await work(slice)
+                self.failed.pop(slice, None)
+            except DriverError as error:
+                self._exporter.count("relevo_caps_failures_total")
+                self.failed[slice] = str(error)
+        self._busy.discard(slice)
+        now = self.failed.get(slice)
+        if now is not None and now == known:
+            return  # it was said, and is tried again with the next look
+        if now is not None:
+            _log.error("a site is not stopped, or not started again", slice=slice, error=now)
+        self._changed.beat()
+
+    async def _end(self, slice: str) -> None:
+        """What was stopped already, and is not seen any more, is to start again too."""
+        found = await self._driver.units(slice)
+        if (mine := self._memory.slices.get(slice)) is None:
+            return
+        units = tuple(dict.fromkeys((*(mine.stopped or ()), *found)))
+        self._memory.stop(slice, units, ended=False)
+        await self._memory.save()
+        await self._driver.kill(slice, units)
+        self._memory.stop(slice, units, ended=True)
+        await self._memory.save()
+        _log.warning("a site was stopped", slice=slice, sites=mine.sites, units=units)
+
+    async def _start(self, slice: str) -> None:
+        mine = self._memory.slices.get(slice)
+        if mine is None or mine.stopped is None:
+            return
+        refused = await self._driver.start(mine.stopped)
+        self._memory.stop(slice, tuple(refused) or None, ended=False)
+        await self._memory.save()
+        if refused:
+            raise DriverError("; ".join(f"{unit}: {why}" for unit, why in refused.items()))
+        _log.info("a site that was stopped runs again", slice=slice, sites=mine.sites)
