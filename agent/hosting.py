@@ -132,6 +132,7 @@ def _quotas(config: Config, exporter: Exporter) -> QuotaKeeper:
         state=config.state / "quota.json",
         exporter=exporter,
         most={"all": None, "top": usage.top, "off": 0}[usage.per_site],
+        every_s=10 * caps.verify_s,  # five minutes by default: no signal tells of a disk that fills
     )
 
 

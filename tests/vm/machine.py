@@ -54,7 +54,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A second disk, /dev/vdb, an empty ext4 at first, and as slow as one that its sites can wear out."""
+    """A second disk, /dev/vdb, an empty ext4 at first, and as slow as one that its sites can wear out.
+
+    It counts what users keep, and holds nobody to anything before it is mounted so.
+    """
 
     size_bytes: int
     bytes_per_s: int
@@ -245,7 +248,8 @@ async def _second(origin: Image | Saved, data: Data, disk: Path) -> tuple[str, .
         await _copy(origin.data, disk)
     else:
         size = f"{data.size_bytes >> 10}k"
-        make = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", str(disk), size)
+        features = ("-O", "^has_journal,quota", "-E", "quotatype=usrquota")
+        make = ("mke2fs", "-q", "-t", "ext4", *features, str(disk), size)
         await (await asyncio.create_subprocess_exec(*make, stdout=DEVNULL)).wait()
     pace = f"throttling.bps-total={data.bytes_per_s},throttling.iops-total={data.ops_per_s}"
     return ("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap,{pace}")
