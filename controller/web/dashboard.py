@@ -12,6 +12,7 @@ from aiohttp import web
 from controller.admission import NotAdmitted, NotKnownYet
 from controller.api.auth import bearer
 from controller.api.pace import LOOKING, Paces
+from controller.api.past import Pasts
 from controller.api.problems import TooMany
 from controller.audited import NotLeading
 from controller.store import Ambiguous
@@ -20,6 +21,7 @@ from controller.web.live import Live
 from controller.web.look import look
 from controller.web.orders import Orders, read
 from controller.web.pages import Pages
+from controller.web.past import PastPages
 from controller.web.render import HEADERS, page, see_other, serve_static, set_up
 from controller.web.sessions import (
     LASTS_S,
@@ -104,6 +106,7 @@ class Dashboard:
                 web.get("/static/{name}", serve_static),
                 web.get("/live", live.stream),
                 *Pages(frame).routes(),
+                *PastPages(frame, Pasts(self._controller).of).routes(),
                 *Orders(frame, self._controller.commands, self._controller.holding).routes(),
             ]
         )

@@ -41,6 +41,7 @@ READ = (
     "/hosts/mx1-web-01",
     "/sites",
     "/sites/blog",
+    "/sites/blog/past",
     "/incidents",
     "/holds",
     "/failover",

@@ -17,6 +17,7 @@ from tests.integration.controllers import Served, controller_served
 from tests.integration.test_agent_daemon import running
 from tests.integration.test_api import Socket, agent, beat, heard
 from tests.integration.test_caps_agent import HOST, configure
+from tests.integration.test_dashboard_http import enter
 
 pytestmark = pytest.mark.integration
 
@@ -102,6 +103,39 @@ async def test_a_host_that_does_not_answer_is_named(
             metrics = (await served.raw("GET", "/metrics"))[2].decode()
             for outcome in ("silent", "failed"):
                 assert f'relevo_link_questions_total{{outcome="{outcome}"}} 1.0' in metrics
+
+
+async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path) -> None:
+    """Its bars leave out what nobody saw; who looks again asks no host; one that is away is said in words."""
+    async with controller_served(tmp_path) as served:
+        await served.apply()
+        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        visitor = await enter(served)
+        status, _, away = await visitor.ask("/sites/huerto/past")
+        assert (status, "not linked to this controller" in away) == (200, True)
+        assert "/ui/sites/huerto/past" in (await visitor.ask("/sites/huerto"))[2]
+        async with agent(served, HOST) as socket:
+            await socket.send_bytes(beat(HOST))
+            async with asyncio.TaskGroup() as group:
+                opened = group.create_task(visitor.ask("/sites/huerto/past?days=1&lang=es"))
+                one = await asked(socket)
+                seen = PastRow(
+                    at=one.since + 2 * one.step_s, seen_s=300.0, cpu_cores=Spread(0.5, 1.0, 9.0)
+                )
+                said = PastTold(number=one.number, site=one.site, first=one.since, rows=(seen,))
+                await socket.send_bytes(msgspec.json.encode(said))
+            status, headers, page = opened.result()
+            again = await visitor.ask("/sites/huerto/past", headers={"X-Live": "1"})
+        metrics = (await served.raw("GET", "/metrics"))[2].decode()
+    assert (status, one.step_s) == (200, 300)
+    assert page.count("<svg") == 1 and page.count("no se sabe") == 5
+    assert 'class="average" d="M2 100v-50h1v50z"' in page
+    assert 'class="p95" d="M2 100v-100h1v100z"' in page
+    assert 'class="unseen" d="M0 100v-100h2v100zM3 100' in page
+    assert "media 0,50, el 95 % del tiempo como máximo 1,00, como máximo 9,00" in page
+    assert "style=" not in page and "<script>" not in page
+    assert headers["Content-Security-Policy"] and again[0] == 200 and "<svg" not in again[2]
+    assert 'relevo_link_questions_total{outcome="answered"} 1.0' in metrics
 
 
 async def test_what_is_asked_is_bounded(tmp_path: Path) -> None:
