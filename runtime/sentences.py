@@ -140,6 +140,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "the last change is {change}, by {who}. Compare again.",
         "The fleet has changed since: compared with revision {base}, now at {now}. Compare again.",
     ),
+    "caps-untried": (
+        "Shadow has watched these caps for {days} of {enough} days ({sites} sites); "
+        "in the last week they would have slowed {slowed} sites, for {minutes} minutes in all."
+    ),
     "fleet-removes": "This would remove {names} ({removed} in all), and removing wants a word of its own.",
     "fleet-too-many-removed": (
         "The file would remove {removed} of {of} {kind} at once; {allowed} are allowed. Was it cut short?"
@@ -236,6 +240,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     # What the kernel holds, and why.
     "cap-plan": "As the plan says.",
     "cap-shared": "As the roomiest plan says: {sites} sites share these caps.",
+    "cap-as-armed": "As the plan was when caps were armed: it is stricter now, which is only measured until they are armed again.",
     "cap-override": "By an override of {owner}: {reason}",
     "cap-half-host": "Half of this host's {cores} cores: no site gets more.",
     "cap-no-swap": "This host has no swap: the maximum alone holds the memory.",
@@ -322,6 +327,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "isolation-crowded": (
         "This host has fewer sites now, and holds no more of them than it may without a person: it is let go."
     ),
+    "isolation-armed": "Its caps hold from now on: what was only recorded of it is decided anew.",
     "isolation-loosened": "The term of its tight limit is over: half of its plan for a while, then all of it.",
     "isolation-over": "Its term is over: it has all of its plan, and is looked at more often for a day.",
     "isolation-isolated-long": (
@@ -352,6 +358,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now; what may be done about "
         "{site} without a person was done."
     ),
+    "isolation-in-shadow": (
+        "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and the cause seems to "
+        "be {site}, whose caps are in shadow: nothing holds it. Arm them, or quarantine it."
+    ),
     "isolation-look-again": (
         "{site} was cut off for as long as may be, and is open again: a person should look at it."
     ),
@@ -378,6 +388,26 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Its PHP is the pool {pool} of {unit}, which serves other pools too: its processes are "
         "told by their user, and requests are held at the edges. relevo layout convert {site} "
         "gives it a unit of its own."
+    ),
+    "layout-adopted": (
+        "Its PHP is a pool of {unit}, which serves other pools too; its workers are adopted into "
+        "{slice}, where its caps hold. One that has just been started follows within two seconds."
+    ),
+    "layout-adopted-short": (
+        "Its workers are adopted from {unit} into {slice}, but new ones can't be, and run where no "
+        "cap holds them: {trouble}."
+    ),
+    "layout-adoption-fails": (
+        "Its workers can't be adopted: {trouble}. They stay in {unit}, where no cap holds them."
+    ),
+    "layout-workers": (
+        "The pool {pool} may have {now} workers, its plan says {plan}: set pm.max_children = {plan} "
+        "at {place}, then reload {unit} at a quiet hour, which touches all of its pools."
+    ),
+    "layout-workers-unsaid": (
+        "The pool {pool} does not say how many workers it may have, its plan says {plan}: set "
+        "pm.max_children = {plan} at {place}, then reload {unit} at a quiet hour, which touches all "
+        "of its pools."
     ),
     "layout-pool-silent": (
         "Its PHP is the pool {pool} of {unit}, which serves other pools too and does not say "

@@ -1,6 +1,6 @@
 """Pure: signals become penalties, the victims first. It reads no clock and touches nothing."""
 
-from agent.isolate.climb import Change
+from agent.isolate.case import Change
 from agent.isolate.house import House
 from agent.isolate.ladder import Decision, decide, standing
 from agent.isolate.policy import Policy

@@ -1,12 +1,11 @@
 """One round's moves on the ladder: each goes by a row of the table, within the limits that hold for all of them."""
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
 
-from agent.isolate.attribution import Suspect
+from agent.isolate.case import Case, Change
 from agent.isolate.house import House
 from agent.isolate.measure import taken
 from agent.isolate.nature import WAYS
@@ -14,7 +13,7 @@ from agent.isolate.policy import DAY_S, HOUR_S, Policy
 from agent.isolate.state import Record, State, Step
 from agent.isolate.table import TABLE, Finding, Row
 from agent.signals import Signals
-from fleet.caps import Level, Nature, Resource
+from fleet.caps import Level, Resource
 from fleet.model import Caps, SiteId, Why
 
 TIGHT, TIGHTER = 0.5, 0.25  # of its plan
@@ -30,31 +29,8 @@ BEGINNING = frozenset(
         Finding.HACKED,
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One move of one site."""
-
-    site: SiteId
-    was: Level
-    to: Level
-    why: Why
-    share: float = 1.0
-    enforced: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What a move is about: the resource, the kind of trouble, and what was measured. Ratios are 0..1."""
-
-    resource: Resource
-    nature: Nature = Nature.HEAVY
-    suspect: Suspect | None = None
-    stall: float | None = None
-    fell: float | None = None
-    signs: tuple[str, ...] = ()
-    mails_per_s: float | None = None
+# After these a site is watched for a short while, without the probation of who was held.
+FRESH = frozenset({Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL, Finding.ARMED})
 
 
 class Climb:
@@ -67,7 +43,7 @@ class Climb:
         self.signals, self.house, self.policy = signals, house, policy
         self.at, self.wall = state.clock.at, wall
         self.records = dict(state.records)
-        self.acted = dict(state.acted)
+        self.acted, self.shadowed = dict(state.acted), dict(state.shadowed)
         self.asks: list[Why] = []
         self.changes: list[Change] = []
         self.cases: dict[SiteId, Case] = {}
@@ -90,6 +66,7 @@ class Climb:
             self._before,
             records={site: kept for site in self.records if (kept := self._aged(site))},
             acted={on: at for on, at in self.acted.items() if self.at - at < DAY_S},
+            shadowed={on: at for on, at in self.shadowed.items() if self.at - at < DAY_S},
         )
 
     def record(self, site: SiteId) -> Record:
@@ -102,9 +79,25 @@ class Climb:
         ruling = self.house.ruling(site, self.wall)
         return ruling is not None and ruling.word in words
 
-    def may_act(self, resource: Resource) -> bool:
-        """One action for a resource at a time, or nobody could say which one helped."""
-        last = self.acted.get(resource)
+    def is_armed(self, site: SiteId) -> bool:
+        """Whether what is decided of a site is held; else it is in shadow."""
+        return self.house.enforced(site, self.wall)
+
+    def holds(self, site: SiteId, step: Step) -> bool:
+        """Whether a step is in force; one that began so is not while its site is in shadow."""
+        return step.enforced and self.is_armed(site)
+
+    @cached_property
+    def turns(self) -> frozenset[bool]:
+        """Whether there are armed sites here, and whether there are others; of no site at all, as of armed ones."""
+        return frozenset(map(self.is_armed, self.house.tenants)) or frozenset({True})
+
+    def may_act(self, resource: Resource, *, armed: bool = True) -> bool:
+        """One action for a resource at a time, or nobody could say which one helped.
+
+        What is done in shadow (not `armed`) waits for its own kind only.
+        """
+        last = (self.acted if armed else self.shadowed).get(resource)
         return last is None or self.at - last >= self.term(self.policy.terms.apart_s)
 
     def move(self, site: SiteId, finding: Finding, case: Case) -> bool:
@@ -116,11 +109,11 @@ class Climb:
         rises = row.to >= PUNISHING and finding in BEGINNING and record.level < PUNISHING
         if rises and not self._has_room(site, record):
             return False
-        enforced = self.house.enforced(site, self.wall)
+        enforced = self.is_armed(site)
         step = self._step(record, row, finding, case, enforced=enforced)
         self.records[site] = self._noted(record, step, finding, case, rises=rises)
         if step is not None and step.level >= PUNISHING and finding is not Finding.LOOSEN:
-            self.acted[case.resource] = self.at
+            (self.acted if enforced else self.shadowed)[case.resource] = self.at
         self.cases[site] = case
         self.changes.append(
             Change(
@@ -138,23 +131,27 @@ class Climb:
         """Write down what became of a step where it stands."""
         self.records[site] = msgspec.structs.replace(self.record(site), step=step)
 
-    def punished(self) -> list[SiteId]:
-        """Who is held here by relevo's own decision, in shadow too: they count alike."""
+    def punished(self, *, armed: bool) -> list[SiteId]:
+        """Who is held here by relevo's own decision; who only would be, in shadow (not `armed`), is counted apart."""
         return [
             site
             for site, record in self.records.items()
-            if record.level >= PUNISHING and site in self.house.tenants
+            if record.step is not None
+            and record.level >= PUNISHING
+            and site in self.house.tenants
+            and self.holds(site, record.step) is armed
         ]
 
     def narrow(self) -> None:
         """A host with fewer sites holds fewer: the mildest and newest are let go (rule R14)."""
-        held = self.punished()
-        excess = len(held) - self.policy.most(len(self.house.tenants))
-        by_weight = sorted(held, key=lambda site: self._weight(self.record(site)))
-        for site in by_weight[: max(0, excess)]:
-            step = self.record(site).step
-            assert step is not None
-            self.move(site, Finding.CROWDED, Case(resource=step.resource, nature=step.nature))
+        for armed in (True, False):
+            held = self.punished(armed=armed)
+            excess = len(held) - self.policy.most(len(self.house.tenants))
+            by_weight = sorted(held, key=lambda site: self._weight(self.record(site)))
+            for site in by_weight[: max(0, excess)]:
+                step = self.record(site).step
+                assert step is not None
+                self.move(site, Finding.CROWDED, Case(resource=step.resource, nature=step.nature))
 
     @staticmethod
     def _weight(record: Record) -> tuple[int, float]:
@@ -162,7 +159,8 @@ class Climb:
 
     def _has_room(self, site: SiteId, record: Record) -> bool:
         """Rule R14, and no pendulum; past either a person is asked."""
-        most, held = self.policy.most(len(self.house.tenants)), len(self.punished())
+        most = self.policy.most(len(self.house.tenants))
+        held = len(self.punished(armed=self.is_armed(site)))
         if held >= most:
             self.asks.append(Why("isolation-too-many", {"held": held, "most": most, "site": site}))
             return False
@@ -208,7 +206,7 @@ class Climb:
         terms = self.policy.terms
         match row.to:
             case Level.WATCH:
-                fresh = finding in (Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL)
+                fresh = finding in FRESH
                 return terms.watch_s if fresh else terms.probation_s
             case Level.SOFT:
                 return terms.soft_s

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from agent.isolate import rise
-from agent.isolate.climb import Case, Change, Climb
+from agent.isolate.case import Case, Change
+from agent.isolate.climb import Climb
 from agent.isolate.house import House
 from agent.isolate.look import look
 from agent.isolate.measure import series, stalls

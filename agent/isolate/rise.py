@@ -1,10 +1,13 @@
 """Findings of a round: how steps worked and end, what shows of a break-in, who is the suspect of a contention."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from agent.isolate import nature
 from agent.isolate.attribution import Suspect, fall, suspects
-from agent.isolate.climb import TIGHTER, Case, Climb
+from agent.isolate.case import Case
+from agent.isolate.climb import TIGHTER, Climb
 from agent.isolate.measure import latest, taken
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import CONTENDED
@@ -33,9 +36,11 @@ def judge(climb: Climb) -> None:
 
 
 def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
+    if step.level >= Level.SOFT and not step.enforced and climb.is_armed(site):
+        return Finding.ARMED
     if climb.at >= step.until:
         return _end(climb, site, step)
-    if step.judged or not step.enforced or step.level not in (Level.SOFT, Level.CAP):
+    if step.judged or not climb.holds(site, step) or step.level not in (Level.SOFT, Level.CAP):
         return None
     if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
         return None
@@ -52,7 +57,7 @@ def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
         _prolong(climb, site, step, terms.watch_s)
         return None
     held = step.level in (Level.SOFT, Level.CAP)
-    if held and not step.enforced and _is_suspect(climb, site, step.resource):
+    if held and not climb.holds(site, step) and _is_suspect(climb, site, step.resource):
         _prolong(climb, site, step, terms.soft_s)  # were it held, it would be another step
         return None
     return Finding.OVER
@@ -104,7 +109,7 @@ def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
 def _endangers(climb: Climb, site: SiteId, step: Step) -> bool:
     """A memory stall or a storm of forks that a cap did not end."""
     policy = climb.policy
-    holds = step.enforced and step.level in (Level.CAP, Level.ISOLATE)
+    holds = climb.holds(site, step) and step.level in (Level.CAP, Level.ISOLATE)
     if not holds or not climb.may_act(step.resource):
         return False
     if climb.at - step.since < policy.danger_s or step.resource not in climb.before.alarms:
@@ -165,14 +170,34 @@ def contention(climb: Climb) -> None:
     for resource in CONTENDED:
         since = climb.before.alarms.get(resource)
         alarm = climb.policy.alarm(resource)
-        if since is None or climb.at - since < alarm.for_s or not climb.may_act(resource):
+        if since is None or climb.at - since < alarm.for_s:
+            continue
+        if not any(climb.may_act(resource, armed=armed) for armed in climb.turns):
             continue
         found = _suspects(climb, resource)
-        free = [one for one in found if not _is_settled(climb, one.site, resource)]
+        free = _free(climb, resource, found)
         if free and not _is_plain(climb, free[0], climb.at - since):
             continue
-        if not free or not _act(climb, free[0], resource):
+        if not _deal(climb, free, resource):
             _ask(climb, resource, found, climb.at - since)
+
+
+def _deal(climb: Climb, free: Sequence[Suspect], resource: Resource) -> bool:
+    """Act on the first suspect alone; whether it is dealt with, or it is too soon to say so.
+
+    In shadow that helps nobody: beside it the first one that can be held is tried, if it plainly takes much.
+    """
+    if not free:
+        return not climb.may_act(resource)
+    first, *others = free
+    armed = climb.is_armed(first.site)
+    dealt = not climb.may_act(resource, armed=armed) or _act(climb, first, resource)
+    if armed or True not in climb.turns:
+        return dealt  # where all is in shadow, a hog that is not held is no news
+    beside = next((one for one in others if climb.is_armed(one.site)), None)
+    if beside is None or beside.share < climb.policy.plain_share:
+        return False
+    return not climb.may_act(resource) or _act(climb, beside, resource)
 
 
 def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
@@ -187,6 +212,10 @@ def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
         at=climb.at,
         known_s=climb.at - (climb.at if state.since is None else state.since),
     )
+
+
+def _free(climb: Climb, resource: Resource, found: Sequence[Suspect]) -> list[Suspect]:
+    return [one for one in found if not _is_settled(climb, one.site, resource)]
 
 
 def _is_settled(climb: Climb, site: SiteId, resource: Resource) -> bool:
@@ -220,7 +249,7 @@ def _act(climb: Climb, suspect: Suspect, resource: Resource) -> bool:
 
 def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
     """What to do about a suspect that is held already. What is only in shadow can't have helped, and is let be."""
-    if not step.enforced:
+    if not climb.holds(site, step):
         return True
     if step.level is Level.ISOLATE and _is_endangered(climb, case.resource):
         return climb.move(site, Finding.DANGER, case)
@@ -259,6 +288,8 @@ def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: fl
     tried = [site for site, record in climb.records.items() if _was_tried(climb, record, resource)]
     if found and climb.is_ruled(found[0].site, "release"):
         climb.asks.append(Why("isolation-released-suspect", {**values, "site": found[0].site}))
+    elif (free := _free(climb, resource, found)) and not climb.is_armed(free[0].site):
+        climb.asks.append(Why("isolation-in-shadow", {**values, "site": free[0].site}))
     elif tried:
         climb.asks.append(Why("isolation-nothing-helps", {**values, "site": tried[-1]}))
     else:

@@ -84,15 +84,16 @@ Hours = Annotated[tuple[float, ...], Meta(min_length=HOURS, max_length=HOURS)]
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """`alarms`: resource -> since when contention stands. `signs`: site -> sign -> since when it shows.
 
-    `acted`: resource -> the last action for it. `futile`: since when a site reclaims in vain; `relieved`: until when
-    its memory.high is lifted for it. `endangered`: since when the host is. `since`: the first round ever; `learned`:
-    the last one that the past was brought up to date in.
+    `acted`: resource -> the last action for it; `shadowed`: the last one that was only recorded. `futile`: since when a
+    site reclaims in vain; `relieved`: until when its memory.high is lifted for it. `endangered`: since when the host
+    is. `since`: the first round ever; `learned`: the last one that the past was brought up to date in.
     """
 
     clock: Clock | None = None
     records: dict[SiteId, Record] = {}
     alarms: dict[Resource, float] = {}
     acted: dict[Resource, float] = {}
+    shadowed: dict[Resource, float] = {}
     signs: dict[SiteId, dict[str, float]] = {}
     futile: dict[SiteId, float] = {}
     relieved: dict[SiteId, float] = {}

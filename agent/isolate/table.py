@@ -10,6 +10,7 @@ class Finding(Enum):
     """What a round found of a site, the most pressing first."""
 
     RELEASED = "released"  # a person's word
+    ARMED = "armed"  # what was only recorded may be held from now on
     HACKED = "hacked"  # does what no web site does
     DANGER = "danger"  # the host is about to stand still, in spite of a cap
     CROWDED = "crowded"  # more sites are held than may be: some have left this host
@@ -55,6 +56,7 @@ _ROWS: tuple[tuple[tuple[Level, ...], Finding, Row], ...] = (
     ((C,), F.UNBITTEN, Row(C, "isolation-unbitten", "what does not hold proves nothing: hold")),
     ((C,), F.PERSISTS, Row(C, "isolation-persists", "half of its plan is still too much")),
     ((C,), F.URGENT, Row(C, "isolation-urgent", "half of its plan is still too much")),
+    ((S, C, I), F.ARMED, Row(W, "isolation-armed", "what held nothing proved nothing: begin anew")),
     ((B, W, S, C), F.HACKED, Row(I, "isolation-hacked", "each minute harms others outside")),
     ((C, I), F.DANGER, Row(X, "isolation-danger", "one site ends, or all of them stand still")),
     ((S, C, I, X), F.CROWDED, Row(W, "isolation-crowded", "past the radius a person decides")),
