@@ -253,6 +253,15 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    # What of its caps is not held, and why.
+    "cap-in-steps": (
+        "{limit} goes down in steps, never under what is in use: {wanted} wanted, {now} now, {used} in use."
+    ),
+    "cap-makes-room": "{limit} is {now} for a while: pages of files make room for a lower maximum, {used} are in use.",
+    "cap-no-file": "The kernel of this host has no {file} here: it can't hold that.",
+    "cap-not-held": "The kernel does not hold what it was told: {caps}.",
+    "cap-refused": "It was refused, and is tried again: {error}",
+    "cap-egress-by-user": "What it sends out is held by user only: rules by address are systemd's.",
     # What may be kept on disk, and why not.
     "quota-shared": "As the plans of {sites} sites say together: they share a user, and files are told apart by user.",
     "quota-each": "Each of its {users} users may keep that much: the kernel adds nobody up.",

@@ -18,10 +18,11 @@ from agent.caps.limits import CONTROLLERS, S_US
 from agent.caps.steps import in_steps, short_of
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
+from fleet.model import Why
 from runtime.pulse import Pulse
 
 LOOK_AGAIN_S = 1.0
-NO_EGRESS = "egress: by address it is systemd's; here it is held by user alone"
+NO_EGRESS = Why("cap-egress-by-user")
 
 
 class CgroupFs:
@@ -49,14 +50,14 @@ class CgroupFs:
     def _names(self) -> frozenset[str]:
         return frozenset(path.name for path in self._root.rglob("*.slice"))
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         return await look(self._apply, slice, limits)
 
-    def _apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+    def _apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         group = self._group(slice)
         try:
             self._make(group)
-            used = kernel.used_bytes(group)
+            used = kernel.in_use(group)
             held = kernel.held(group)
             assert held is not None
             now = in_steps(limits, used, held)
@@ -99,15 +100,25 @@ class CgroupFs:
         return {}
 
 
-def _write_all(group: Path, now: Limits, held: Limits) -> tuple[str, ...]:
+def _write_all(group: Path, now: Limits, held: Limits) -> tuple[Why, ...]:
     """Write what differs; give what this kernel has no file for."""
     missing = []
     for name, text in _lines(now, held):
         if (group / name).exists():
             _write(group / name, text)
         else:
-            missing.append(f"{name}: this kernel has no such file here")
-    return tuple(dict.fromkeys(missing))
+            missing.append(name)
+    if "io_weight" in kernel.unlike(now, held) and now.io_weight is not None:
+        missing += _weigh(group, now.io_weight)
+    return tuple(Why("cap-no-file", {"file": name}) for name in dict.fromkeys(missing))
+
+
+def _weigh(group: Path, weight: int) -> list[str]:
+    """By all that schedule I/O here; what is missing, if none does. What we hold, up to 100, means the same to each."""
+    files = [group / name for name in kernel.IO_WEIGHTS if (group / name).exists()]
+    for file in files:
+        _write(file, f"default {weight}")
+    return [] if files else ["io.weight"]
 
 
 def _lines(now: Limits, held: Limits) -> list[tuple[str, str]]:
@@ -124,8 +135,6 @@ def _lines(now: Limits, held: Limits) -> list[tuple[str, str]]:
         "frozen": ("cgroup.freeze", str(int(now.frozen))),
     }
     lines = [text for field, text in texts.items() if field in changed]
-    if "io_weight" in changed and now.io_weight is not None:
-        lines.append(("io.weight", f"default {now.io_weight}"))
     devices = (each for each in {*now.io, *held.io} if now.io.get(each) != held.io.get(each))
     return lines + [("io.max", f"{each} {_io_words(now.io.get(each))}") for each in sorted(devices)]
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Never, Protocol
 
 from fleet.caps import Limits
+from fleet.model import Why
 from runtime.pulse import Pulse
 
 
@@ -19,11 +20,11 @@ class Driver(Protocol):
         """Eternal: stay in touch with what holds the slices."""
         ...
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         """Make `limits` true for `slice`, at once if it is there and whenever it appears. Idempotent.
 
-        Memory goes down in steps, never under what is used now: what was not reached yet is in what it gives, for
-        people, beside what this kernel can't hold. Raises DriverError.
+        Memory goes down in steps, never under what is used now: what was not reached yet is in what it gives, beside
+        what this kernel can't hold. Raises DriverError.
         """
         ...
 

@@ -32,6 +32,7 @@ SOONEST_S, LOOK_SHARE = 5.0, 0.005
 RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
+ERROR_MAX = 200  # characters of an error that are told: it travels for each site
 EGRESS = "egress"  # among slices' names, which end in ".slice"
 
 _log = log.logger("caps")
@@ -41,14 +42,14 @@ _log = log.logger("caps")
 class Kept:
     """One site's caps. `wanted` is what should be held, free in shadow; `held`: what the kernel says; None: not there.
 
-    `short`: what could not be reached, for people. `because`: why `wanted` is so, by field.
+    `short`: what of its caps is not held, and why. `because`: why `wanted` is so, by field.
     """
 
     slice: str
     wanted: Limits
     held: Limits | None = None
     because: Mapping[str, Why] = field(default_factory=dict)
-    short: tuple[str, ...] = ()
+    short: tuple[Why, ...] = ()
 
 
 class Keeper:
@@ -86,7 +87,7 @@ class Keeper:
         self._tries = 0  # rounds in a row in which something failed
         self._kept: dict[SiteId, Kept] = {}
         self._good: dict[str, Limits] = {}  # what was verified, by slice
-        self._short: dict[str, tuple[str, ...]] = {}
+        self._short: dict[str, tuple[Why, ...]] = {}
         self._failed: dict[str, str] = {}
 
     @property
@@ -251,7 +252,9 @@ class Keeper:
             else:
                 self._good.pop(name, None)
                 steps = self._short.get(name, ())
-                self._short[name] = steps or tuple(f"{each}: not held" for each in sorted(fields))
+                self._short[name] = steps or (
+                    Why("cap-not-held", {"caps": ", ".join(sorted(fields))}),
+                )
 
     async def _remember(self, aims: Mapping[str, Aim]) -> None:
         fresh = Ours(sites=(), limits=FREE)
@@ -283,10 +286,11 @@ class Keeper:
             _log.error("caps are not as they should be", what=what or "all", error=text)
         self._failed[what] = text
 
-    def _errors(self, name: str) -> tuple[str, ...]:
+    def _errors(self, name: str) -> tuple[Why, ...]:
         """What of a slice was refused lately."""
         stops = self._stops.failed if self._stops is not None else {}
-        return tuple(known[name] for known in (self._failed, stops) if name in known)
+        told = [known[name] for known in (self._failed, stops) if name in known]
+        return tuple(Why("cap-refused", {"error": text[:ERROR_MAX]}) for text in told)
 
     def _report(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
         kept = {

@@ -9,10 +9,13 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from agent.caps.limits import FREE, S_US
+from agent.caps.steps import InUse
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
 
 UNLIMITED = 2**64 - 1  # "max", of each of a device's four limits
+# BFQ's where it schedules, which counts there, and iocost's: a kernel may have both.
+IO_WEIGHTS = ("io.bfq.weight", "io.weight")
 IO_WORDS = ("rbps", "wbps", "riops", "wiops")
 
 READ_BYTES = 64 << 10  # io.max has a line for each disk
@@ -55,9 +58,13 @@ def held(group: Path) -> Limits | None:
     )
 
 
-def used_bytes(group: Path) -> int | None:
-    """Memory in use, page cache included; None where it isn't told."""
-    return _number(group / "memory.current")
+def in_use(group: Path) -> InUse | None:
+    """Memory in use; None where it isn't told. Pages of files are those that can be dropped or written back."""
+    if (used := _number(group / "memory.current")) is None:
+        return None
+    told = dict(line.split(" ", 1) for line in _lines(group / "memory.stat") if " " in line)
+    files = sum(int(told.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return InUse(all_bytes=used, file_bytes=min(used, files))
 
 
 def unlike(wanted: Limits, held: Limits) -> frozenset[str]:
@@ -135,7 +142,7 @@ def _io_limit(words: list[str]) -> IoLimit:
 
 
 def _io_weight(group: Path) -> int | None:
-    for name in ("io.bfq.weight", "io.weight"):
+    for name in IO_WEIGHTS:
         words = _words(group / name)
         if len(words) >= 2 and words[0] == "default":
             return int(words[1])

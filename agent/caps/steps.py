@@ -1,9 +1,12 @@
 """Memory goes down in steps: what of a limit can be set now."""
 
+from dataclasses import dataclass
+
 import msgspec
 
 from agent.caps.limits import PAGE_BYTES
 from fleet.caps import Limits
+from fleet.model import Why
 from fleet.units import format_bytes
 
 MARGIN_BYTES = 4 << 20  # what a site may grow by between our look and our word
@@ -11,39 +14,62 @@ STEP_RATIO = 0.9
 STEP_S = 5.0  # between two steps: 10 % in 5 s is what reclaim does without a stall
 
 
-def in_steps(wanted: Limits, used_bytes: int | None, held: Limits | None = None) -> Limits:
-    """What of `wanted` can be set now that `used_bytes` of memory are in use; None: nothing is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """Memory of a slice: all of it, and what of it are pages of files, which reclaim frees without swap."""
+
+    all_bytes: int
+    file_bytes: int = 0
+
+
+def in_steps(wanted: Limits, used: InUse | None, held: Limits | None = None) -> Limits:
+    """What of `wanted` can be set now that so much memory is in use; None: nothing is.
 
     The maximum never goes under what is used, for setting it would free memory in the writer's own time, or kill. The
-    high mark goes under it by a tenth at once: the caller comes again, and at the end it is `wanted`. What is `held` so
-    already stays, also where more is in use: over the high mark a site is slowed, which is what it is for.
+    high mark goes under it by a tenth at once: the caller comes again, and at the end it is `wanted`. Where none is,
+    without swap, it helps the maximum down while there are pages of files to free. Nothing goes over what is `held` on
+    its way down: a site that grows as it is squeezed gains nothing.
     """
-    if not used_bytes:
+    if used is None or not used.all_bytes:
         return wanted
     most, high = wanted.memory_max_bytes, wanted.memory_high_bytes
-    if most is not None and (held is None or held.memory_max_bytes != most):
-        most = max(most, _pages(used_bytes + MARGIN_BYTES) if used_bytes > most else 0)
-    if high is not None and (held is None or held.memory_high_bytes != high):
-        high = max(high, _pages(used_bytes * STEP_RATIO))
+    if most is not None and used.all_bytes > most:
+        least = _pages(used.all_bytes + MARGIN_BYTES)
+        most = _down(most, least, held.memory_max_bytes if held else None)
+    tenth_less = _pages(used.all_bytes * STEP_RATIO)
+    if high is not None:
+        high = _down(high, tenth_less, held.memory_high_bytes if held else None)
+    elif wanted.memory_max_bytes is not None and most != wanted.memory_max_bytes:
+        firm = _pages(used.all_bytes - used.file_bytes + MARGIN_BYTES)
+        least = max(wanted.memory_max_bytes, firm, tenth_less)
+        high = least if least < used.all_bytes else None
     return msgspec.structs.replace(wanted, memory_max_bytes=most, memory_high_bytes=high)
 
 
-def short_of(wanted: Limits, now: Limits, used_bytes: int | None) -> tuple[str, ...]:
-    """What is not reached yet, for people."""
+def _down(wanted: int, least: int, held: int | None) -> int:
+    """As far as `least` lets it come, and not over what is `held`: up it goes at once."""
+    return max(wanted, least if held is None else min(least, held))
+
+
+def short_of(wanted: Limits, now: Limits, used: InUse | None) -> tuple[Why, ...]:
+    """What is not reached yet."""
     steps = (
         ("memory.high", wanted.memory_high_bytes, now.memory_high_bytes),
         ("memory.max", wanted.memory_max_bytes, now.memory_max_bytes),
     )
-    return tuple(
-        f"{name}: {_size(aim)} wanted, {_size(step)} for now, {_size(used_bytes)} in use"
-        for name, aim, step in steps
-        if aim != step
-    )
+    return tuple(_why(name, aim, step, used) for name, aim, step in steps if aim != step)
+
+
+def _why(limit: str, wanted: int | None, now: int | None, used: InUse | None) -> Why:
+    sizes = {"now": _size(now), "used": _size(used.all_bytes if used else None)}
+    if wanted is None:
+        return Why("cap-makes-room", {"limit": limit, **sizes})
+    return Why("cap-in-steps", {"limit": limit, "wanted": _size(wanted), **sizes})
 
 
 def _size(size_bytes: int | None) -> str:
     if size_bytes is None:
-        return "no limit"
+        return "?"
     whole = size_bytes >> 20 << 20
     return str(format_bytes(whole or size_bytes))
 

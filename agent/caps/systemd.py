@@ -19,10 +19,11 @@ from dbus_fast.aio import MessageBus
 
 from agent.caps import kernel
 from agent.caps.kernel import look
-from agent.caps.steps import in_steps, short_of
+from agent.caps.steps import InUse, in_steps, short_of
 from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
 from fleet.caps import IoLimit, Limits
+from fleet.model import Why
 from runtime import log, supervise
 from runtime.pulse import Pulse
 
@@ -118,7 +119,7 @@ class Systemd:
             raise DriverError("systemd can't be reached")
         return await call(self._bus, SYSTEMD, PATH, MANAGER, member, signature, *body)
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         held, used = await look(self._look, slice)
         now, told = in_steps(limits, used, held), self._set.get(slice)
         known = held or told  # of a slice that is not there what we said waits for it
@@ -131,10 +132,10 @@ class Systemd:
         self._set[slice] = now
         return short_of(limits, now, used)
 
-    def _look(self, slice: str) -> tuple[Limits | None, int | None]:
+    def _look(self, slice: str) -> tuple[Limits | None, InUse | None]:
         """What it holds, and the memory that it uses."""
         group = self._root / kernel.slice_path(slice)
-        return self._read({slice: group}).get(slice), kernel.used_bytes(group)
+        return self._read({slice: group}).get(slice), kernel.in_use(group)
 
     def _properties(
         self, now: Limits, held: Limits | None, changed: Collection[str]

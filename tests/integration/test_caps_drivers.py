@@ -156,7 +156,8 @@ async def test_a_slice_that_is_not_there_is_held_from_its_first_moment(host: Hos
         host.appear(SHOP)
         await host.holds(CAPPED)
     else:
-        assert [line.split(":")[0] for line in told][:2] == ["cpu.weight", "cpu.max"]
+        assert {why.code for why in told} == {"cap-no-file"}
+        assert [why.values["file"] for why in told][:2] == ["cpu.weight", "cpu.max"]
 
 
 async def test_memory_in_use_is_squeezed_in_steps(host: Host) -> None:
@@ -167,10 +168,52 @@ async def test_memory_in_use_is_squeezed_in_steps(host: Host) -> None:
     told = await host.driver.apply(SHOP, CAPPED)
     assert int((group / "memory.max").read_text()) >= used
     assert 0.89 * used < int((group / "memory.high").read_text()) <= 0.9 * used
-    assert [line.split(":")[0] for line in told] == ["memory.high", "memory.max"]
+    assert [(why.code, why.values["limit"]) for why in told] == [
+        ("cap-in-steps", "memory.high"),
+        ("cap-in-steps", "memory.max"),
+    ]
     (group / "memory.current").write_text(f"{700 * MB}\n")
     assert await host.driver.apply(SHOP, CAPPED) == ()
     assert int((group / "memory.max").read_text()) == CAPPED.memory_max_bytes
+
+
+async def test_without_swap_pages_of_files_make_room_for_a_lower_maximum(host: Host) -> None:
+    """What is counted of them is the kernel's word; the mark that frees them is gone when the maximum holds."""
+    group = host.appear(SHOP)
+    (group / "memory.current").write_text(f"{2048 * MB}\n")
+    (group / "memory.stat").write_text(
+        f"anon {900 * MB}\nfile {1100 * MB}\ninactive_file {800 * MB}\nactive_file {300 * MB}\n"
+    )
+    wanted = changed(CAPPED, memory_high_bytes=None)
+    told = await host.driver.apply(SHOP, wanted)
+    assert 0.89 * 2048 * MB < int((group / "memory.high").read_text()) <= 0.9 * 2048 * MB
+    assert [why.code for why in told] == ["cap-makes-room", "cap-in-steps"]
+    (group / "memory.current").write_text(f"{1000 * MB}\n")
+    assert await host.driver.apply(SHOP, wanted) == ()
+    await host.holds(wanted)
+
+
+@pytest.mark.parametrize(
+    "files", [("io.weight",), ("io.bfq.weight",), ("io.bfq.weight", "io.weight")]
+)
+async def test_a_weight_of_io_is_told_to_whatever_schedules_it(
+    files: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BFQ has a file of its own; what was written is what is read, so that it is done once."""
+    async with in_a_subtree(folder, monkeypatch) as host:
+        group = host.appear(SHOP)
+        (group / "io.weight").unlink()
+        for name in files:
+            (group / name).write_text("default 100\n")
+        light = changed(CAPPED, io_weight=20)
+        assert await host.driver.apply(SHOP, light) == ()
+        await host.holds(light)
+        assert {(group / name).read_text() for name in files} == {"default 20"}
+        for name in files:
+            (group / name).unlink()
+        assert [why.values for why in await host.driver.apply(SHOP, light)] == [
+            {"file": "io.weight"}
+        ]
 
 
 async def test_what_somebody_wrote_by_hand_is_seen_and_mended(host: Host) -> None:

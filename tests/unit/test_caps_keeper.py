@@ -53,13 +53,13 @@ class Kernel:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[str, ...]:
+    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         if self.broken == slice:
             raise DriverError("refused")
         self.applied.append((slice, limits))
         if self.steps:
             self.steps -= 1
-            return ("memory.high: 1 wanted, 2 for now, 3 in use",)
+            return (Why("cap-in-steps", {"limit": "memory.high"}),)
         self.holds[slice] = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
         return ()
 
@@ -371,7 +371,8 @@ async def test_a_unit_that_does_not_start_holds_up_no_other_and_is_asked_again(
         host.kernel.refused = {DOOR: "no such address"}
         host.keeper.penalize(())
         await host.until(lambda: host.kernel.events[1:] == [f"start {UNIT}"])
-        await host.until(lambda: host.keeper.state()[SHOP].short == (f"{DOOR}: no such address",))
+        told = refused(f"{DOOR}: no such address")
+        await host.until(lambda: host.keeper.state()[SHOP].short == told)
         kernel = host.kernel
     kernel.refused = {}
     async with keeping_house(tmp_path, kernel=kernel) as host:
@@ -435,6 +436,10 @@ async def test_an_override_begins_and_ends(tmp_path: Path) -> None:
         await host.until(lambda: host.held().cpu_quota_us == PLAN)
 
 
+def refused(error: str) -> tuple[Why, ...]:
+    return (Why("cap-refused", {"error": error}),)
+
+
 async def test_one_slice_that_fails_holds_up_no_other(tmp_path: Path) -> None:
     """What was refused is said beside its site, tried again, and mends."""
     async with keeping_house(tmp_path) as host:
@@ -443,7 +448,7 @@ async def test_one_slice_that_fails_holds_up_no_other(tmp_path: Path) -> None:
         host.keeper.follow(orders())
         await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
         await host.until(lambda: SHOP in host.keeper.state())
-        await host.until(lambda: host.keeper.state()[SHOP].short == ("refused",))
+        await host.until(lambda: host.keeper.state()[SHOP].short == refused("refused"))
         host.kernel.broken = ""
         host.kernel.reloaded.beat()
         await host.until(lambda: host.held().cpu_quota_us == PLAN)
@@ -458,7 +463,7 @@ async def test_what_this_kernel_does_not_know_is_said_and_is_no_drift(tmp_path: 
         host.keeper.follow(orders())
         await host.until(lambda: SHOP in host.keeper.state())
         await host.settled()
-        assert host.keeper.state()[SHOP].short == ("swap_max_bytes: not held",)
+        assert host.keeper.state()[SHOP].short == (Why("cap-not-held", {"caps": "swap_max_bytes"}),)
         assert host.keeper.drift == 0
 
 
@@ -505,7 +510,7 @@ async def test_it_looks_again_when_something_ends_or_is_half_done(
         host.keeper.attach({SHOP: BOTH[SHOP]})
         host.keeper.follow(orders(shop=Tenant(plan=PlanId("standard"), enforced_from=0.0)))
         await host.until(lambda: SHOP in host.keeper.state())
-        assert host.keeper.state()[SHOP].short[0].startswith("memory.high")
+        assert host.keeper.state()[SHOP].short[0].values == {"limit": "memory.high"}
         await host.until(lambda: host.held().cpu_quota_us == PLAN)
         host.keeper.penalize((penalty_of(SHOP, Level.SOFT, until=100.2),))
         await host.until(lambda: host.held().cpu_weight == 20)

@@ -16,7 +16,7 @@ from agent.caps.limits import (
     limits,
     roomiest,
 )
-from agent.caps.steps import STEP_RATIO, in_steps
+from agent.caps.steps import MARGIN_BYTES, STEP_RATIO, InUse, in_steps
 from deploy.demo import plans
 from fleet.caps import IoLimit, Level, Limits, Nature, Override, Penalty, Resource, effective
 from fleet.model import Caps, Note, SiteId, Why
@@ -27,6 +27,7 @@ STANDARD = msgspec.structs.replace(
     read_bytes_per_s=20 * MB,
     write_bytes_per_s=10 * MB,
 )
+SMALL = msgspec.structs.replace(STANDARD, memory_max_bytes=512 * MB)
 HOST = HostFacts(cores=16, devices=("8:0", "8:16"), has_swap=True)
 DISK = IoLimit(
     read_bytes_per_s=20 * MB, write_bytes_per_s=10 * MB, read_ops_per_s=2000, write_ops_per_s=1000
@@ -270,8 +271,9 @@ def test_no_penalty_ever_gives_more_than_the_plan(
 def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap: bool) -> None:
     """Each step leaves the maximum over what is used and the high mark at most a tenth under it, and the last is it."""
     wanted = limits(case(facts=HOST if swap else SWAPLESS)).limits
+    held = None
     for _ in range(60):
-        now = in_steps(wanted, used)
+        held = now = in_steps(wanted, InUse(all_bytes=used), held)
         assert now.memory_max_bytes is not None and wanted.memory_max_bytes is not None
         assert now.memory_max_bytes >= max(used, wanted.memory_max_bytes)
         if now.memory_high_bytes is not None:
@@ -284,10 +286,63 @@ def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap:
     assert not swap, "with a high mark it comes down"
 
 
+@pytest.mark.parametrize("swap", [True, False])
+def test_a_leak_raises_no_cap(swap: bool) -> None:
+    """512 MiB are wanted, 600 in use, and it grows as much as it may: what was set once only goes down."""
+    wanted = limits(case(facts=HOST if swap else SWAPLESS, caps=SMALL)).limits
+    used, held = 600 * MB, None
+    seen = []
+    for _ in range(20):
+        held = in_steps(wanted, InUse(all_bytes=used, file_bytes=MB), held)
+        assert held.memory_max_bytes is not None
+        seen.append(held.memory_max_bytes)
+        used = min(used + 50 * MB, held.memory_max_bytes)
+    assert seen == sorted(seen, reverse=True) and seen[0] == 600 * MB + MARGIN_BYTES
+    used = 500 * MB  # it was restarted
+    assert in_steps(wanted, InUse(all_bytes=used), held) == wanted
+
+
+def test_without_swap_pages_of_files_make_room_and_nothing_else_is_squeezed() -> None:
+    """A high mark helps the maximum down as long as there is something to free, and then is gone."""
+    wanted = limits(case(facts=SWAPLESS, caps=SMALL)).limits
+    assert (wanted.memory_high_bytes, wanted.memory_max_bytes) == (None, 512 * MB)
+    firm, files, held = 300 * MB, 400 * MB, None
+    for _ in range(10):
+        held = in_steps(wanted, InUse(all_bytes=firm + files, file_bytes=files), held)
+        if held == wanted:
+            break
+        assert held.memory_high_bytes is not None
+        assert held.memory_high_bytes >= firm + MARGIN_BYTES
+        files = min(files, held.memory_high_bytes - firm)
+    assert held == wanted
+    stuck = in_steps(wanted, InUse(all_bytes=600 * MB, file_bytes=3 * MB))
+    assert stuck.memory_high_bytes is None, "what can't be freed would be an hour of trying to"
+
+
+@given(
+    used=st.integers(min_value=0, max_value=4 * GB),
+    most=st.none() | st.integers(min_value=4096, max_value=4 * GB),
+    high=st.none() | st.integers(min_value=4096, max_value=4 * GB),
+    swap=st.booleans(),
+)
+def test_a_step_lies_between_what_is_held_and_what_is_wanted(
+    used: int, most: int | None, high: int | None, swap: bool
+) -> None:
+    """Whatever is held and used: up at once, down never past what is wanted, and never up on the way down."""
+    wanted = limits(case(facts=HOST if swap else SWAPLESS, caps=SMALL)).limits
+    held = msgspec.structs.replace(FREE, memory_max_bytes=most, memory_high_bytes=high)
+    now = in_steps(wanted, InUse(all_bytes=used), held)
+    infinite = float("inf")
+    for field in ("memory_max_bytes", "memory_high_bytes"):
+        aim, was, step = (getattr(of, field) or infinite for of in (wanted, held, now))
+        assert min(aim, was) <= step <= max(aim, was)
+        assert step == aim or aim < step <= was
+
+
 def test_what_is_held_already_is_not_loosened_by_a_site_over_its_high_mark() -> None:
     """Over it a site is slowed: a step is for the way down to it only."""
     wanted = limits(case()).limits
     assert wanted.memory_high_bytes is not None
-    used = wanted.memory_high_bytes + 200 * MB
+    used = InUse(all_bytes=wanted.memory_high_bytes + 200 * MB)
     assert in_steps(wanted, used, wanted) == wanted
     assert in_steps(wanted, used) != wanted
