@@ -171,6 +171,14 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site's users keep; `shared`: and those of other sites with them."""
+
+    used_bytes: int | None = None
+    used_inodes: int | None = None
+    shared: bool = False
+
+
     """None: it can't be attributed."""
 
     attachment: str
@@ -186,6 +194,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     oom_kills: int = 0
     past: Past | None = None
 
+    disk: Disk | None = None
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """Of what a plan allows."""
@@ -197,6 +206,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     write_ratio: float | None
     requests_ratio: float | None
 
+    disk_ratio: float | None = None
+    inodes_ratio: float | None = None
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     site: str

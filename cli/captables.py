@@ -9,6 +9,7 @@ from rich.table import Table
 from cli.capanswers import (
     AtEdges,
     Differing,
+    Disk,
     Ended,
     Enforcement,
     Evidence,
@@ -216,6 +217,7 @@ def usage(of: Usage) -> list[RenderableType]:
             ("95 % of the time", _usual(past) if past else ""),
         ),
         "",
+            ("keeps", _kept(use.disk)),
     ]
     days = f" IN {past.days:.0f} d" if past else ""
     rows = [
@@ -226,7 +228,10 @@ def usage(of: Usage) -> list[RenderableType]:
         )
         for plan, share in of.against.items()
     ]
-    columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", f">AT A CAP{days}")
+            _share(
+                max(filter(None, (share.disk_ratio, share.inodes_ratio)), default=share.disk_ratio)
+            ),
+    columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", ">DISK", f">AT A CAP{days}")
     return [*parts, table("PLAN", *columns, rows=rows)]
 
 
@@ -235,6 +240,13 @@ SHARES = ("cpu", "memory", "tasks", "read", "write", "requests")
 
 def _told(value: float | None, said: Callable[[float], str]) -> str:
     return "not known" if value is None else said(value)
+
+
+def _kept(disk: Disk | None) -> str:
+    if disk is None or disk.used_bytes is None:
+        return "not known"
+    beside = ", with the other sites of its users" if disk.shared else ""
+    return f"{size(disk.used_bytes)} in {disk.used_inodes} files{beside}"
 
 
 def _share(ratio: float | None) -> str:

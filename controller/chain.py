@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from fleet.caps import Limits, Override, effective
+from fleet.messages import SiteUse
 from fleet.model import Caps, Why
+from fleet.quota import DiskUse, Quota, quota_of
 
 Value = int | bool | None
 US_PER_PERCENT = 10_000  # of one core, in a second
@@ -71,6 +73,26 @@ def chain(
     return tuple(links)
 
 
+def of_disk(
+    caps: Caps, override: Override | None, disk: DiskUse | None, wall: float
+) -> tuple[Link, ...]:
+    """What may be kept on disk: the plan's, which has a grace, and the hard limits, at which writing fails."""
+    plans, overs = quota_of(caps), quota_of(effective(caps, override, wall))
+    disk = disk or DiskUse()
+    return tuple(
+        Link(
+            cap=cap,
+            plan=(plan := getattr(plans, cap)),
+            override=over if (over := getattr(overs, cap)) != plan else None,
+            wanted=getattr(disk.wanted, cap, None),
+            held=getattr(disk.held, cap, None),
+            because=disk.because.get(cap),
+            differs=cap in _unlike(disk.wanted, disk.held),
+        )
+        for cap in Quota.__struct_fields__
+    )
+
+
 def value(limits: Limits | None, cap: str) -> Value:
     """Of all disks the tightest: each is told the same, and one that is not shows."""
     if limits is None:
@@ -81,8 +103,14 @@ def value(limits: Limits | None, cap: str) -> Value:
     return min((getattr(disk, cap) for disk in limits.io.values()), default=None)
 
 
-def differing(wanted: Limits | None, held: Limits | None) -> tuple[str, ...]:
-    """The caps that the kernel holds otherwise than it should; none where either is not known."""
+def differing(use: SiteUse) -> tuple[str, ...]:
+    """The caps that the kernel holds otherwise than it should; of what is not known none."""
+    disk = use.disk or DiskUse()
+    return (*_unlike(use.wanted, use.held), *_unlike(disk.wanted, disk.held))
+
+
+def _unlike(wanted: Limits | Quota | None, held: Limits | Quota | None) -> tuple[str, ...]:
     if wanted is None or held is None or wanted == held:
         return ()
-    return tuple(f for f in Limits.__struct_fields__ if getattr(wanted, f) != getattr(held, f))
+    fields = type(wanted).__struct_fields__
+    return tuple(name for name in fields if getattr(wanted, name) != getattr(held, name))

@@ -174,20 +174,26 @@ def _without_queries(evidence: Evidence) -> Evidence:
 
 
 def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
-    """With what is told seldom as it was told last, where it is not told again: limits, and the past.
+    """With what is told seldom as it was told last, where it is not told again: limits, the disk, and the past.
 
     Limits are told together: wanted without held is a slice that is not there now.
     """
     if use.wanted is not None or use.held is not None or before is None:
-        said = list(use.because.items())[:REASONS_MAX]
-        because = {name[:CODE_CHARACTERS]: tidy(why) for name, why in said}
-        limits = (use.wanted, use.held, because)
+        limits = (use.wanted, use.held, _tidy(use.because))
     else:
         limits = (before.wanted, before.held, before.because)
     past = use.past or (before.past if before else None)
+    disk = before.disk if before else None
+    if use.disk is not None:
+        disk = msgspec.structs.replace(use.disk, because=_tidy(use.disk.because))
     return msgspec.structs.replace(
-        use, wanted=limits[0], held=limits[1], because=limits[2], past=past
+        use, wanted=limits[0], held=limits[1], because=limits[2], past=past, disk=disk
     )
+
+
+def _tidy(because: Mapping[str, Why]) -> dict[str, Why]:
+    said = list(because.items())[:REASONS_MAX]
+    return {name[:CODE_CHARACTERS]: tidy(why) for name, why in said}
 
 
 def tidy(why: Why) -> Why:

@@ -1,8 +1,10 @@
 """What this host says of its sites: to controllers in messages of a bounded size, to Prometheus in tables. Pure."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zlib import crc32
+
+import msgspec
 
 from agent.signals import Signals, SiteSigns
 from fleet.caps import Evidence, Limits, Penalty
@@ -131,10 +133,19 @@ class Tellings:
         """What is held, where it changed or it is the site's turn; its slice is always said."""
         held = word.held.get(site, Held())
         mine = crc32(site.encode()) % CAPS_TURNS == self._number % CAPS_TURNS
-        if mine or self._held.get(site) != held:
-            self._held[site] = held
+        steady = _steady(held)
+        if mine or self._held.get(site) != steady:
+            self._held[site] = steady
             return held
         return Held(slice=held.slice)
+
+
+def _steady(held: Held) -> Held:
+    """Without what changes by itself: a thousand sites' disks are looked at together, and told in their turns."""
+    if held.disk is None:
+        return held
+    disk = msgspec.structs.replace(held.disk, used_bytes=None, used_inodes=None, ratio=None)
+    return replace(held, disk=disk)
 
 
 SERIES: Mapping[str, Callable[[SiteSigns], float | None]] = {

@@ -114,6 +114,8 @@ class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
     host: HostId | None
     age_s: float | None
     use: SiteUse | None
+    disk_ratio: float | None = None
+    inodes_ratio: float | None = None
     against: dict[PlanId, Share]
 
 

@@ -16,7 +16,7 @@ from controller.api.capshapes import (
     SiteCaps,
     SiteUsage,
 )
-from controller.chain import chain, differing
+from controller.chain import Link, chain, differing, of_disk
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
@@ -25,6 +25,7 @@ from fleet.model import Caps, HostId, Placement, Site, SiteId
 from runtime.clock import wall
 
 if TYPE_CHECKING:
+from fleet.quota import DiskUse
     from controller.parts import Controller
 
 Number = TypeVar("Number", int, float)
@@ -85,16 +86,9 @@ class CapsView:
             ruling=mirror.rulings.get(site.id),
             penalties=kept.standing(self._wall) if kept else (),
             evidence=kept.evidence if kept else None,
-            chain=chain(
-                mirror.fleet.plans[site.plan].caps,
-                override,
-                use.wanted if use else None,
-                use.held if use else None,
-                use.because if use else {},
-                self._wall,
-            ),
+            chain=self._chain(site.id, use),
             known=use is not None and use.wanted is not None and use.held is not None,
-            differs=differing(use.wanted, use.held) if use else (),
+            differs=differing(use) if use else (),
             past=kept.past if kept else (),
             edges=self._edges(site, kept.penalties if kept else ()),
         )
@@ -144,18 +138,22 @@ class CapsView:
                     age_s=self._age_s(found) or 0.0,
                     chain=tuple(link for link in self._chain(site, found.use) if link.differs),
                 )
-                for site, found in known.items()
-                if differing(found.use.wanted, found.use.held)
+                for site, found in told.items()
+                if differing(found.use)
             ),
             unknown=tuple(site.id for site in here if site.id not in known),
             help=word.help if word else (),
         )
 
-    def _chain(self, site: SiteId, use: SiteUse) -> Any:
+    def _chain(self, site: SiteId, use: SiteUse | None) -> tuple[Link, ...]:
         mirror = self._mirror
         plan = mirror.fleet.plans[mirror.fleet.sites[site].plan].caps
         override = mirror.overrides.get(site)
-        return chain(plan, override, use.wanted, use.held, use.because, self._wall)
+        limits = (use.wanted, use.held, use.because) if use else (None, None, {})
+        return (
+            *chain(plan, override, *limits, self._wall),
+            *of_disk(plan, override, use.disk if use else None, self._wall),
+        )
 
     def usage(self, site: Site) -> SiteUsage:
         word, place = self._uses.of(site.id), self._place(site)
@@ -275,3 +273,6 @@ def _of(part: float | None, whole: float) -> float | None:
 def _or_none(number: Number) -> Number | None:
     """What no edge counts up to is no limit."""
     return number if number < LIMIT_MAX else None
+    disk = use.disk if use.disk and not use.disk.shared else DiskUse()
+        disk_ratio=_of(disk.used_bytes, caps.disk_bytes),
+        inodes_ratio=_of(disk.used_inodes, caps.inodes),

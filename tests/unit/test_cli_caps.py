@@ -34,6 +34,7 @@ from fleet.caps import (
 from fleet.messages import Past, SiteUse
 from fleet.model import HostId, Note, PlanId, SiteId, Why
 from fleet.penalized import Ended
+from fleet.quota import DiskUse
 from tests.unit.commands import relevo
 from tests.unit.test_cli import answering, says
 
@@ -149,6 +150,7 @@ USAGE = SiteUsage(
         attachment=Attachment.POOL,
         cpu_cores=0.75,
         memory_bytes=300 << 20,
+        disk=DiskUse(used_bytes=3 << 30, used_inodes=4500),
         past=Past(
             days=30.0,
             at_cap_min={PlanId("standard"): 0.0, PlanId("solidarity"): 212.0},
@@ -163,6 +165,8 @@ USAGE = SiteUsage(
             read_ratio=None,
             write_ratio=None,
             requests_ratio=None,
+            disk_ratio=0.15,
+            inodes_ratio=ratio,
         )
         for name, ratio in (("plus", 0.25), ("solidarity", 0.75), ("standard", 0.5))
     },
@@ -178,9 +182,10 @@ LOOKS = [
             "processes not known",
             "95 % of the time at most 0.90 cores",
             "IN 30 d",
-            "plus 25% 30% ? ? ? ? ?",
-            "solidarity 75% 30% ? ? ? ? 212 min",
-            "standard * 50% 30% ? ? ? ? 0 min",
+            "keeps 3 GiB in 4500 files",
+            "plus 25% 30% ? ? ? ? 25% ?",
+            "solidarity 75% 30% ? ? ? ? 75% 212 min",
+            "standard * 50% 30% ? ? ? ? 50% 0 min",
         ],
     ),
     (
