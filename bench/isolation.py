@@ -6,26 +6,31 @@ from random import Random
 from agent.isolate import Policy, State, decide
 from bench.measure import machine, none, percentile, row, seconds
 from fleet.caps import Resource
-from tests.hogs import HOGS, WALL, Course, Machine, house, run
+from tests.hogs import HOGS, WALL, Course, Machine, acclaimed, house, nightly, run
 
 RUNS = 12  # of each hog, with other sites, another rhythm, another moment
 ROUNDS = 90
 QUIET_ROUNDS = (
     43_200 // 20
 )  # a day at a twentieth of its length: its peaks come twenty times as steeply
+BUSY_ROUNDS = 170
+SYSTEM = 3.0  # cores of six
 RIGHT, SOON_S, SOON_IO_S = 0.95, 5.0, 12.0
 SITES = 1000
+POLICY = Policy()
 
 
 def main(runs: int) -> None:
     print(f"  {machine()}; simulated time, {runs} runs of each hog among 40 sites")
     after: dict[bool, list[float]] = {True: [], False: []}
+    scores: list[float] = []
     right = natures = total = bystanders = 0
     for name, kind in HOGS.items():
         courses = [run(kind, seed, rounds=ROUNDS) for seed in range(runs)]
         hits = [course for course in courses if course.first == course.culprit]
         times = [course.after_s for course in hits if course.after_s is not None]
         after[kind.resource is Resource.IO] += times
+        scores += [course.score for course in hits if course.score is not None]
         total, right = total + runs, right + len(hits)
         natures += sum(course.nature is kind.nature for course in hits)
         bystanders += sum(len(course.others) for course in courses)
@@ -39,16 +44,47 @@ def main(runs: int) -> None:
     )
     row("its nature, of those", f"{natures / right:.1%}", "", reached=True)
     none("neighbours ever held", bystanders, f"{40 * total} sites")
+    least, median = min(scores), percentile(scores, 50)
+    row(
+        f"its score, {POLICY.score:g} is a suspect's",
+        f"least {least:.2f}, median {median:.2f}",
+        "",
+        reached=True,
+    )
     _soon("CPU, memory, tasks, egress: contention to squeeze", after[False], SOON_S)
     _soon("I/O: contention to squeeze", after[True], SOON_IO_S)
     quiet = [run(None, seed, rounds=QUIET_ROUNDS, peaks=True) for seed in range(max(1, runs // 5))]
     none("penalties in a quiet day", _held(quiet), f"{len(quiet)} days of 40 sites")
+    nights = [run(None, seed, rounds=BUSY_ROUNDS, besides=nightly) for seed in range(runs)]
+    none("penalties while all crontabs run", _held(nights), f"{runs} nights of 40 sites")
+    fame = [
+        run(None, seed, rounds=BUSY_ROUNDS, busy=0.25, besides=acclaimed) for seed in range(runs)
+    ]
+    none("penalties of a crowd that hurts nobody", _held(fame), f"{runs} sites of 40 % of a host")
+    _breathless(runs)
     _cost()
 
 
 def _soon(what: str, found: list[float], goal_s: float) -> None:
     p95 = percentile(found, 95)
     row(f"{what}, p95", f"{p95:.1f} s (n={len(found)})", f"<= {goal_s:g} s", reached=p95 <= goal_s)
+
+
+def _breathless(runs: int) -> None:
+    """A host whose own work takes half of its CPUs now and then, which no site can be told from easily."""
+    alone = [run(None, seed, rounds=BUSY_ROUNDS, system_cores=SYSTEM) for seed in range(runs)]
+    none("penalties where the system makes sites wait", _held(alone), f"{runs} hosts of 40 sites")
+    spins = [
+        run(HOGS["CPU spin"], seed, rounds=BUSY_ROUNDS, system_cores=SYSTEM) for seed in range(runs)
+    ]
+    found = sum(course.first == course.culprit for course in spins)
+    others = sum(len(course.others) for course in spins)
+    row(
+        "a CPU spin found there within 3 min",
+        f"{found}/{runs}, neighbours held {others}",
+        "",
+        reached=True,
+    )
 
 
 def _held(courses: list[Course]) -> int:

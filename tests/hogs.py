@@ -182,6 +182,9 @@ class Machine:
     hog: Kind | None = None
     starts_s: float = math.inf
     system_disk: float = 0.0  # MiB/s that no site moves, from the half of a minute on
+    system_cores: float = 0.0  # that the system itself takes now and then, for some seconds
+    system_until: float = 0.0
+    besides: Mapping[SiteId, Hog] = field(default_factory=dict)  # what innocent sites do
     now: float = 0.0
     dwellers: dict[SiteId, Dweller] = field(default_factory=dict)
     held: dict[SiteId, float] = field(default_factory=dict)
@@ -233,6 +236,8 @@ class Machine:
             )
             if self.hog is not None and site == self.culprit and self.now >= self.starts_s:
                 self.hog.hog(demand, self.now - self.starts_s, rng)
+            if site in self.besides:
+                self.besides[site](demand, self.now, rng)
             self._held_back(site, demand, dt)
             found[site] = demand
         return found
@@ -261,6 +266,8 @@ class Machine:
     def part(self, dt: float, factor: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
         """One look of `dt` s."""
         self.now += dt
+        if self.system_cores and self.now > self.system_until + 2 and self.rng.random() < 0.1 * dt:
+            self.system_until = self.now + self.rng.uniform(2, 15)
         demands = self.demands(dt, factor)
         given, throttled = self._cpu(demands)
         excess = {
@@ -269,7 +276,7 @@ class Machine:
         }
         # Who does not get what it wants stands in everyone's way, by its weight.
         queue = sum(excess[s] * self._weight(s) / 100 for s in demands) / self.cores
-        load = sum(given.values()) / self.cores
+        load = (sum(given.values()) + self._system()) / self.cores
         wait = min(2.0, 3.0 * queue + 0.3 * max(0.0, load - 0.7))
         wanted = {s: d.reads + d.writes for s, d in demands.items()}
         system = self.system_disk if self.now > 30 else 0.0
@@ -351,13 +358,17 @@ class Machine:
         capped = penalty and penalty.enforced and penalty.resource is Resource.CPU
         return CAPS.cpu_percent / 100 * (penalty.share if penalty and capped else 1.0)
 
+    def _system(self) -> float:
+        """Cores that no site uses."""
+        return self.system_cores if self.now < self.system_until else 0.0
+
     def _cpu(
         self, demands: Mapping[SiteId, Demand]
     ) -> tuple[dict[SiteId, float], dict[SiteId, float]]:
         """What each gets by weight, and how much of its time its own quota throttles it."""
         wanted = {site: min(d.cores, self._quota(site)) for site, d in demands.items()}
         given = dict.fromkeys(demands, 0.0)
-        left, open_ = self.cores, set(wanted)
+        left, open_ = self.cores - self._system(), set(wanted)
         while open_ and left > 1e-6:
             each = left / sum(self._weight(site) for site in open_)
             done = {s for s in open_ if wanted[s] <= each * self._weight(s)}
@@ -384,6 +395,36 @@ class Machine:
 
     def hold(self, decision: Decision) -> None:
         self.penalties = {penalty.site: penalty for penalty in decision.penalties}
+
+
+def nightly(machine: Machine) -> dict[SiteId, Hog]:
+    """Every site's jobs begin within one minute, as crontabs do, and take theirs: together more than there is."""
+
+    def jobs(begins_s: float, lasts_s: float, cores: float) -> Hog:
+        def work(demand: Demand, now: float, rng: Random) -> None:
+            if begins_s <= now < begins_s + lasts_s:
+                demand.cores += cores * rng.uniform(0.8, 1.2)
+                demand.reads += rng.uniform(0.0, 2.0)
+
+        return work
+
+    rng = machine.rng
+    return {
+        site: jobs(rng.uniform(90, 150), rng.uniform(30, 240), rng.uniform(0.1, 0.9))
+        for site in machine.dwellers
+    }
+
+
+def acclaimed(machine: Machine) -> dict[SiteId, Hog]:
+    """One site takes two fifths of the host, by a crowd that came in twenty seconds, and there is enough for all."""
+
+    def visited(demand: Demand, now: float, rng: Random) -> None:
+        crowd = min(1.0, max(0.0, now - 100.0) / 20.0)
+        demand.cores += 0.4 * machine.cores * crowd * rng.uniform(0.9, 1.1)
+        demand.requests += 60 * crowd
+        demand.clients += round(900 * crowd)
+
+    return {machine.culprit: visited}
 
 
 MEANS = ("cpu_stall", "memory_stall", "io_stall", "forks_per_s")
@@ -419,6 +460,7 @@ class Course:
     first: SiteId | None = None
     after_s: float | None = None
     nature: Nature | None = None
+    score: float | None = None  # that it was first held with; None: not for what neighbours suffer
     others: set[SiteId] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     rounds: int = 0
@@ -433,12 +475,16 @@ def run(
     quiet: int = 40,
     peaks: bool = False,
     system_disk: float = 0.0,
+    system_cores: float = 0.0,
+    busy: float | None = None,
+    besides: Callable[[Machine], dict[SiteId, Hog]] | None = None,
 ) -> Course:
     """Play `rounds` rounds of a host, the hog beginning somewhere in the round after `quiet`."""
     rng = Random(seed)
     # Half busy, a host takes in a site at its cap; with a hog it is to be more than that.
-    busy = 0.6 if kind else 0.5
-    machine = Machine(rng, hog=kind, busy=busy, system_disk=system_disk)
+    busy = busy or (0.6 if kind else 0.5)
+    machine = Machine(rng, hog=kind, busy=busy, system_disk=system_disk, system_cores=system_cores)
+    machine.besides = besides(machine) if besides else {}
     machine.starts_s = (quiet + rng.random()) * ROUND_S if kind else math.inf
     state, orders, course = State(), house(machine), Course(machine.culprit)
     for number in range(rounds):
@@ -455,6 +501,8 @@ def run(
             if course.first is None:
                 course.first = change.site
                 course.nature = next(p.nature for p in decision.penalties if p.site == change.site)
+                score = change.why.values.get("score")
+                course.score = score if isinstance(score, float) else None
                 began = machine.harmed_at
                 course.after_s = None if began is None else signals.at - began
             if change.site != course.culprit:

@@ -13,7 +13,17 @@ from fleet.model import Caps, SiteId
 
 RECENT_S = 4.0  # what a share is measured over: two readings
 KNOWN = 4  # readings of a site under which its rhythm is nobody's
+RESTS = 0.5  # of what it uses now: with less it rests
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one site used lately; which share that is of what there is to have, and of what sites took of it."""
+
+    amount: float
+    share: float
+    among: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +60,13 @@ def suspects(
     parts = _parts(window, host, resource)
     of = sum(_weight(one, resource) for one in caps.values())
     found = []
-    for site, (amount, share) in parts.items():
-        if site not in caps or share < policy.share or amount < policy.alarm(resource).floor:
+    for site, part in parts.items():
+        floor = policy.alarm(resource).floor
+        if site not in caps or part.share < policy.share or part.amount < floor:
             continue
-        steady, correlation = _correlation(window, stall, site, resource, share, policy)
-        above = (share - _weight(caps[site], resource) / of) / policy.above_full
-        novelty = _novelty(past.get(site, {}).get(resource), amount, at, known_s, policy)
+        steady, correlation = _correlation(window, stall, site, resource, part, policy)
+        above = (part.share - _weight(caps[site], resource) / of) / policy.above_full
+        novelty = _novelty(past.get(site, {}).get(resource), part.amount, at, known_s, policy)
         score = 0.5 * max(0.0, correlation) + 0.3 * min(1.0, max(0.0, above)) + 0.2 * novelty
         if score >= policy.score and correlation >= policy.correlation:
             found.append(
@@ -63,19 +74,16 @@ def suspects(
                     site=site,
                     score=score,
                     correlation=correlation,
-                    share=share,
+                    share=part.share,
                     novelty=novelty,
-                    use=amount,
+                    use=part.amount,
                     steady=steady,
                 )
             )
     return tuple(sorted(found, key=lambda one: (-one.score, -one.share, one.site)))
 
 
-def _parts(
-    window: Sequence[Frame], host: HostSigns, resource: Resource
-) -> dict[SiteId, tuple[float, float]]:
-    """What each site used lately, and which share of what there is to have that is."""
+def _parts(window: Sequence[Frame], host: HostSigns, resource: Resource) -> dict[SiteId, Part]:
     newest = window[-1].at
     recent = [frame for frame in window if frame.at > newest - RECENT_S - 2.0]
     recent = recent if len(recent) > 1 else [*window[-2:]]  # a host that is late with its rounds
@@ -85,6 +93,7 @@ def _parts(
         if values:
             amounts[site] = sum(values) / len(values)
     everyone = sum(amounts.values())
+    are_known = len(amounts) == len(window[-1].sites)
     match resource:
         case Resource.CPU:
             whole = host.cores  # what no site uses is no site's fault
@@ -92,7 +101,11 @@ def _parts(
             whole = max(everyone, host.io_bytes_per_s or 0.0)
         case _:
             whole = everyone
-    return {site: (amount, amount / whole) for site, amount in amounts.items() if amount and whole}
+    return {
+        site: Part(amount, amount / whole, amount / (everyone if are_known else whole))
+        for site, amount in amounts.items()
+        if amount and whole
+    }
 
 
 def _weight(caps: Caps, resource: Resource) -> float:
@@ -107,16 +120,24 @@ def _correlation(
     stall: Sequence[float],
     site: SiteId,
     resource: Resource,
-    share: float,
+    part: Part,
     policy: Policy,
 ) -> tuple[bool, float]:
     """How a site's use goes with the victims' stall; whether the stall has no rhythm to compare with.
 
-    A stall as long as the window says nothing by its rhythm: who takes a dominant share is then told by that.
+    A stall as long as the window says nothing by its rhythm: who takes a dominant share is then told by what it takes
+    beside its neighbours. A stall that comes and goes for other reasons too is no excuse: see `sufficiency`.
     """
+    dominance = part.among if part.share >= policy.dominant else 0.0
     if _spread(stall) < policy.steady_spread * max(stall):
-        return True, share if share >= policy.dominant else 0.0
-    found = correlation(stall, series(window, site, resource))
+        return True, dominance
+    used, alarm = series(window, site, resource), policy.alarm(resource)
+    found = correlation(stall, used)
+    if min(stall) >= alarm.stall_ratio:
+        return True, max(found, dominance)
+    if part.share >= policy.plain_share:
+        suffer = [value >= alarm.stall_ratio for value in stall]
+        found = max(found, sufficiency(suffer, used, part.amount))
     if resource is Resource.MEMORY:  # a leak hurts by its size long after it began to grow
         sizes = (frame.sites.get(site) for frame in window)
         found = max(found, correlation(stall, [_size(signs) for signs in sizes]))
@@ -144,6 +165,22 @@ def correlation(stall: Sequence[float], used: Sequence[float | None]) -> float:
         sum((a - mean_a) ** 2 for a, _ in pairs) * sum((b - mean_b) ** 2 for _, b in pairs)
     )
     return max(-1.0, min(1.0, together / apart)) if apart > 0 else 0.0
+
+
+def sufficiency(suffer: Sequence[bool], used: Sequence[float | None], amount: float) -> float:
+    """Of the rounds in which the victims would not have suffered, the part in which they do when the site works, 0..1.
+
+    A correlation lessens with every stall of another cause: of a host that is short of breath by itself, the one who
+    takes what is left of it goes hardly with the stall. `amount`: what is work of it. 0 where too few rounds are known.
+    Source: the probability of sufficiency, J. Pearl, Causality, §9.2.
+    """
+    rounds = [(s, u >= RESTS * amount) for s, u in zip(suffer, used, strict=True) if u is not None]
+    works, rests = [s for s, busy in rounds if busy], [s for s, busy in rounds if not busy]
+    if len(works) < KNOWN or len(rests) < KNOWN or all(rests):
+        return 0.0
+    # One more round in which nothing comes of it: four that agree may be luck.
+    with_it, without = sum(works) / (len(works) + 1), sum(rests) / len(rests)
+    return with_it * max(0.0, (with_it - without) / (1 - without))
 
 
 def _novelty(

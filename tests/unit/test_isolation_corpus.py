@@ -3,7 +3,7 @@
 import pytest
 
 from fleet.caps import Level
-from tests.hogs import HOGS, run
+from tests.hogs import HOGS, acclaimed, nightly, run
 
 
 @pytest.mark.parametrize("name", HOGS)
@@ -28,6 +28,32 @@ def test_a_quiet_day_has_no_penalty() -> None:
     """Ordinary sites with their ordinary peaks, and nobody is held."""
     course = run(None, seed=2, rounds=250, peaks=True)
     assert (course.first, course.changes) == (None, []), course.changes
+
+
+def test_a_night_in_which_every_site_is_busy_punishes_nobody() -> None:
+    """All crontabs begin at once and all sites wait for each other: that is nobody's fault, and people are asked."""
+    courses = [run(None, seed, rounds=130, besides=nightly) for seed in range(3)]
+    assert [course.changes for course in courses] == [[], [], []]
+    assert {code for course in courses for code in course.asked} == {"isolation-no-culprit"}
+
+
+def test_a_site_that_turns_popular_while_nobody_waits_is_left_alone() -> None:
+    """It takes two fifths of the host, and there is enough for all: no neighbour suffers, so nobody is squeezed."""
+    courses = [run(None, seed, rounds=130, busy=0.25, besides=acclaimed) for seed in range(3)]
+    assert [course.changes for course in courses] == [[], [], []]
+
+
+def test_a_hog_is_found_on_a_host_that_is_short_of_breath_by_itself() -> None:
+    """The neighbours wait for the system too, now and then: no excuse for who makes them wait when it works."""
+    courses = [run(HOGS["CPU spin"], seed, rounds=80, system_cores=3.0) for seed in range(4)]
+    assert sum(course.first == course.culprit for course in courses) >= 3
+    assert not any(course.others for course in courses)
+
+
+def test_what_the_system_takes_is_held_against_no_site() -> None:
+    """Stalls that come and go with no site's work have no suspect."""
+    course = run(None, seed=4, rounds=130, system_cores=3.0)
+    assert course.changes == []
 
 
 def test_a_host_whose_own_backup_fills_the_disk_punishes_no_site() -> None:

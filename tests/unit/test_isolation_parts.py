@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.isolate import House, Policy, State, decide
-from agent.isolate.attribution import Suspect, correlation, suspects
+from agent.isolate.attribution import Suspect, correlation, sufficiency, suspects
 from agent.isolate.learn import FADES_S, learned
 from agent.isolate.measure import suffered
 from agent.isolate.nature import is_hacked, nature, showing, standing
@@ -125,6 +125,61 @@ def test_a_steady_stall_accuses_only_who_dominates() -> None:
     [one] = found([0.5] * 12, shop=[5.0] * 12, news=[2.0] * 12)
     assert (one.site, one.steady) == (SHOP, True)
     assert found([0.5] * 12, shop=[3.0] * 12, news=[2.0] * 12) == []
+
+
+def test_a_stall_that_never_ends_has_no_rhythm_however_it_varies() -> None:
+    """Where the victims wait in every round that we know, a dominant site is told by what the sites take beside it."""
+    noisy = [0.9, 0.4, 0.7, 0.3, 0.8, 0.5, 0.6, 0.9, 0.4, 0.7, 0.5, 0.8]
+    [one] = found(noisy, shop=[4.0] * 12, news=[0.5] * 12)
+    assert (one.site, one.steady, one.correlation) == (SHOP, True, pytest.approx(8 / 9))
+    assert one.score > POLICY.score + 0.2
+    assert found(noisy, shop=[3.0] * 12, news=[0.5] * 12) == []
+    # What some neighbour takes is not known: it may be as much.
+    [some] = found(noisy, shop=[4.0] * 12, news=[None] * 12)
+    assert some.correlation == pytest.approx(4 / 8)
+
+
+def test_other_causes_are_no_excuse() -> None:
+    """A host that often waits for itself: who works in each of the last rounds, in which all wait, is the suspect."""
+    stall = [0.8, 0.1, 0.7, 0.1, 0.1, 0.9, 0.1, 0.1, *[0.6] * 8]
+    shop = [0.1] * 8 + [4.0] * 8
+    used = [*map(float, shop)]
+    assert correlation(stall, used) < 0.6
+    [one] = found(stall, shop=shop)
+    assert one.correlation > correlation(stall, used)
+    assert one.score > POLICY.score + 0.15
+    # One that has no plain part of it is judged by its rhythm alone.
+    [small] = found(stall, shop=[0.1] * 8 + [1.6] * 8)
+    assert small.correlation == pytest.approx(correlation(stall, used))
+
+
+@pytest.mark.parametrize(
+    ("suffer", "used", "enough"),
+    [
+        ("nnnnyyyy", [0, 0, 0, 0, 1, 1, 1, 1], 0.64),  # four that agree may be luck
+        ("yynnyyyy", [0, 0, 0, 0, 1, 1, 1, 1], 0.48),  # what would be without it counts off
+        ("nnnnyyyn", [0, 0, 0, 0, 1, 1, 1, 1], 0.36),
+        ("nnnnyyyy", [0, 0, 0, None, 1, 1, 1, 1], 0.0),  # three are too few
+        ("yyyyyyyy", [0, 0, 0, 0, 1, 1, 1, 1], 0.0),  # they suffer anyway
+        ("yyyynnnn", [0, 0, 0, 0, 1, 1, 1, 1], 0.0),
+        ("nnnnyyyy", [1, 1, 1, 1, 1, 1, 1, 1], 0.0),
+    ],
+)
+def test_that_it_works_is_enough_for_them_to_suffer(
+    suffer: str, used: list[Value], enough: float
+) -> None:
+    """As far as they would not without it, and as far as they always do with it."""
+    found_ = sufficiency([one == "y" for one in suffer], used, amount=1.0)
+    assert found_ == pytest.approx(enough)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.none() | st.floats(0, 1e9)), min_size=1, max_size=30),
+    st.floats(0, 1e9),
+)
+def test_enough_is_a_ratio(rounds: list[tuple[bool, Value]], amount: float) -> None:
+    """Whatever was seen it is between 0 and 1."""
+    assert 0 <= sufficiency([one for one, _ in rounds], [used for _, used in rounds], amount) <= 1
 
 
 def test_a_leak_is_told_by_its_size() -> None:
