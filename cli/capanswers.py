@@ -170,7 +170,6 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     memory_p95_bytes: int | None = None
 
 
-class Use(msgspec.Struct, frozen=True, kw_only=True):
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """What a site's users keep; `shared`: and those of other sites with them."""
 
@@ -179,6 +178,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False
 
 
+class Use(msgspec.Struct, frozen=True, kw_only=True):
     """None: it can't be attributed."""
 
     attachment: str
@@ -193,8 +193,8 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: float | None = None
     oom_kills: int = 0
     past: Past | None = None
-
     disk: Disk | None = None
+
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """Of what a plan allows."""
@@ -205,9 +205,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     read_ratio: float | None
     write_ratio: float | None
     requests_ratio: float | None
-
     disk_ratio: float | None = None
     inodes_ratio: float | None = None
+
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     site: str

@@ -213,24 +213,24 @@ def usage(of: Usage) -> list[RenderableType]:
             ("writes", _told(use.write_bytes_per_s, lambda it: f"{size(int(it))}/s")),
             ("processes", _told(use.tasks, lambda it: f"{it:.0f}")),
             ("requests", _told(use.requests_per_s, lambda it: f"{it:.1f}/s")),
+            ("keeps", _kept(use.disk)),
             ("out of memory", f"{use.oom_kills} ended" if use.oom_kills else ""),
             ("95 % of the time", _usual(past) if past else ""),
         ),
         "",
-            ("keeps", _kept(use.disk)),
     ]
     days = f" IN {past.days:.0f} d" if past else ""
     rows = [
         (
             f"{plan} *" if plan == of.plan else plan,
             *(_share(getattr(share, f"{name}_ratio")) for name in SHARES),
+            _share(
+                max(filter(None, (share.disk_ratio, share.inodes_ratio)), default=share.disk_ratio)
+            ),
             f"{past.at_cap_min[plan]:.0f} min" if past and plan in past.at_cap_min else "?",
         )
         for plan, share in of.against.items()
     ]
-            _share(
-                max(filter(None, (share.disk_ratio, share.inodes_ratio)), default=share.disk_ratio)
-            ),
     columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", ">DISK", f">AT A CAP{days}")
     return [*parts, table("PLAN", *columns, rows=rows)]
 
@@ -238,15 +238,15 @@ def usage(of: Usage) -> list[RenderableType]:
 SHARES = ("cpu", "memory", "tasks", "read", "write", "requests")
 
 
-def _told(value: float | None, said: Callable[[float], str]) -> str:
-    return "not known" if value is None else said(value)
-
-
 def _kept(disk: Disk | None) -> str:
     if disk is None or disk.used_bytes is None:
         return "not known"
     beside = ", with the other sites of its users" if disk.shared else ""
     return f"{size(disk.used_bytes)} in {disk.used_inodes} files{beside}"
+
+
+def _told(value: float | None, said: Callable[[float], str]) -> str:
+    return "not known" if value is None else said(value)
 
 
 def _share(ratio: float | None) -> str:

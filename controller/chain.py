@@ -112,5 +112,4 @@ def differing(use: SiteUse) -> tuple[str, ...]:
 def _unlike(wanted: Limits | Quota | None, held: Limits | Quota | None) -> tuple[str, ...]:
     if wanted is None or held is None or wanted == held:
         return ()
-    fields = type(wanted).__struct_fields__
-    return tuple(name for name in fields if getattr(wanted, name) != getattr(held, name))
+    return tuple(f for f in Limits.__struct_fields__ if getattr(wanted, f) != getattr(held, f))

@@ -101,6 +101,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     read_ratio: float | None
     write_ratio: float | None
     requests_ratio: float | None
+    disk_ratio: float | None = None
+    inodes_ratio: float | None = None
 
 
 class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +116,6 @@ class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
     host: HostId | None
     age_s: float | None
     use: SiteUse | None
-    disk_ratio: float | None = None
-    inodes_ratio: float | None = None
     against: dict[PlanId, Share]
 
 

@@ -22,10 +22,10 @@ from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
 from fleet.messages import LIMIT_MAX, SiteUse
 from fleet.model import Caps, HostId, Placement, Site, SiteId
+from fleet.quota import DiskUse
 from runtime.clock import wall
 
 if TYPE_CHECKING:
-from fleet.quota import DiskUse
     from controller.parts import Controller
 
 Number = TypeVar("Number", int, float)
@@ -256,6 +256,7 @@ class CapsView:
 
 def share(use: SiteUse, caps: Caps) -> Share:
     """`use` against `caps`."""
+    disk = use.disk if use.disk and not use.disk.shared else DiskUse()
     return Share(
         cpu_ratio=_of(use.cpu_cores, caps.cpu_percent / 100),
         memory_ratio=_of(use.memory_bytes, caps.memory_max_bytes),
@@ -263,6 +264,8 @@ def share(use: SiteUse, caps: Caps) -> Share:
         read_ratio=_of(use.read_bytes_per_s, caps.read_bytes_per_s),
         write_ratio=_of(use.write_bytes_per_s, caps.write_bytes_per_s),
         requests_ratio=_of(use.requests_per_s, caps.requests_per_s),
+        disk_ratio=_of(disk.used_bytes, caps.disk_bytes),
+        inodes_ratio=_of(disk.used_inodes, caps.inodes),
     )
 
 
@@ -273,6 +276,3 @@ def _of(part: float | None, whole: float) -> float | None:
 def _or_none(number: Number) -> Number | None:
     """What no edge counts up to is no limit."""
     return number if number < LIMIT_MAX else None
-    disk = use.disk if use.disk and not use.disk.shared else DiskUse()
-        disk_ratio=_of(disk.used_bytes, caps.disk_bytes),
-        inodes_ratio=_of(disk.used_inodes, caps.inodes),
