@@ -57,10 +57,10 @@ def short_of(wanted: Limits, now: Limits, used: InUse | None) -> tuple[Why, ...]
         ("memory.high", wanted.memory_high_bytes, now.memory_high_bytes),
         ("memory.max", wanted.memory_max_bytes, now.memory_max_bytes),
     )
-    return tuple(_why(name, aim, step, used) for name, aim, step in steps if aim != step)
+    return tuple(_step(name, aim, step, used) for name, aim, step in steps if aim != step)
 
 
-def _why(limit: str, wanted: int | None, now: int | None, used: InUse | None) -> Why:
+def _step(limit: str, wanted: int | None, now: int | None, used: InUse | None) -> Why:
     sizes = {"now": _size(now), "used": _size(used.all_bytes if used else None)}
     if wanted is None:
         return Why("cap-makes-room", {"limit": limit, **sizes})
