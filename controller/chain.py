@@ -112,4 +112,5 @@ def differing(use: SiteUse) -> tuple[str, ...]:
 def _unlike(wanted: Limits | Quota | None, held: Limits | Quota | None) -> tuple[str, ...]:
     if wanted is None or held is None or wanted == held:
         return ()
-    return tuple(f for f in Limits.__struct_fields__ if getattr(wanted, f) != getattr(held, f))
+    fields = type(wanted).__struct_fields__
+    return tuple(name for name in fields if getattr(wanted, name) != getattr(held, name))
