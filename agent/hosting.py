@@ -5,8 +5,8 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Never
 
-from agent.caps.choose import Chosen, choose, facts, people, resolvers, say
-from agent.caps.egress import Nft, Rules
+from agent.caps.choose import Chosen, choose, facts, people, say, servers
+from agent.caps.egress import Nft
 from agent.caps.keeper import Keeper, Kept
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
@@ -149,6 +149,6 @@ def _keeper(
         state=config.state / "caps.json",
         exporter=exporter,
         changed=changed,
-        servers=Rules(mail=caps.mail, resolvers=resolvers(caps), databases=caps.databases),
+        servers=servers(caps),
         verify_s=caps.verify_s,
     )

@@ -50,6 +50,9 @@ class CgroupFs:
     def _names(self) -> frozenset[str]:
         return frozenset(path.name for path in self._root.rglob("*.slice"))
 
+    def reach(self, addresses: Collection[str]) -> bool:
+        return False  # it knows no addresses
+
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         return await look(self._apply, slice, limits)
 

@@ -10,6 +10,7 @@ from agent import config
 from agent.caps.cgroupfs import CgroupFs
 from agent.caps.devices import disks, scheduled_fairly
 from agent.caps.driver import Driver
+from agent.caps.egress import Rules
 from agent.caps.limits import CONTROLLERS, HostFacts
 from agent.caps.systemd import Systemd
 from agent.discover.accounts import SHARED, accounts, is_person
@@ -40,8 +41,7 @@ def choose(
         return _cgroupfs(settings, changed)
     if reason := _no_systemd(root, uid):
         return Chosen(driver=None, why=reason)
-    allowed = (*resolvers(settings, root), *settings.mail, *settings.databases)
-    driver = Systemd(root / CGROUPS, root / "run/systemd", changed, allowed)
+    driver = Systemd(root / CGROUPS, root / "run/systemd", changed)
     return Chosen(driver=driver, why="systemd is this host's first process")
 
 
@@ -101,6 +101,21 @@ def resolvers(settings: config.Caps, root: Path = Path("/")) -> tuple[str, ...]:
     named = (line.split() for line in lines)
     servers = (words[1] for words in named if len(words) > 1 and words[0] == "nameserver")
     return tuple(server for server in servers if _is_address(server))
+
+
+def servers(settings: config.Caps, root: Path = Path("/")) -> Callable[[], Rules]:
+    """What reads anew whom sites still need when they are shut in, in a thread.
+
+    A resolv.conf that names nobody is being written: whom it named before stays.
+    """
+    named: tuple[str, ...] = ()
+
+    def read() -> Rules:
+        nonlocal named
+        named = resolvers(settings, root) or named
+        return Rules(mail=settings.mail, resolvers=named, databases=settings.databases)
+
+    return read
 
 
 def _is_address(text: str) -> bool:

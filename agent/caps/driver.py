@@ -20,6 +20,13 @@ class Driver(Protocol):
         """Eternal: stay in touch with what holds the slices."""
         ...
 
+    def reach(self, addresses: Collection[str]) -> bool:
+        """Whom a slice may speak with while its egress is closed, beside this machine.
+
+        Gives whether that is new: those that are closed are then to be applied anew.
+        """
+        ...
+
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         """Make `limits` true for `slice`, at once if it is there and whenever it appears. Idempotent.
 

@@ -1,7 +1,7 @@
 """Keeps what the kernel holds as it should be: after every order, penalty and daemon-reload, and each 30 s at least."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
@@ -66,7 +66,7 @@ class Keeper:
         state: Path,
         exporter: Exporter,
         changed: Pulse,
-        servers: Rules = Rules(),  # noqa: B008 - frozen
+        servers: Callable[[], Rules] = Rules,
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
     ) -> None:
@@ -144,7 +144,9 @@ class Keeper:
                 facts=facts,
                 now=self._wall(),
             )
-            await self._shut_in(world)
+            servers = await look(self._servers)
+            self._reach((*servers.resolvers, *servers.mail, *servers.databases))
+            await self._shut_in(world, servers)
             await self._hold(aims_of(world, self._memory.slices))
         except DriverError as error:
             self._fail("", error)
@@ -266,11 +268,17 @@ class Keeper:
         }
         await self._memory.save()
 
-    async def _shut_in(self, world: World) -> None:
+    def _reach(self, addresses: Collection[str]) -> None:
+        """Slices that are closed to all but others than before are verified no more."""
+        if self._driver is not None and self._driver.reach(addresses):
+            for name in [name for name, limits in self._good.items() if limits.egress_closed]:
+                del self._good[name]
+
+    async def _shut_in(self, world: World, servers: Rules) -> None:
         if self._firewall is None:
             return
         try:
-            if await self._firewall.hold(rules(world, self._servers)):
+            if await self._firewall.hold(rules(world, servers)):
                 self._exporter.count("relevo_caps_drift_total")
                 self.drift += 1
                 _log.warning("somebody else changed our firewall rules: repaired")

@@ -41,10 +41,11 @@ KILL_ROUNDS, KILL_ROUND_S = 20, 0.1  # two seconds for the kernel to end what it
 _log = log.logger("caps")
 
 Property = tuple[str, Variant]
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 class Systemd:
-    """The driver of hosts that run systemd. `reachable`: addresses that an isolated site may still speak with."""
+    """The driver of hosts that run systemd."""
 
     name = "systemd"
 
@@ -53,10 +54,10 @@ class Systemd:
         root: Path,
         run: Path,
         changed: Pulse,
-        reachable: Collection[str] = (),
     ) -> None:
         self._root, self._run = root, run
-        self._reachable = [ip_network(each) for each in ("127.0.0.0/8", "::1", *reachable)]
+        self._reachable = _networks(())
+        self._told_reachable: dict[str, Networks] = {}
         self.reloaded = changed
         self._bus: MessageBus | None = None
         self._owner = ""
@@ -119,17 +120,28 @@ class Systemd:
             raise DriverError("systemd can't be reached")
         return await call(self._bus, SYSTEMD, PATH, MANAGER, member, signature, *body)
 
+    def reach(self, addresses: Collection[str]) -> bool:
+        before, self._reachable = self._reachable, _networks(addresses)
+        return self._reachable != before
+
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         held, used = await look(self._look, slice)
         now, told = in_steps(limits, used, held), self._set.get(slice)
         known = held or told  # of a slice that is not there what we said waits for it
         changed = kernel.unlike(now, known) if known else frozenset(Limits.__struct_fields__)
+        reachable = self._reachable
+        if now.egress_closed and self._told_reachable.get(slice) != reachable:
+            changed |= {"egress_closed"}  # the kernel's files do not tell to whom
         if properties := [*self._properties(now, held, changed)]:
             body = [list(each) for each in properties]
             await self._call("SetUnitProperties", "sba(sv)", slice, True, body)
         if held is not None and held.frozen != now.frozen:
             await self._call("FreezeUnit" if now.frozen else "ThawUnit", "s", slice)
         self._set[slice] = now
+        if now.egress_closed:
+            self._told_reachable[slice] = reachable
+        else:
+            self._told_reachable.pop(slice, None)
         return short_of(limits, now, used)
 
     def _look(self, slice: str) -> tuple[Limits | None, InUse | None]:
@@ -248,6 +260,12 @@ NO_LIMIT = IoLimit(
     write_ops_per_s=INFINITY,
 )
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+LOCAL = ("127.0.0.0/8", "::1")
+
+
+def _networks(addresses: Collection[str]) -> Networks:
+    """This machine, and they."""
+    return tuple(map(ip_network, dict.fromkeys((*LOCAL, *addresses))))
 
 
 def _network(network: IPv4Network | IPv6Network) -> list[object]:

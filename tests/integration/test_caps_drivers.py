@@ -74,7 +74,8 @@ def folder() -> Iterator[Path]:
 async def under_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     async with private_bus(folder) as address, systemds.stand_in(address, folder) as systemd:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        driver = Systemd(systemd.cgroups, systemd.run, Pulse(), ("192.0.2.53",))
+        driver = Systemd(systemd.cgroups, systemd.run, Pulse())
+        driver.reach(("192.0.2.53",))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             task = group.create_task(driver.keep())
             await driver.reloaded.after(0)
@@ -286,6 +287,14 @@ async def test_an_isolated_slice_speaks_with_this_machine_and_those_it_needs(mac
     ]
     allowed = [prefix for _, _, prefix in systemd.arrays[SHOP, "IPAddressAllow"]]
     assert allowed == [8, 128, 32]
+    sent = len(systemd.sent)
+    assert not machine.driver.reach(("192.0.2.53",))
+    await machine.driver.apply(SHOP, closed)
+    assert len(systemd.sent) == sent, "nothing is new"
+    assert machine.driver.reach(("192.0.2.54", "2001:db8::53"))
+    await machine.driver.apply(SHOP, closed)
+    addresses = [bytes(told) for _, told, _ in systemd.arrays[SHOP, "IPAddressAllow"]]  # type: ignore[call-overload]
+    assert bytes((192, 0, 2, 54)) in addresses and bytes((192, 0, 2, 53)) not in addresses
     await machine.driver.apply(SHOP, FREE)
     await machine.holds(FREE)
     assert systemd.arrays[SHOP, "IPAddressDeny"] == []

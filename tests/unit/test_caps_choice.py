@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent import config
-from agent.caps.choose import choose, facts, people, resolvers
+from agent.caps.choose import choose, facts, people, resolvers, servers
 from runtime.pulse import Pulse
 
 
@@ -88,6 +88,18 @@ def test_names_are_asked_where_the_host_asks(tmp_path: Path) -> None:
     (tmp_path / "etc/resolv.conf").write_text(lines)
     assert resolvers(config.Caps(), tmp_path) == ("192.0.2.53",)
     assert resolvers(config.Caps(resolvers=("192.0.2.9",)), tmp_path) == ("192.0.2.9",)
+
+
+def test_whom_sites_need_is_read_anew_and_an_empty_word_is_none(tmp_path: Path) -> None:
+    """Another resolv.conf counts without a restart; while it is being written, the last one does."""
+    read = servers(config.Caps(mail=("192.0.2.25",)), tmp_path)
+    assert read().resolvers == ()
+    (tmp_path / "etc").mkdir()
+    for address in ("192.0.2.53", "198.51.100.53"):
+        (tmp_path / "etc/resolv.conf").write_text(f"nameserver {address}\n")
+        assert (read().resolvers, read().mail) == ((address,), ("192.0.2.25",))
+        (tmp_path / "etc/resolv.conf").write_text("")
+        assert read().resolvers == (address,)
 
 
 @pytest.mark.parametrize("field", ["mail", "databases", "resolvers"])

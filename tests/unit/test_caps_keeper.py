@@ -42,6 +42,7 @@ class Kernel:
     applied: list[tuple[str, Limits]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     lacks: frozenset[str] = frozenset()
+    reachable: tuple[str, ...] = ()
     steps: int = 0
     broken: str = ""
     runs: dict[str, tuple[str, ...]] = field(default_factory=lambda: {ONE: (UNIT,)})
@@ -52,6 +53,10 @@ class Kernel:
     async def keep(self) -> Never:
         await asyncio.Event().wait()
         raise AssertionError
+
+    def reach(self, addresses: Collection[str]) -> bool:
+        before, self.reachable = self.reachable, tuple(addresses)
+        return self.reachable != before
 
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         if self.broken == slice:
@@ -126,6 +131,7 @@ class Host:
     wall: Wall
     keeper: Keeper
     now: float = 100.0
+    servers: Rules = field(default_factory=Rules)
 
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(5):
@@ -155,6 +161,7 @@ async def keeping_house(
         people=lambda: PEOPLE,
         facts=lambda: HostFacts(cores=16, has_swap=True, memory_total_bytes=64 * GB),
         state=path / "caps.json",
+        servers=lambda: host.servers,
         exporter=Exporter(AGENT),
         changed=pulse,
         wall=lambda: host.now,
@@ -286,6 +293,26 @@ async def test_a_stopped_site_stands_still_then_ends_and_starts_again_at_the_end
         await host.until(lambda: kernel.events[1:] == ["start php@shop.service"])
         await host.settled()
         assert len(kernel.events) == 2
+
+
+async def test_whom_an_isolated_site_may_ask_follows_the_host(tmp_path: Path) -> None:
+    """Another resolver is let through by the firewall and by the slice, without a restart; that is no drift."""
+    async with keeping_house(tmp_path) as host:
+        host.servers = Rules(resolvers=("192.0.2.53",), mail=("192.0.2.25",))
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE),))
+        await host.until(lambda: host.held().egress_closed)
+        await host.settled()
+        assert host.kernel.reachable == ("192.0.2.53", "192.0.2.25")
+        before = len(host.kernel.applied)
+        host.servers = Rules(resolvers=("198.51.100.53",), mail=("192.0.2.25",))
+        await host.until(lambda: len(host.kernel.applied) > before)
+        await host.settled()
+        assert [name for name, _ in host.kernel.applied[before:]] == [ONE], "once, and no other"
+        assert host.kernel.reachable == ("198.51.100.53", "192.0.2.25")
+        assert host.wall.rules[-1].resolvers == ("198.51.100.53",)
+        assert host.keeper.drift == 0
 
 
 @pytest.fixture
