@@ -19,7 +19,7 @@ from agent.layout.attached import Attached
 from agent.penalties import append, read, write
 from agent.ports import DriverError
 from agent.signals import HostSigns, Signals
-from fleet.caps import Evidence, Level, Penalty
+from fleet.caps import Evidence, Level, Penalty, Resource
 from fleet.messages import Orders
 from fleet.model import SiteId, Why
 from metrics.exporter import Exporter
@@ -46,6 +46,10 @@ class Usage(Protocol):
 
     def urls(self, site: SiteId) -> dict[str, int]:
         """What was asked for most of a site lately: paths without their query (rule R16)."""
+        ...
+
+    def seconds(self, site: SiteId, resource: Resource) -> tuple[float, ...]:
+        """What a watched site used each second of the last minute; empty where nobody looked so often."""
         ...
 
     def hurry(self) -> None:
@@ -205,7 +209,12 @@ class Isolation:
                 found = await self._looking.run(PROOF_S, look)
             except DriverError:  # a machine that hangs: the two series are proof enough
                 found = ()
-            proven = msgspec.structs.replace(evidence, processes=found, urls=dict(top))
+            held = {penalty.site: penalty.resource for penalty in self.penalties}
+            used = self._usage.seconds(site, held[site]) if site in held else ()
+            seconds = tuple(round(value, 4) for value in used)
+            proven = msgspec.structs.replace(
+                evidence, processes=found, urls=dict(top), seconds=seconds
+            )
             self.evidence = (*self.evidence, proven)[-EVIDENCE_MAX:]
             self._usage.hurry()
             try:

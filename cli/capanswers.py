@@ -54,6 +54,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
     processes: tuple[Process, ...] = ()
     urls: dict[str, int] = {}
+    seconds: tuple[float, ...] = ()
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):

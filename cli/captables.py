@@ -160,7 +160,11 @@ def _penalty(of: Penalty) -> Iterator[RenderableType]:
 
 
 def _evidence(of: Evidence) -> list[RenderableType]:
-    rows = [("neighbours wait", _bars(of.stall)), ("it uses", _bars(of.use))]
+    rows = [
+        ("neighbours wait", _bars(of.stall)),
+        ("it uses", _bars(of.use)),
+        ("each second", _bars(of.seconds)),
+    ]
     parts: list[RenderableType] = [facts(*((name, plain(bars)) for name, bars in rows if bars))]
     processes = [
         (str(p.pid), p.user, f"{p.cpu_cores:.2f}", size(p.memory_bytes), p.command)

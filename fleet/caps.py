@@ -95,6 +95,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
     processes: Annotated[tuple[Process, ...], Meta(max_length=10)] = ()
     urls: Annotated[dict[Annotated[str, Meta(max_length=200)], Count], Meta(max_length=10)] = {}
+    # What it used in each second of the minute before, if it was watched then; of memory, what it had (bytes).
+    seconds: Annotated[tuple[float, ...], Meta(max_length=60)] = ()
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):

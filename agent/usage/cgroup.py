@@ -96,6 +96,14 @@ class Cgroup:
             kernel.value(events, b"\noom_kill "),
         )
 
+    def second(self, at: float) -> tuple[Brief, Full]:
+        """What is read each second of a few: CPU, memory, tasks and I/O. Raises Vanished."""
+        cpu_us, _ = self._cpu()
+        memory_bytes = kernel.size(self._read("memory.current"))
+        tasks = kernel.size(self._read("pids.current"))
+        io = kernel.io(self._read("io.stat"), self._devices.physical)
+        return Brief(at, cpu_us=cpu_us, memory_bytes=memory_bytes, tasks=tasks), Full(at=at, io=io)
+
     def glance(self) -> int | None:
         """The CPU time it has used, in µs: whether it does anything at all. Raises Vanished."""
         return self._cpu()[0]

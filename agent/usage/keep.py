@@ -23,7 +23,7 @@ from agent.usage.report import Tellings, Word
 from agent.usage.sampler import Sampler
 from agent.usage.web import WebSide
 from fleet import messages
-from fleet.caps import Attachment, Tenant
+from fleet.caps import Attachment, Resource, Tenant
 from fleet.messages import Orders
 from fleet.model import Caps, HostId, PlanId, SiteId
 from fleet.pastuse import PastAsked, PastTold
@@ -105,6 +105,10 @@ class Usage:
     def urls(self, site: SiteId) -> dict[str, int]:
         """What was asked for most of `site` in the last minute or two, without queries (rule R16)."""
         return self._looking.urls(site)
+
+    def seconds(self, site: SiteId, resource: Resource) -> tuple[float, ...]:
+        """What `site` used each second of the last minute, in cores, bytes, bytes/s or tasks; empty if not watched."""
+        return self._looking.seconds(site, resource)
 
     async def rows(self, site: SiteId, days: float) -> tuple[Row, ...]:
         """The five-minute roll-ups of `site`, oldest first, without the one in the making."""

@@ -8,12 +8,13 @@ import msgspec
 
 from agent.layout.attached import Attached
 from agent.signals import Signals, SiteSigns
-from agent.usage import habits, report
+from agent.usage import habits, report, seconds
 from agent.usage.accesslog import Web
 from agent.usage.habits import Habits, Observer
 from agent.usage.ledger import Ledger, Row, Terms
 from agent.usage.sampler import BUSY_CORES, Sampler
 from agent.usage.web import WebSide
+from fleet.caps import Resource
 from fleet.model import SiteId
 
 TABLES_S = 10.0  # Prometheus asks each 15 s at most
@@ -65,7 +66,7 @@ class Looking:
     def sample(self) -> None:
         """The sampling thread, until `stop`."""
         try:
-            self._each_round(lambda now: self._give(self.look(now)))
+            self._each_round(lambda now: self._give(self.look(now)), self._sampler.second)
         finally:
             self._sampler.close()
 
@@ -80,6 +81,7 @@ class Looking:
         """One round of the kernel's side, and all that is reckoned from it, at `now` (monotonic s)."""
         wanted = self.wanted
         self._sampler.follow(wanted.attached, wanted.close)
+        self._sampler.second(now)
         began = time.monotonic()
         seen = self._sampler.round(now)
         told, again = self._told, self._told is self._merged
@@ -116,13 +118,24 @@ class Looking:
         """The rows in the making, when there will be no more."""
         return self._ledger.close()
 
-    def _each_round(self, look: Callable[[float], None]) -> None:
+    def seconds(self, site: SiteId, resource: Resource) -> tuple[float, ...]:
+        """What `site` used each second of the last minute, if it is watched; from any thread."""
+        return self._sampler.seconds.of(site, resource)
+
+    def _each_round(
+        self, look: Callable[[float], None], between: Callable[[float], None] | None = None
+    ) -> None:
+        """`between` is called each second in which no round begins, and never delays one that is due."""
         due = time.monotonic()
         while not self.stop.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
             look(now)
             missed = (time.monotonic() - due) // self._every_s
             due += (missed + 1) * self._every_s
+            while between and (now := now + seconds.EVERY_S) <= due - seconds.EVERY_S / 2:
+                if self.stop.wait(max(0.0, now - time.monotonic())):
+                    return
+                between(now := time.monotonic())
 
 
 def merged(signs: SiteSigns, web: Web, *, again: bool) -> SiteSigns:

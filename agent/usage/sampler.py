@@ -6,7 +6,7 @@
 | works at all while CPUs are short    | the same                              | it may be the cause |
 | works while memory or disks are slow | all each round                        | the culprit is among those |
 | waits for its own memory or disks    | all each round                        | it may reclaim in vain |
-| is to be looked at closely           | all each round                        | evidence needs every resource |
+| is to be looked at closely           | all each round, and what it uses each second | evidence needs every resource |
 | does nothing                         | CPU time each round, all each FULL_S  | its beginning shows in the same round |
 | has no cgroup of its own             | its users' processes, each FULL_S     | a look at /proc is the dearest |
 
@@ -25,6 +25,7 @@ from agent.usage import host, processes, rates
 from agent.usage.cgroup import Budget, Cgroup, Devices, Vanished
 from agent.usage.host import Host
 from agent.usage.kernel import Brief, Full
+from agent.usage.seconds import Seconds
 from fleet.caps import Attachment
 from fleet.model import SiteId
 from runtime import log
@@ -148,6 +149,7 @@ class Sampler:
         self._watched: dict[Path, Watched] = {}
         self._close: frozenset[SiteId] = frozenset()
         self._users = Users(proc)
+        self.seconds = Seconds()
 
     def follow(self, sites: Mapping[SiteId, Attached], close: Iterable[SiteId] = ()) -> None:
         """These are the sites from the next round on; those in `close` are read closely."""
@@ -188,6 +190,14 @@ class Sampler:
             if anew:
                 fresh.add(site)
         return Round(Signals(at=now, host=signs, sites=sites), frozenset(fresh))
+
+    def second(self, now: float) -> None:
+        """Look at those that are read closely, between the rounds too."""
+        close = {site: self._paths(site) for site in self._close & self._sites.keys()}
+        self.seconds.look(
+            now,
+            {s: [self._watched[p].cgroup for p in paths] for s, paths in close.items() if paths},
+        )
 
     def close(self) -> None:
         """Let go of every file."""

@@ -18,7 +18,7 @@ from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from agent.signals import Signals
-from fleet.caps import Attachment, Evidence, Level, Penalty, Ruling
+from fleet.caps import Attachment, Evidence, Level, Penalty, Resource, Ruling
 from fleet.messages import Orders
 from fleet.model import Epoch, HostId, Note, SiteId, Why
 from metrics.catalogue import AGENT
@@ -40,6 +40,9 @@ class Senses:
 
     def urls(self, site: SiteId) -> dict[str, int]:
         return ASKED
+
+    def seconds(self, site: SiteId, resource: Resource) -> tuple[float, ...]:
+        return (0.25, 1.5) if resource is Resource.CPU else ()
 
     def hurry(self) -> None:
         self.hurried += 1
@@ -150,6 +153,7 @@ async def test_a_hog_is_held_told_and_proven_within_two_seconds(tmp_path: Path) 
     [evidence] = host.isolation.evidence
     assert (evidence.site, evidence.every_s) == (host.machine.culprit, 2.0)
     assert len(evidence.stall) == len(evidence.use) >= 10
+    assert evidence.seconds == (0.25, 1.5)
     assert evidence.use[-1] > 2 * evidence.use[0] and evidence.stall[-1] > 0.2
     assert [p.pid for p in evidence.processes] == [*range(119, 109, -1)]
     assert evidence.urls == {"/wp-login.php": 90, "/index.php": 40, "/": 3}
