@@ -263,6 +263,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-refused": "It was refused, and is tried again: {error}",
     "cap-egress-by-user": "What it sends out is held by user only: rules by address are systemd's.",
     # What may be kept on disk, and why not.
+    "quota-held": "{mount} ({kind}) holds users to what the plans of their sites let them keep.",
     "quota-shared": "As the plans of {sites} sites say together: they share a user, and files are told apart by user.",
     "quota-each": "Each of its {users} users may keep that much: the kernel adds nobody up.",
     "quota-over": "{kept} are kept already: it goes down to the plan as that shrinks.",

@@ -91,12 +91,14 @@ class Aim:
 
 
 def paths(
-    orders: Orders, attached: Mapping[SiteId, Attached], people: Mapping[str, Person]
+    tenants: Mapping[SiteId, Tenant],
+    attached: Mapping[SiteId, Attached],
+    people: Mapping[str, Person],
 ) -> frozenset[Path]:
     """Where sites' files are: the homes of their users, and their document roots."""
     return frozenset(
         path
-        for site, tenant in orders.tenants.items()
+        for site, tenant in tenants.items()
         for user in _users(tenant)
         if user in people
         for path in _places(people[user], attached.get(site))

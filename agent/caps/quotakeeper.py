@@ -63,19 +63,14 @@ class Files:
         if not self._looking.acquire(blocking=False):
             raise TimeoutError("the last look has not ended")
         try:
-            people = self._people()
-            return World(
-                orders=orders,
-                attached=attached,
-                people=people,
-                mounts=mounts(paths(orders, attached, people), self._root),
-                now=now,
-            )
+            people = self.people()
+            found = mounts(paths(orders.tenants, attached, people), self._root)
+            return World(orders=orders, attached=attached, people=people, mounts=found, now=now)
         finally:
             self._looking.release()
 
-    def _people(self) -> dict[str, Person]:
-        """Who has an account that may be a site's, by name."""
+    def people(self) -> dict[str, Person]:
+        """Who has an account that may be a site's, by name. Raises OSError."""
         found = accounts((self._root / "etc/passwd").read_text(errors="replace"))
         return {
             name: Person(uid=account.uid, home=Path("/") / account.home)

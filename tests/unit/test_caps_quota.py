@@ -72,7 +72,7 @@ def world(
     looked = {
         site: _with(roots or {}, site) for site in (tenants if attached is None else attached)
     }
-    found = paths(orders, looked, PEOPLE)
+    found = paths(tenants, looked, PEOPLE)
     mounts = {path: SRV if path.is_relative_to("/srv") else ROOT for path in found}
     return World(orders=orders, attached=looked, people=PEOPLE, mounts=mounts, now=100.0)
 

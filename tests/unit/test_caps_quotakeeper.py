@@ -72,7 +72,7 @@ class MadeUp(Files):
     """A host whose sites are all on /srv."""
 
     async def look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
-        known = paths(orders, attached, PEOPLE)
+        known = paths(orders.tenants, attached, PEOPLE)
         return World(
             orders=orders,
             attached=attached,
