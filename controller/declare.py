@@ -1,11 +1,12 @@
 """Changes of the declared fleet: compared, refused or made as one atomic commit of any size, logged, taken back."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from controller import incidents, settle
 from controller.audited import Audited, NotLeading, Person, Unknown
+from controller.fits import Machine, misfits
 from controller.mirror import Mirror
 from controller.objections import Scene, Words, named, objections, still_serving
 from controller.sight import Refused
@@ -13,8 +14,10 @@ from controller.store import Cmp, Delete, Op, Put, StoreError
 from controller.store.protocol import MAX_REQUEST_BYTES
 from failover.policy import Policy
 from fleet import keys
+from fleet.caps import Enforcement
 from fleet.chunks import CHUNK_LIMIT_BYTES, split
 from fleet.diff import Changes, apply, diff, tombstone
+from fleet.enforcement import changed, waiting
 from fleet.findings import Finding
 from fleet.history import (
     LoggedChange,
@@ -27,7 +30,7 @@ from fleet.history import (
     unpack,
 )
 from fleet.kinds import Item, id_of, items
-from fleet.model import Fleet, Tombstone, Why
+from fleet.model import Fleet, HostId, Tombstone, Why
 from fleet.single import BadItem, canonical, raise_if_bad, tag_of, with_item, without_item
 from runtime import log
 from runtime.clock import wall
@@ -65,6 +68,7 @@ class Comparison:
     revision: int
     changes: Changes
     refused: tuple[Why, ...]
+    warnings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +86,22 @@ class _Basis:
     """What an order is judged against, from before any await; `unchanged` holds while it is so."""
 
     fleet: Fleet
+    enforcement: Enforcement
     unchanged: tuple[Cmp, ...]
 
 
 class Declaring:
     """People's word on what the fleet is. One change at a time: another one would sweep away staged chunks."""
 
-    def __init__(self, mirror: Mirror, audited: Audited, policy: Policy) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        audited: Audited,
+        policy: Policy,
+        machines: Callable[[], Mapping[HostId, Machine]] = dict,
+    ) -> None:
         self._mirror, self._audited, self._policy = mirror, audited, policy
+        self._machines = machines
         self._turn = asyncio.Lock()
 
     # --- the whole
@@ -99,7 +111,14 @@ class Declaring:
         old = self._mirror.fleet
         changes = diff(old, fleet)
         refused = tuple(objections(old, fleet, changes, Words(), self._scene(), self._policy))
-        return Comparison(revision=self._mirror.fleet_revision, changes=changes, refused=refused)
+        armed = self._mirror.enforcement
+        became = changed(armed, old.plans, fleet.plans, keep=False, now=wall())
+        return Comparison(
+            revision=self._mirror.fleet_revision,
+            changes=changes,
+            refused=refused,
+            warnings=self._weighed(old, fleet, changes, became),
+        )
 
     async def apply(
         self, fleet: Fleet, person: Person, *, base: int | None = None, words: Words
@@ -239,7 +258,9 @@ class Declaring:
     # --- making it true
 
     def _basis(self) -> _Basis:
-        return _Basis(self._mirror.fleet, self._mirror.unchanged(keys.FLEET))
+        mirror = self._mirror
+        unchanged = mirror.unchanged(keys.FLEET, keys.ENFORCEMENT)
+        return _Basis(mirror.fleet, mirror.enforcement, unchanged)
 
     async def _make(
         self,
@@ -252,7 +273,7 @@ class Declaring:
         undoes: int | None = None,
         warnings: tuple[Finding, ...] = (),
     ) -> Made:
-        mirror = self._mirror
+        mirror, armed = self._mirror, basis.enforcement
         changes = diff(basis.fleet, fleet)
         if not changes and not mirror.fleet_broken:
             return Made(
@@ -282,6 +303,9 @@ class Declaring:
             Put(keys.FLEET, settle.encode(pointer)),
             Put(keys.fleet_log(number), settle.encode(entry)),
         ]
+        enforced = changed(armed, basis.fleet.plans, fleet.plans, keep=words.keep, now=now)
+        if enforced != armed:
+            operations.append(Put(keys.ENFORCEMENT, settle.encode(enforced)))
         gone = sorted(mirror.fleet_log.keys() - {other.number for other in entries})
         operations += [Delete(keys.fleet_log(old)) for old in gone[:SWEPT_AT_ONCE]]
         stone = tombstone(basis.fleet, fleet)
@@ -302,7 +326,18 @@ class Declaring:
         except (StoreError, NotLeading, Refused) as failed:
             # The change is made, and must not look as if it were not; the next one sweeps again.
             _log.info("swept nothing", error=repr(failed))
+        warnings += self._weighed(basis.fleet, fleet, changes, enforced)
         return Made(revision=revision, number=number, changes=changes, warnings=warnings)
+
+    def _weighed(
+        self, old: Fleet, new: Fleet, changes: Changes, enforced: Enforcement
+    ) -> tuple[Finding, ...]:
+        """What people should know of plans that they change, beside what the plans themselves say."""
+        serving = {site: place.host for site, place in self._mirror.places.items()}
+        return (
+            *waiting(old.plans, new.plans, enforced),
+            *misfits(new, changes, serving, self._machines()),
+        )
 
     def _no_move_to_removed(self, old: Fleet, new: Fleet) -> tuple[Cmp, ...]:
         """Holds while no site has just moved to a host that goes; first those that may go there by themselves."""

@@ -3,8 +3,9 @@
 Raises as `commands` does, and BadItem where an override can't be.
 """
 
+import asyncio
 from hashlib import sha256
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,24 +14,25 @@ from controller.audited import Audited, Person, Unknown
 from controller.declare import Outdated
 from controller.lead import Leader
 from controller.mirror import Mirror
+from controller.sight import Refused
 from controller.store import Delete, Put
-from fleet import keys
+from controller.trial import Trial, trial
+from controller.uses import Uses
+from fleet import enforcement, keys
 from fleet.caps import Enforcement, Level, Nature, Override, Ruling, Turn
+from fleet.enforcement import Said, Scope
 from fleet.findings import Finding, nearest, shown
-from fleet.model import Caps, HostId, Note, Plan, PlanId, Site, SiteId, Why
+from fleet.model import Caps, HostId, Note, Plan, Site, SiteId, Why
 from fleet.single import BadItem
 from fleet.validate import cap_rules
 from runtime.clock import iso, wall
-
-Scope = Literal["all", "host", "plan", "site"]
-K = TypeVar("K", HostId, PlanId, SiteId)
 
 
 class Holding:
     """Each order gives the revision at which it became true, already to be read in the mirror."""
 
-    def __init__(self, mirror: Mirror, leader: Leader) -> None:
-        self._mirror = mirror
+    def __init__(self, mirror: Mirror, leader: Leader, uses: Uses) -> None:
+        self._mirror, self._uses = mirror, uses
         self._audited = Audited(mirror, leader)
 
     def _declared(self, site: SiteId) -> Site:
@@ -120,21 +122,49 @@ class Holding:
             after=_lent(override),
         )
 
-    async def enforce(self, scope: Scope, id: str, turn: Turn | None, person: Person) -> int:
-        """From when caps hold for everything, a host, a plan or a site. None forgets a scope's own word."""
+    async def enforce(
+        self, scope: Scope, id: str, turn: Turn | None, person: Person, *, untried: bool = False
+    ) -> int:
+        """From when caps hold for everything, a host, a plan or a site. None forgets a scope's own word.
+
+        They hold with the numbers that plans have now. Refused where shadow has not watched them for long enough,
+        unless that is known (`untried`).
+        """
         mirror = self._mirror
         self._raise_if_unknown(scope, id)
-        old = mirror.enforcement
-        new = _turned(old, scope, id, turn)
+        self._audited.must_lead()
+        old, when = mirror.enforcement, mirror.unchanged(keys.ENFORCEMENT, keys.FLEET)
+        if turn is None or turn.since is None:
+            new = enforcement.shadowed(old, scope, id, turn)
+        else:
+            said = Said(scope=scope, id=id, since=turn.since)
+            new = enforcement.arm(old, said, mirror.fleet.plans, self._placed(), wall())
+            if not untried and (why := (await self._trial(new, turn.since)).objection):
+                raise Refused(why)
         return await self._audited.commit(
             [Put(keys.ENFORCEMENT, settle.encode(new))],
-            mirror.unchanged(keys.ENFORCEMENT),
+            when,
             person,
             f"{_turn(turn).split()[0]} caps {scope} {id}".strip(),
             id,
-            before=_turn(_word(old, scope, id)),
-            after=_turn(turn),
+            before=_turn(enforcement.word(old, scope, id)),
+            after=_turn(enforcement.word(new, scope, id) if turn else None),
         )
+
+    def _placed(self) -> dict[SiteId, tuple[Site, HostId]]:
+        """Each site, and where it is served, or would be."""
+        places = self._mirror.places
+        return {
+            id: (site, places[id].host if id in places else site.home)
+            for id, site in self._mirror.fleet.sites.items()
+        }
+
+    async def _trial(self, new: Enforcement, since: float) -> Trial:
+        """In a thread: of ten thousand sites it takes longer than a beat may wait."""
+        mirror, now = self._mirror, wall()
+        words = {id: word.use.past for id in mirror.fleet.sites if (word := self._uses.of(id))}
+        old, plans, placed = mirror.enforcement, mirror.fleet.plans, self._placed()
+        return await asyncio.to_thread(trial, old, new, plans, placed, words, since=since, now=now)
 
     def _raise_if_unknown(self, scope: Scope, id: str) -> None:
         fleet = self._mirror.fleet
@@ -213,31 +243,3 @@ def _turn(turn: Turn | None) -> str:
     if turn is None:
         return "inherit"
     return "shadow" if turn.since is None else f"arm from {iso(turn.since)}"
-
-
-def _word(of: Enforcement, scope: Scope, id: str) -> Turn | None:
-    """What a scope itself says."""
-    match scope:
-        case "host":
-            return of.hosts.get(HostId(id))
-        case "plan":
-            return of.plans.get(PlanId(id))
-        case "site":
-            return of.sites.get(SiteId(id))
-    return of.all
-
-
-def _turned(old: Enforcement, scope: Scope, id: str, turn: Turn | None) -> Enforcement:
-    match scope:
-        case "host":
-            return msgspec.structs.replace(old, hosts=_put(old.hosts, HostId(id), turn))
-        case "plan":
-            return msgspec.structs.replace(old, plans=_put(old.plans, PlanId(id), turn))
-        case "site":
-            return msgspec.structs.replace(old, sites=_put(old.sites, SiteId(id), turn))
-    return msgspec.structs.replace(old, all=turn or Turn())
-
-
-def _put(words: dict[K, Turn], id: K, turn: Turn | None) -> dict[K, Turn]:
-    others = {key: word for key, word in words.items() if key != id}
-    return others if turn is None else {**others, id: turn}

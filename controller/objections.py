@@ -14,10 +14,14 @@ NAMED_MOST = 5  # things that one sentence names
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a person knows and says: `remove` lets things go, `much` lets many go, or many DNS names change."""
+    """What a person knows and says: `remove` lets things go, `much` lets many go, or many DNS names change.
+
+    `keep`: plans that are new, or made stricter, hold at once wherever caps do.
+    """
 
     remove: bool = False
     much: bool = False
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

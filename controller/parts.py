@@ -111,7 +111,7 @@ class Controller:
         )
         self.probing = probing
         self.commands = Commands(self.mirror, self.leader, config.policy)
-        self.holding = Holding(self.mirror, self.leader)
+        self.holding = Holding(self.mirror, self.leader, self.uses)
         audited = Audited(self.mirror, self.leader)
         self.recoverer = Recoverer(self.mirror, self.link, self.sight, audited)
         self.granting = Granting(self.mirror, audited, self.admission)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fleet.caps import Level, Override, Penalty, Ruling, effective
+from fleet.caps import Held, Level, Override, Penalty, Ruling, armed, effective
 from fleet.messages import LIMIT_MAX, EdgeLimit, LimitState
 from fleet.model import Caps
 
@@ -51,17 +51,18 @@ def edge_limits(
     *,
     override: Override | None = None,
     enforced_from: float | None = None,
+    held: Sequence[Held] = (),
     penalties: Iterable[Penalty] = (),
     ruling: Ruling | None = None,
 ) -> tuple[EdgeLimit, ...]:
     """The steps of one site, oldest first, none overlapping; between them it is free.
 
-    `enforced_from` (Unix s) turns the plan on; None: shadow, in which only enforced penalties and what a person
-    ordered hold. A release by a person lifts what relevo decided, as long as it stands. The memory watchdog's relief is
-    its host's alone: it takes nothing.
+    `enforced_from` (Unix s) turns the plan on, with what is `held` in the place of its numbers; None: shadow, in which
+    only enforced penalties and what a person ordered hold. A release by a person lifts what relevo decided, as long as
+    it stands. The memory watchdog's relief is its host's alone: it takes nothing.
     """
     enforced = tuple(p for p in penalties if p.enforced and HOLDS[p.level] and not p.is_relief)
-    moments = sorted({0.0, *_moments(override, enforced_from, enforced, ruling)})
+    moments = sorted({0.0, *_moments(override, enforced_from, held, enforced, ruling)})
     steps: list[EdgeLimit] = []
     for at, until in zip(moments, (*moments[1:], None), strict=True):
         stands = [p for p in enforced if p.since <= at < p.until and not _lifted(p, ruling, at)]
@@ -69,7 +70,8 @@ def edge_limits(
         on = enforced_from is not None and enforced_from <= at
         if on or stands or ordered:
             shares = [*((p.level, p.share) for p in stands), *ordered]
-            step = _step(effective(caps, override, at), shares, on, at, until)
+            allowed = effective(armed(caps, held, at), override, at)
+            step = _step(allowed, shares, on, at, until)
             _append(steps, step)
     return tuple(steps)
 
@@ -85,12 +87,14 @@ def in_force(steps: Sequence[EdgeLimit], now: float) -> EdgeLimit | None:
 def _moments(
     override: Override | None,
     enforced_from: float | None,
+    held: Iterable[Held],
     penalties: Iterable[Penalty],
     ruling: Ruling | None,
 ) -> Iterable[float]:
     notes = [word.note for word in (override, ruling) if word]
     times = [time for note in notes for time in (note.since, note.until)]
     times += [time for p in penalties for time in (p.since, p.until)]
+    times += [each.since for each in held]
     if enforced_from is not None:
         times.append(enforced_from)
     return (time for time in times if time > 0)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from failover.limits import edge_limits
-from fleet.caps import Enforcement, Override, Penalty, Ruling, Tenant, Turn
+from fleet.caps import Enforcement, Override, Penalty, Ruling, Tenant
+from fleet.enforcement import Force, Forces
 from fleet.messages import ALIVE, EdgeLimit, Orders, Routes, Target
 from fleet.model import (
     Caps,
@@ -51,6 +52,7 @@ class Shared:
     has_edges: bool
     addressed: frozenset[HostId]
     plans: dict[PlanId, Caps]
+    forces: Forces
 
 
 def shared(intent: Intent) -> Shared:
@@ -58,8 +60,9 @@ def shared(intent: Intent) -> Shared:
     here: dict[HostId, list[SiteId]] = {}
     for id, place in sorted(intent.places.items()):
         here.setdefault(place.host, []).append(id)
+    forces = Forces(intent.enforcement, intent.fleet.plans)
     return Shared(
-        routes=routes(intent),
+        routes=routes(intent, forces),
         sites={host: tuple(sites) for host, sites in here.items()},
         has_edges=any(host.is_edge for host in intent.fleet.hosts.values()),
         addressed=frozenset(
@@ -69,10 +72,11 @@ def shared(intent: Intent) -> Shared:
             for host in (site.home, *site.standbys)
         ),
         plans={id: plan.caps for id, plan in sorted(intent.fleet.plans.items())},
+        forces=forces,
     )
 
 
-def routes(intent: Intent) -> Routes:
+def routes(intent: Intent, forces: Forces | None = None) -> Routes:
     """Where every domain behind the edges goes, the same for every edge; a site without a place has no route."""
     hosts = {
         id: target(host)
@@ -86,7 +90,7 @@ def routes(intent: Intent) -> Routes:
         for domain in site.domains
         if intent.places[id].host in hosts
     }
-    limits = limited(intent)
+    limits = limited(intent, forces or Forces(intent.enforcement, intent.fleet.plans))
     gone = {d for stone in intent.tombstones for d in stone.domains} - domains.keys()
     gone_hosts = {h for stone in intent.tombstones for h in stone.hosts} - hosts.keys()
     return Routes(
@@ -105,28 +109,29 @@ def routes(intent: Intent) -> Routes:
     )
 
 
-def limited(intent: Intent) -> dict[SiteId, tuple[EdgeLimit, ...]]:
+def limited(intent: Intent, forces: Forces) -> dict[SiteId, tuple[EdgeLimit, ...]]:
     """What the edges hold of each site behind them; a site in shadow that nobody holds is not in it."""
     # Most sites have what their plan says, and no more.
-    usual: dict[tuple[PlanId, Turn], tuple[EdgeLimit, ...]] = {}
+    usual: dict[Force, tuple[EdgeLimit, ...]] = {}
     found: dict[SiteId, tuple[EdgeLimit, ...]] = {}
     for id, site in sorted(intent.fleet.sites.items()):
         plan = intent.fleet.plans.get(site.plan)
         if site.route != "edges" or id not in intent.places or plan is None:
             continue
-        turn = intent.enforcement.turn(id, site.plan, intent.places[id].host)
+        force = forces.of(id, site.plan, intent.places[id].host)
         words = intent.overrides.get(id), intent.rulings.get(id), intent.penalties.get(id, ())
-        if (steps := None if any(words) else usual.get((site.plan, turn))) is None:
+        if (steps := None if any(words) else usual.get(force)) is None:
             override, ruling, penalties = words
             steps = edge_limits(
                 plan.caps,
                 override=override,
-                enforced_from=turn.since,
+                enforced_from=force.enforced_from,
+                held=force.held,
                 penalties=penalties,
                 ruling=ruling,
             )
             if not any(words):
-                usual[site.plan, turn] = steps
+                usual[force] = steps
         if steps:
             found[id] = steps
     return found
@@ -173,7 +178,7 @@ def orders(
         tenants=known.tenants
         if known is not None and known.sites == here
         else {
-            id: tenant(intent.fleet.sites[id], host, intent)
+            id: tenant(intent.fleet.sites[id], host, intent, common.forces)
             for id in here
             if id in intent.fleet.sites
         },
@@ -181,8 +186,9 @@ def orders(
     )
 
 
-def tenant(site: Site, host: HostId, intent: Intent) -> Tenant:
+def tenant(site: Site, host: HostId, intent: Intent, forces: Forces) -> Tenant:
     """What `host`, which serves `site`, must know to hold it inside its plan."""
+    force = forces.of(site.id, site.plan, host)
     return Tenant(
         plan=site.plan,
         users=site.users,
@@ -190,7 +196,8 @@ def tenant(site: Site, host: HostId, intent: Intent) -> Tenant:
         databases=site.databases,
         slice=site.slice or None,
         override=intent.overrides.get(site.id),
-        enforced_from=intent.enforcement.turn(site.id, site.plan, host).since,
+        enforced_from=force.enforced_from,
+        held=force.held,
     )
 
 

@@ -1,5 +1,6 @@
 """How a host holds a site inside its plan: attachment, what is in force, penalties and their evidence."""
 
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import Annotated, Literal
 
@@ -84,7 +85,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What a penalty was decided from: the victims' stall and the site's use, oldest first, `every_s` apart.
 
-    `urls` are paths without their query, with how often each was asked (rule R16). Kept for 14 days.
+    Of the memory watchdog's relief the stall is the site's own. `use` is in the unit of `resource`: cores, bytes/s,
+    tasks, connections/s. At `gaps` (places in both series) nothing was read: they repeat what is beside them, and say
+    nothing. `signs`: what showed of a break-in. `urls` are paths without their query, with how often each was asked
+    (rule R16). Kept for 14 days.
     """
 
     site: SiteId
@@ -95,6 +99,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
     processes: Annotated[tuple[Process, ...], Meta(max_length=10)] = ()
     urls: Annotated[dict[Annotated[str, Meta(max_length=200)], Count], Meta(max_length=10)] = {}
+    resource: Resource | None = None
+    signs: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=10)] = ()
+    gaps: Annotated[tuple[Count, ...], Meta(max_length=120)] = ()
     # What it used in each second of the minute before, if it was watched then; of memory, what it had (bytes).
     seconds: Annotated[tuple[float, ...], Meta(max_length=60)] = ()
 
@@ -148,27 +155,56 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool = False
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """From when (Unix s) caps hold; None: shadow, in which everything is measured and nothing enforced."""
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """From `since` (Unix s) these editions hold, by plan."""
+
+    since: float
+    editions: dict[PlanId, str]
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From when (Unix s) caps hold; None: shadow, in which everything is measured and nothing enforced.
+
+    `editions`: of which plans, each with the numbers that it had when this was said; None, of a release that named
+    none: all plans as they are. `inherits`: until `since` the wider words count, for a date lifts nothing.
+    """
 
     since: float | None = None
+    editions: dict[PlanId, str] | None = None
+    renewed: Renewal | None = None
+    inherits: bool = False
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where caps hold: the most specific word wins (site, plan, host, all). Begins in shadow."""
+    """Where caps hold: the most specific word wins (site, plan, host, all). Begins in shadow.
+
+    `editions`: the numbers that words name, by their digest. `since`: from when (Unix s) a plan has been at least as
+    strict as it is now. What follows from all this: fleet.enforcement.
+    """
 
     all: Turn = Turn()
     hosts: dict[HostId, Turn] = {}
     plans: dict[PlanId, Turn] = {}
     sites: dict[SiteId, Turn] = {}
+    editions: dict[str, Caps] = {}
+    since: dict[PlanId, float] = {}
 
-    def turn(self, site: SiteId, plan: PlanId, host: HostId) -> Turn:
-        """The word that counts for `site` of `plan` on `host`."""
-        return self.sites.get(site) or self.plans.get(plan) or self.hosts.get(host) or self.all
+
+Cap = int | float | tuple[int, int, int, int]
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """From `since` (Unix s) these caps hold in the place of the plan's, by field of Caps: as they were when armed."""
+
+    since: float
+    caps: dict[str, Cap] = {}
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host must know of a site that it holds. Empty `users`: nothing of it can be told by uid."""
+    """What a host must know of a site that it holds. Empty `users`: nothing of it can be told by uid.
+
+    `held`, oldest first: where its plan was made stricter since it was armed.
+    """
 
     plan: PlanId
     users: tuple[Name, ...] = ()
@@ -177,6 +213,13 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     slice: str | None = None
     override: Override | None = None
     enforced_from: float | None = None
+    held: tuple[Held, ...] = ()
+
+
+def armed(plan: Caps, held: Sequence[Held], now: float) -> Caps:
+    """The numbers of a plan that hold at `now` (Unix s): its own, and those of the newest of `held` in their place."""
+    begun = next((each for each in reversed(held) if each.since <= now), None)
+    return msgspec.structs.replace(plan, **begun.caps) if begun and begun.caps else plan
 
 
 def effective(plan: Caps, override: Override | None, now: float) -> Caps:

@@ -240,7 +240,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     # What the kernel holds, and why.
     "cap-plan": "As the plan says.",
     "cap-shared": "As the roomiest plan says: {sites} sites share these caps.",
-    "cap-as-armed": "As the plan was when caps were armed: it is stricter now, which is only measured until they are armed again.",
+    "cap-as-armed": "As the plan was when it was armed; it is stricter now, which is only measured until armed again.",
     "cap-override": "By an override of {owner}: {reason}",
     "cap-half-host": "Half of this host's {cores} cores: no site gets more.",
     "cap-no-swap": "This host has no swap: the maximum alone holds the memory.",

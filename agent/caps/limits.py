@@ -65,13 +65,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a row decides from. `sites`: how many share the slice."""
+    """What a row decides from. `sites`: how many share the slice; `as_armed`: caps that its plan has made stricter."""
 
     caps: Caps
     facts: HostFacts
     penalties: tuple[Penalty, ...] = ()
     override: Override | None = None
     sites: int = 1
+    as_armed: frozenset[str] = frozenset()
 
     def is_at(self, level: Level) -> bool:
         return any(each.level >= level for each in self.penalties if not each.is_relief)
@@ -130,7 +131,11 @@ def _reason(row: Row, case: Case) -> Why:
     ):
         note = case.override.note
         return Why("cap-override", {"owner": note.owner, "reason": note.reason})
-    return row.why(case)
+    why = row.why(case)
+    # What the host can't give is said first: it holds whatever was armed.
+    if why.code == "cap-plan" and not case.as_armed.isdisjoint(row.rests_on):
+        return Why("cap-as-armed")
+    return why
 
 
 def roomiest(caps: Sequence[Caps]) -> Caps:

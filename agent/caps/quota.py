@@ -15,7 +15,7 @@ import msgspec
 from agent.caps.quotamounts import Mount, unheld
 from agent.discover.accounts import SHARED
 from agent.layout.attached import Attached
-from fleet.caps import Tenant, effective
+from fleet.caps import Tenant, armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, Count, SiteId, Why
 from fleet.quota import NO_QUOTA, RATIO_MAX, UNIT_BYTES, DiskUse, Quota, quota
@@ -133,7 +133,8 @@ def _known(world: World) -> Iterator[tuple[SiteId, Tenant, Caps]]:
     for site, tenant in sorted(world.orders.tenants.items()):
         plan = world.orders.plans.get(tenant.plan)
         if plan and site in world.attached:
-            yield site, tenant, effective(plan, tenant.override, world.now)
+            held = armed(plan, tenant.held, world.now)
+            yield site, tenant, effective(held, tenant.override, world.now)
 
 
 def _holder(world: World, mount: Mount, those: Mapping[SiteId, tuple[Tenant, Caps]]) -> Holder:
@@ -312,6 +313,7 @@ def next_change_s(world: World) -> float:
 def _ends(tenant: Tenant) -> Iterator[float]:
     if tenant.enforced_from is not None:
         yield tenant.enforced_from
+    yield from (each.since for each in tenant.held)
     if tenant.override is not None:
         yield tenant.override.note.since
         yield tenant.override.note.until

@@ -9,7 +9,7 @@ from msgspec.structs import replace as replace_caps
 from agent.caps.egress import Rules
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.layout.attached import Attached
-from fleet.caps import Level, Penalty, Tenant, effective
+from fleet.caps import Level, Penalty, Tenant, armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, SiteId
 
@@ -57,8 +57,18 @@ class World:
 
     def caps(self, tenant: Tenant) -> Caps | None:
         """None: a plan that these orders do not know; what is held for it stays (rule R7)."""
-        plan = self.orders.plans.get(tenant.plan)
+        plan = self.plan(tenant)
         return effective(plan, tenant.override, self.now) if plan else None
+
+    def plan(self, tenant: Tenant) -> Caps | None:
+        """With the numbers that were armed, where they have become stricter since."""
+        plan = self.orders.plans.get(tenant.plan)
+        return armed(plan, tenant.held, self.now) if plan else None
+
+    def as_armed(self, tenant: Tenant) -> frozenset[str]:
+        """Its caps that are as they were when they were armed: its plan has become stricter since."""
+        begun = [each for each in tenant.held if each.since <= self.now]
+        return frozenset(begun[-1].caps) if begun else frozenset()
 
 
 Held = tuple[SiteId, Tenant, Caps]
@@ -111,6 +121,7 @@ def _share(world: World, facts: HostFacts, those: list[Held], *, beside: bool = 
         penalties=world.penalties_of(sites),
         override=overrides[0] if overrides else None,
         sites=len(those),
+        as_armed=world.as_armed(those[0][1]) if len(those) == 1 else frozenset(),
     )
     wanted = limits(case, in_force=in_force)
     return Share(sites=sites, wanted=wanted, in_force=in_force, beside=beside)
@@ -118,7 +129,7 @@ def _share(world: World, facts: HostFacts, those: list[Held], *, beside: bool = 
 
 def _counts(tenant: Tenant, world: World) -> bool:
     """Whether its override has changed something now."""
-    return world.caps(tenant) != world.orders.plans.get(tenant.plan)
+    return world.caps(tenant) != world.plan(tenant)
 
 
 def _low_ratio(world: World, shared: Iterable[list[Held]]) -> float:
@@ -158,6 +169,7 @@ def _ends(world: World) -> Iterator[float]:
     for tenant in world.orders.tenants.values():
         if tenant.enforced_from is not None:
             yield tenant.enforced_from
+        yield from (each.since for each in tenant.held)
         if tenant.override is not None:
             yield tenant.override.note.since
             yield tenant.override.note.until

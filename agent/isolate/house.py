@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fleet.caps import Ruling, Tenant, effective
+from fleet.caps import Ruling, Tenant, armed, effective
 from fleet.model import Caps, PlanId, SiteId
 
 
@@ -18,7 +18,9 @@ class House:
     def caps(self, wall: float) -> dict[SiteId, Caps]:
         """Of each site whose plan is known."""
         return {
-            site: effective(self.plans[tenant.plan], tenant.override, wall)
+            site: effective(
+                armed(self.plans[tenant.plan], tenant.held, wall), tenant.override, wall
+            )
             for site, tenant in self.tenants.items()
             if tenant.plan in self.plans
         }

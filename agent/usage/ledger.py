@@ -10,7 +10,7 @@ import msgspec
 
 from agent.signals import Signals, SiteSigns
 from agent.usage.whatif import at_cap, least, plans_reached, weighted
-from fleet.caps import Level, Penalty, Tenant, effective
+from fleet.caps import Level, Penalty, Tenant, armed, effective
 from fleet.model import Caps, PlanId, SiteId
 
 SLOT_S = 300
@@ -70,7 +70,7 @@ def terms(
         shadowed={
             site: effective(plans[tenant.plan], tenant.override, now)
             for site, tenant in tenants.items()
-            if tenant.plan in plans and (tenant.enforced_from is None or tenant.enforced_from > now)
+            if tenant.plan in plans and _only_watched(tenant, plans[tenant.plan], now)
         },
         slowed=frozenset(
             penalty.site
@@ -80,6 +80,12 @@ def terms(
             and penalty.until > now
         ),
     )
+
+
+def _only_watched(tenant: Tenant, plan: Caps, now: float) -> bool:
+    """Whether its plan's own numbers hold nothing: it is in shadow, or what was armed is looser."""
+    begins = tenant.enforced_from
+    return begins is None or begins > now or armed(plan, tenant.held, now) != plan
 
 
 class Open:

@@ -66,7 +66,10 @@ class OverrideOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class EnforcementOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`word` null: this scope has no word of its own any more. `since` (Unix s): `arm` from then, else from now."""
+    """`word` null: this scope has no word of its own any more. `since` (Unix s): `arm` from then, else from now.
+
+    `untried`: also where shadow has watched for less than 14 days what would hold then.
+    """
 
     RELATIONS: ClassVar[Relations] = either(
         {"scope": {"const": "all"}, "id": {"type": "null"}},
@@ -77,6 +80,7 @@ class EnforcementOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     id: Name | None = None
     word: Literal["arm", "shadow"] | None
     since: Date | None = None
+    untried: bool = False
     reason: Reason
 
     def __post_init__(self) -> None:
@@ -179,9 +183,15 @@ class CapsRoutes:
         return CapsView(self._controller).enforcement()
 
     async def enforce(self, call: Call[Nothing, EnforcementOrder]) -> Done:
-        """Let caps hold for everything, a host, a plan or a site, at once or from a date; or only watch."""
+        """Let caps hold for everything, a host, a plan or a site, at once or from a date; or only watch.
+
+        They hold with the numbers that plans have now: what is made stricter later is only measured until it is armed.
+        Refused, with what shadow found, where it has watched for too short a time.
+        """
         said = call.body
-        revision = await self._holding.enforce(said.scope, said.id or "", said.turn, person(call))
+        revision = await self._holding.enforce(
+            said.scope, said.id or "", said.turn, person(call), untried=said.untried
+        )
         return Done(revision=revision)
 
     async def quarantine(self, call: Call[Nothing, QuarantineOrder]) -> Done:

@@ -6,7 +6,7 @@ import msgspec
 
 from controller.api.shapes import Page
 from controller.chain import Link
-from fleet.caps import Attachment, Enforcement, Evidence, Override, Penalty, Ruling
+from fleet.caps import Attachment, Cap, Enforcement, Evidence, Override, Penalty, Ruling
 from fleet.messages import Past, SiteUse
 from fleet.model import HostId, PlanId, SiteId, Why
 from fleet.penalized import Ended
@@ -42,13 +42,25 @@ class AtEdges(msgspec.Struct, frozen=True, kw_only=True):
     client_requests_per_min: int | None
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that its plan has made stricter since it was armed: what `holds`, and what the `plan` says.
+
+    `comes` (Unix s): when the plan's holds; null: when somebody arms it.
+    """
+
+    holds: Cap
+    plan: Cap
+    comes: float | None = None
+
+
 class SiteCaps(Heldness, frozen=True, kw_only=True):
     """The chain from plan to kernel of one site, and all that bears on it.
 
     `enforced_from` (Unix s; null: shadow, nothing is enforced) by the most specific word, `enforced`: it has come.
     `known`: its host has told what should be held and what is; else null in the chain is "not told", not "no limit".
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
-    `edges`: null where they hold nothing of it.
+    `edges`: null where they hold nothing of it. `waits`: caps of its plan that are only measured, beside looser ones
+    that hold.
     """
 
     site: SiteId
@@ -66,6 +78,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     differs: tuple[str, ...]
     past: tuple[Ended, ...]
     edges: AtEdges | None = None
+    waits: dict[str, Waiting] = {}
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +173,14 @@ class Report(Page, frozen=True, kw_only=True):
     unheard: int
 
 
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan of which stricter numbers wait for a word at `sites` of it, `since` (Unix s; null: not known)."""
+
+    plan: PlanId
+    since: float | None
+    sites: int
+
+
 class EnforcementTold(msgspec.Struct, frozen=True, kw_only=True):
     """Where caps hold, and of how many sites: `enforced`, in `shadow`, `waiting` for their date, and `unable`.
 
@@ -171,3 +192,4 @@ class EnforcementTold(msgspec.Struct, frozen=True, kw_only=True):
     shadow: int
     waiting: int
     unable: int
+    pending: tuple[Pending, ...] = ()

@@ -11,15 +11,18 @@ from controller.api.capshapes import (
     EnforcementTold,
     HostCaps,
     PenaltyTold,
+    Pending,
     Reported,
     Share,
     SiteCaps,
     SiteUsage,
+    Waiting,
 )
 from controller.chain import Link, chain, differing, of_disk
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
+from fleet.enforcement import Force, Forces
 from fleet.messages import LIMIT_MAX, SiteUse
 from fleet.model import Caps, HostId, Placement, Site, SiteId
 from fleet.quota import DiskUse
@@ -43,19 +46,18 @@ class CapsView:
 
     def __init__(self, controller: "Controller") -> None:
         self._mirror, self._uses = controller.mirror, controller.uses
+        self._forces = Forces(controller.mirror.enforcement, controller.mirror.fleet.plans)
         self._now, self._wall = asyncio.get_running_loop().time(), wall()
 
     def _place(self, site: Site) -> Placement | None:
         return self._mirror.places.get(site.id)
 
-    def _enforced_from(self, site: Site) -> float | None:
+    def _force(self, site: Site) -> Force:
         place = self._place(site)
-        host = place.host if place else site.home
-        return self._mirror.enforcement.turn(site.id, site.plan, host).since
+        return self._forces.of(site.id, site.plan, place.host if place else site.home)
 
     def _enforced(self, site: Site) -> bool:
-        since = self._enforced_from(site)
-        return since is not None and since <= self._wall
+        return self._force(site).is_on(self._wall)
 
     def _age_s(self, word: SiteWord | HostWord | None) -> float | None:
         return round(max(0.0, self._now - word.at), 2) if word else None
@@ -80,8 +82,9 @@ class CapsView:
             plan=site.plan,
             attachment=use.attachment if use else None,
             slice=use.slice if use else "",
-            enforced_from=self._enforced_from(site),
+            enforced_from=self._force(site).enforced_from,
             enforced=self._enforced(site),
+            waits=self._waits(site),
             override=override,
             ruling=mirror.rulings.get(site.id),
             penalties=kept.standing(self._wall) if kept else (),
@@ -100,7 +103,8 @@ class CapsView:
         steps = edge_limits(
             mirror.fleet.plans[site.plan].caps,
             override=mirror.overrides.get(site.id),
-            enforced_from=self._enforced_from(site),
+            enforced_from=self._force(site).enforced_from,
+            held=self._force(site).held,
             penalties=penalties,
             ruling=mirror.rulings.get(site.id),
         )
@@ -231,6 +235,29 @@ class CapsView:
         """Sites of which this controller has heard nothing."""
         return sum(self._uses.of(site) is None for site in self._mirror.fleet.sites)
 
+    def _waits(self, site: Site) -> dict[str, Waiting]:
+        """The caps of its plan that are stricter than what holds."""
+        force, plan = self._force(site), self._mirror.fleet.plans[site.plan].caps
+        now, later = force.caps(plan, self._wall), force.held[-1] if force.held else None
+        comes = later.since if later and later.since > self._wall and not later.caps else None
+        return {
+            cap: Waiting(holds=getattr(now, cap), plan=getattr(plan, cap), comes=comes)
+            for cap in force.waits(plan, self._wall)
+        }
+
+    def _pending(self) -> tuple[Pending, ...]:
+        """Plans of which stricter numbers wait for a word, wherever caps hold."""
+        waiting = Counter(
+            site.plan
+            for site in self._mirror.fleet.sites.values()
+            if self._force(site).waits(self._mirror.fleet.plans[site.plan].caps, self._wall)
+        )
+        since = self._mirror.enforcement.since
+        return tuple(
+            Pending(plan=plan, since=since.get(plan), sites=count)
+            for plan, count in sorted(waiting.items())
+        )
+
     def enforcement(self) -> EnforcementTold:
         counts: Counter[str] = Counter(
             self._state(site) for site in self._mirror.fleet.sites.values()
@@ -241,10 +268,11 @@ class CapsView:
             shadow=counts["shadow"],
             waiting=counts["waiting"],
             unable=counts["unable"],
+            pending=self._pending(),
         )
 
     def _state(self, site: Site) -> str:
-        since = self._enforced_from(site)
+        since = self._force(site).enforced_from
         if since is None:
             return "shadow"
         if since > self._wall:

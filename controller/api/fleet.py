@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from aiohttp import web
@@ -15,6 +15,7 @@ from controller.api.routes import Call, Content, Nothing, Route, route
 from controller.commands import Person
 from controller.objections import Words
 from fleet.documents import Problem, load, write
+from fleet.findings import Finding
 from fleet.kinds import KINDS
 from fleet.model import Why
 from fleet.writing import VERSION
@@ -42,12 +43,16 @@ FILE_TAKEN = Content(
 
 
 class ApplyQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`file`: a name for messages. `remove`: what it no longer names goes; `much`: also where that is much."""
+    """`file`: a name for messages. `remove`: what it no longer names goes; `much`: also where that is much.
+
+    `enforce`: `shadow`: what it makes stricter is only measured until it is armed; `keep`: it holds wherever caps do.
+    """
 
     reason: Annotated[str, Meta(max_length=REASON_CHARACTERS)] = ""
     file: str = ""
     remove: bool = False
     much: bool = False
+    enforce: Literal["shadow", "keep"] = "shadow"
 
 
 class DiffQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,7 +132,7 @@ class FleetFile:
                 document.fleet,
                 Person(name=call.who, reason=reason),
                 base=base,
-                words=Words(remove=query.remove, much=query.much),
+                words=Words(remove=query.remove, much=query.much, keep=query.enforce == "keep"),
             )
         call.headers.update(_tag(made.revision))
         return Applied(
@@ -135,7 +140,7 @@ class FleetFile:
             change=made.number,
             summary=made.changes.summary,
             changes=told(made.changes),
-            warnings=document.warnings,
+            warnings=(*document.warnings, *map(_unplaced, made.warnings)),
         )
 
     async def diff(self, call: Call[DiffQuery, bytes]) -> Compared:
@@ -152,8 +157,22 @@ class FleetFile:
             summary=found.changes.summary,
             changes=told(found.changes),
             refused=found.refused,
-            warnings=document.warnings,
+            warnings=(*document.warnings, *map(_unplaced, found.warnings)),
         )
+
+
+def _unplaced(found: Finding) -> Problem:
+    """What no line of the file is wrong about."""
+    return Problem(
+        file="",
+        line=0,
+        column=0,
+        field=found.field,
+        value=found.value,
+        message=found.message,
+        remedy=found.remedy,
+        said=str(found),
+    )
 
 
 def _name(said: str) -> str:

@@ -14,6 +14,7 @@ from failover.guards import spent_causes
 from failover.judge import MOVING, Verdict
 from failover.policy import Policy
 from fleet.caps import Enforcement, Override, Penalty, Ruling, effective
+from fleet.enforcement import Force, Forces
 from fleet.messages import Beat
 from fleet.model import (
     Arming,
@@ -193,6 +194,10 @@ class Look:
 
     # --- what holds sites inside their plans
 
+    @cached_property
+    def forces(self) -> Forces:
+        return Forces(self.enforcement, self.fleet.plans)
+
     def standing(self, site: SiteId) -> tuple[Penalty, ...]:
         """The penalties of a site now, the hardest first."""
         kept = self.penalties.get(site)
@@ -200,14 +205,24 @@ class Look:
 
     def enforced_from(self, site: Site) -> float | None:
         """Unix s; None: its caps only watch."""
-        return self.enforcement.turn(site.id, site.plan, self.host_of(site)).since
+        return self.force(site).enforced_from
+
+    def force(self, site: Site) -> Force:
+        """What is in force of its plan."""
+        return self.forces.of(site.id, site.plan, self.host_of(site))
+
+    def waits(self, site: Site) -> tuple[str, ...]:
+        """The caps of its plan that are stricter than those that hold."""
+        plan = self.fleet.plans.get(site.plan)
+        return self.force(site).waits(plan.caps, self.wall) if plan else ()
 
     def meters(self, site: Site) -> list[Meter]:
         """Its use as shares of what its caps allow now; what can't be attributed is not in it."""
         word, plan = self.use_of(site.id), self.fleet.plans.get(site.plan)
         if word is None or plan is None:
             return []
-        caps, use = effective(plan.caps, self.overrides.get(site.id), self.wall), word.use
+        held = self.force(site).caps(plan.caps, self.wall)
+        caps, use = effective(held, self.overrides.get(site.id), self.wall), word.use
         found = (
             ("cpu", use.cpu_cores, caps.cpu_percent / 100),
             ("memory", use.memory_bytes, caps.memory_max_bytes),

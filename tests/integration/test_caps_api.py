@@ -312,9 +312,18 @@ async def test_caps_are_turned_on_where_it_is_said(coop: Served) -> None:
     """The most specific word wins, from its date; forgotten, the wider one holds; hosts are told by their orders."""
     path = "/v1/caps/enforcement"
     later = wall() + 86_400
+    known = {"untried": True}
     words = (
-        {"scope": "all", "word": "arm", "reason": "all"},
-        {"scope": "plan", "id": "solidarity", "word": "arm", "since": later, "reason": "later"},
+        {"scope": "plan", "id": "solidarity", "word": "shadow", "reason": "not yet"},
+        {"scope": "all", "word": "arm", "reason": "all", **known},
+        {
+            "scope": "plan",
+            "id": "solidarity",
+            "word": "arm",
+            "since": later,
+            "reason": "x",
+            **known,
+        },
         {"scope": "site", "id": "blog", "word": "shadow", "reason": "wait"},
     )
     for said in words:

@@ -1,0 +1,346 @@
+"""What people armed, and what follows from it for each site; pure.
+
+A word names the plans that it turns on with the numbers that they have in that moment, their *editions*. So a plan that
+is new, or made stricter, begins in shadow where caps hold already: what was armed goes on to hold until somebody arms
+again, and the new numbers are only measured. What is made looser holds at once.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from fleet.caps import Cap, Enforcement, Held, Renewal, Turn, armed
+from fleet.findings import Finding
+from fleet.model import Caps, HostId, Plan, PlanId, Site, SiteId
+
+Scope = Literal["all", "host", "plan", "site"]
+Named = dict[PlanId, str]
+FIELDS = Caps.__struct_fields__
+
+
+def edition(caps: Caps) -> str:
+    """A name for these numbers."""
+    return sha256(msgspec.json.encode(caps)).hexdigest()[:16]
+
+
+def loosest(one: Caps, other: Caps) -> Caps:
+    """Of each cap what leaves a site more; all relations that must hold within either hold within it."""
+    most = {name: _looser(getattr(one, name), getattr(other, name)) for name in FIELDS}
+    return msgspec.structs.replace(one, **most)
+
+
+def stricter(old: Caps, new: Caps) -> tuple[str, ...]:
+    """The caps by which `new` leaves a site less than `old`."""
+    both = loosest(old, new)
+    return tuple(name for name in FIELDS if getattr(both, name) != getattr(new, name))
+
+
+def _looser(one: Cap, other: Cap) -> Cap:
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return tuple(map(max, one, other))  # type: ignore[return-value]  # both have four
+    return max(one, other)
+
+
+# --- what counts for one site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Force:
+    """From when (Unix s) a site's caps hold, None: shadow; and what is `held` in the place of its plan's, oldest first.
+
+    Told apart by identity: one Forces gives the same for equal words on one plan.
+    """
+
+    enforced_from: float | None = None
+    held: tuple[Held, ...] = ()
+
+    def is_on(self, now: float) -> bool:
+        return self.enforced_from is not None and self.enforced_from <= now
+
+    def caps(self, plan: Caps, now: float) -> Caps:
+        """The plan's numbers that hold at `now`, or would."""
+        return armed(plan, self.held, now)
+
+    def waits(self, plan: Caps, now: float) -> tuple[str, ...]:
+        """The caps of `plan` that are stricter than what holds at `now`."""
+        return stricter(self.caps(plan, now), plan) if self.is_on(now) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one word says of a plan from `since`; rank 0 is the most specific. `edition` None: the plan as it is."""
+
+    since: float
+    rank: int
+    edition: str | None
+
+
+class Forces:
+    """What is in force, site by site; equal words give the same object."""
+
+    def __init__(self, words: Enforcement, plans: Mapping[PlanId, Plan]) -> None:
+        self._words, self._plans = words, plans
+        self._known: dict[tuple[PlanId, tuple[_Piece, ...]], Force] = {}
+
+    def of(self, site: SiteId, plan: PlanId, host: HostId) -> Force:
+        """For `site` of `plan`, served on `host`."""
+        pieces = tuple(_pieces(self._words, site, plan, host))
+        key = plan, pieces
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = self._force(plan, pieces)
+        return known
+
+    def _force(self, plan: PlanId, pieces: tuple[_Piece, ...]) -> Force:
+        if not pieces:
+            return Force()
+        steps: list[Held] = []
+        for at in sorted({piece.since for piece in pieces}):
+            begun = [piece for piece in pieces if piece.since <= at]
+            rank = min(piece.rank for piece in begun)
+            counts = max((p for p in begun if p.rank == rank), key=lambda piece: piece.since)
+            step = Held(since=at, caps=self._instead(plan, counts.edition))
+            if not steps or steps[-1].caps != step.caps:
+                steps.append(step)
+        begins = min(piece.since for piece in pieces)
+        return Force(enforced_from=begins, held=tuple(steps) if any(s.caps for s in steps) else ())
+
+    def _instead(self, plan: PlanId, edition: str | None) -> dict[str, Cap]:
+        """What of an edition is looser than the plan as it is declared; an edition that is lost says nothing."""
+        declared = self._plans.get(plan)
+        was = self._words.editions.get(edition) if edition else None
+        if declared is None or was is None or was == declared.caps:
+            return {}
+        return {name: getattr(was, name) for name in stricter(was, declared.caps)}
+
+
+def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Iterator[_Piece]:
+    """What bears on a site, the most specific word first. Shadow ends the list, and so does a word on this plan."""
+    turns = words.sites.get(site), words.plans.get(plan), words.hosts.get(host), words.all
+    for rank, turn in enumerate(turns):
+        if turn is None:
+            continue
+        if turn.since is None:
+            return
+        names = turn.editions is None or plan in turn.editions
+        if names:
+            edition = turn.editions[plan] if turn.editions is not None else None
+            yield _Piece(turn.since, rank, edition)
+        if (later := turn.renewed) and plan in later.editions:
+            yield _Piece(max(later.since, turn.since), rank, later.editions[plan])
+        if names and not turn.inherits:
+            return
+
+
+# --- what people say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An order to let caps hold `since` (Unix s) in a scope; `id` is empty for all."""
+
+    scope: Scope
+    id: str
+    since: float
+
+
+def arm(
+    words: Enforcement,
+    said: Said,
+    plans: Mapping[PlanId, Plan],
+    sites: Mapping[SiteId, tuple[Site, HostId]],
+    now: float,
+) -> Enforcement:
+    """Let caps hold in a scope, with the numbers that its plans have now.
+
+    What holds there already goes on holding; where the date is yet to come, its own numbers do until then. So do the
+    narrower words in it, which keep their dates. `sites`: each, and the host that it is on.
+    """
+    own = _named(said, plans, sites)
+    old = word(words, said.scope, said.id)
+    words = put(words, said.scope, said.id, _armed(old, own, said.since, now))
+
+    def renew(turn: Turn, names: Collection[PlanId]) -> Turn:
+        mine = {plan: own[plan] for plan in names if plan in own}
+        return turn if turn.since is None else _renewed(turn, mine, said.since, now)
+
+    hosts, its_plans = words.hosts, words.plans
+    if said.scope == "all":
+        hosts = {id: renew(turn, own) for id, turn in hosts.items()}
+        its_plans = {id: renew(turn, (id,)) for id, turn in its_plans.items()}
+    inside = _inside(said)
+    its_sites = {
+        id: renew(turn, (sites[id][0].plan,)) if id in sites and inside(*sites[id]) else turn
+        for id, turn in words.sites.items()
+    }
+    words = msgspec.structs.replace(words, hosts=hosts, plans=its_plans, sites=its_sites)
+    return _kept(words, {edition(plan.caps): plan.caps for plan in plans.values()})
+
+
+def _named(
+    said: Said, plans: Mapping[PlanId, Plan], sites: Mapping[SiteId, tuple[Site, HostId]]
+) -> Named:
+    """The plans that an order is about, with their present numbers."""
+    match said.scope:
+        case "plan":
+            names = {PlanId(said.id)}
+        case "site":
+            names = {sites[SiteId(said.id)][0].plan}
+        case _:
+            names = {*plans}
+    return {id: edition(plans[id].caps) for id in sorted(names) if id in plans}
+
+
+def _inside(said: Said) -> Callable[[Site, HostId], bool]:
+    """Whether a site with a word of its own lies in the scope; the word of `said` itself is renewed already."""
+    match said.scope:
+        case "all":
+            return lambda site, host: True
+        case "host":
+            return lambda site, host: host == said.id
+        case "plan":
+            return lambda site, host: site.plan == said.id
+    return lambda site, host: False
+
+
+def _armed(old: Turn | None, own: Named, since: float, now: float) -> Turn:
+    if old is not None and old.since is not None and old.since <= now:
+        return _renewed(old, own, since, now)
+    # A word that it replaces was waiting, or there was none: until the date it is as it was.
+    inherits = old is None or (old.since is not None and old.inherits)
+    return Turn(since=since, editions=own, inherits=inherits and since > now)
+
+
+def _renewed(turn: Turn, own: Named, since: float, now: float) -> Turn:
+    """An armed word, with present numbers from `since`, or from its own date if that is later."""
+    assert turn.since is not None
+    holds = turn.editions
+    if turn.renewed and turn.renewed.since <= now:
+        holds = turn.renewed.editions
+    after = {**(holds or {}), **own}
+    if holds is None or since <= max(now, turn.since):
+        return msgspec.structs.replace(turn, editions=after, renewed=None)
+    renewed = Renewal(since=since, editions=after) if after != holds else None
+    return msgspec.structs.replace(turn, editions=holds, renewed=renewed)
+
+
+def shadowed(words: Enforcement, scope: Scope, id: str, turn: Turn | None) -> Enforcement:
+    """Let a scope's caps only watch, or (None) forget its own word."""
+    return _kept(put(words, scope, id, turn), {})
+
+
+# --- what becomes of it when plans change
+
+
+def changed(
+    words: Enforcement,
+    old: Mapping[PlanId, Plan],
+    new: Mapping[PlanId, Plan],
+    *,
+    keep: bool,
+    now: float,
+) -> Enforcement:
+    """`words` after a change of plans. `keep`: new numbers hold at once wherever the old ones do."""
+    caps = {edition(plan.caps): plan.caps for plan in (*old.values(), *new.values())}
+    caps |= words.editions
+    added = {id: edition(plan.caps) for id, plan in new.items() if id not in old}
+
+    def follow(names: Named, *, whole: bool) -> Named:
+        found: Named = {}
+        for id, named in names.items():
+            if id not in new:
+                continue
+            present = new[id].caps
+            both = present if keep or named not in caps else loosest(caps[named], present)
+            caps[edition(both)] = both
+            found[id] = edition(both)
+        return {**found, **added} if keep and whole else found
+
+    def turned(turn: Turn, *, whole: bool) -> Turn:
+        if turn.since is None:
+            return turn
+        names = turn.editions
+        if names is None:
+            names = {id: edition(plan.caps) for id, plan in old.items()}
+        later = turn.renewed
+        return msgspec.structs.replace(
+            turn,
+            editions=follow(names, whole=whole),
+            renewed=later
+            and Renewal(since=later.since, editions=follow(later.editions, whole=whole)),
+        )
+
+    since = {id: at for id, at in words.since.items() if id in new}
+    for id, plan in new.items():
+        if id not in old or stricter(old[id].caps, plan.caps):
+            since[id] = now
+    words = msgspec.structs.replace(
+        words,
+        all=turned(words.all, whole=True),
+        hosts={id: turned(turn, whole=True) for id, turn in words.hosts.items()},
+        plans={id: turned(turn, whole=False) for id, turn in words.plans.items()},
+        sites={id: turned(turn, whole=False) for id, turn in words.sites.items()},
+        since=since,
+    )
+    return _kept(words, caps)
+
+
+def waiting(
+    old: Mapping[PlanId, Plan], new: Mapping[PlanId, Plan], words: Enforcement
+) -> Iterator[Finding]:
+    """What of a change of plans, by which `words` became, is only measured where caps hold."""
+    turns = (words.all, *words.hosts.values(), *words.plans.values(), *words.sites.values())
+    armed = [turn for turn in turns if turn.since is not None]
+    whole = [turn for turn in (words.all, *words.hosts.values()) if turn.since is not None]
+    for id, plan in new.items():
+        remedy = f"relevo caps arm --plan {id}, when shadow has watched it"
+        if id not in old:
+            if any(turn.editions is not None and id not in turn.editions for turn in whole):
+                message = "is new: it is only measured where the other plans hold"
+                yield Finding(path=("plans", id), message=message, remedy=remedy)
+            continue
+        named = {turn.editions[id] for turn in armed if turn.editions and id in turn.editions}
+        for cap in stricter(old[id].caps, plan.caps):
+            present = getattr(plan.caps, cap)
+            if any(getattr(words.editions[each], cap) != present for each in named):
+                message = f"is stricter: {getattr(old[id].caps, cap)} goes on to hold where it does"
+                path = ("plans", id, "caps", cap)
+                yield Finding(path=path, message=message, value=str(present), remedy=remedy)
+
+
+def _kept(words: Enforcement, more: Mapping[str, Caps]) -> Enforcement:
+    """With the editions that some word names, and no others."""
+    known = {**more, **words.editions}
+    named = {
+        edition
+        for turn in (words.all, *words.hosts.values(), *words.plans.values(), *words.sites.values())
+        for names in (turn.editions, turn.renewed and turn.renewed.editions)
+        for edition in (names or {}).values()
+    }
+    editions = {edition: known[edition] for edition in sorted(named) if edition in known}
+    return msgspec.structs.replace(words, editions=editions)
+
+
+def word(of: Enforcement, scope: Scope, id: str) -> Turn | None:
+    """What a scope itself says."""
+    match scope:
+        case "host":
+            return of.hosts.get(HostId(id))
+        case "plan":
+            return of.plans.get(PlanId(id))
+        case "site":
+            return of.sites.get(SiteId(id))
+    return of.all
+
+
+def put(of: Enforcement, scope: Scope, id: str, turn: Turn | None) -> Enforcement:
+    """With this word of a scope; None: without any."""
+    if scope == "all":
+        return msgspec.structs.replace(of, all=turn or Turn())
+    field = f"{scope}s"
+    words = {key: each for key, each in getattr(of, field).items() if key != id}
+    if turn is not None:
+        words[id] = turn
+    return msgspec.structs.replace(of, **{field: words})

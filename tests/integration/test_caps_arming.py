@@ -1,0 +1,114 @@
+"""Arming as people do it: refused while it was watched too little, and never tighter by a plan that changed."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fleet.enforcement import Forces
+from fleet.messages import Past
+from fleet.model import HostId, PlanId
+from runtime.clock import wall
+from tests.integration.controllers import Served, controller_served
+from tests.integration.test_api import agent
+from tests.integration.test_caps_api import HOST, SITE, get, orders, tell, use
+from tests.unit.fleets import GOOD
+
+pytestmark = pytest.mark.integration
+
+PLAN = PlanId("solidarity")
+PATH = "/v1/caps/enforcement"
+STRICTER = GOOD.replace("tasks: 80,", "tasks: 60,")
+LOOSER = GOOD.replace("tasks: 80,", "tasks: 100,")
+
+
+@pytest_asyncio.fixture
+async def coop(tmp_path: Path) -> AsyncGenerator[Served, None]:
+    async with controller_served(tmp_path) as served:
+        await served.apply(GOOD)
+        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        yield served
+
+
+async def arm(coop: Served, **said: Any) -> tuple[int, dict[str, Any]]:
+    order = {"scope": "site", "id": "huerto", "word": "arm", "reason": "a test", **said}
+    return await coop.ask("PUT", PATH, said=order)
+
+
+async def write(coop: Served, fleet: str, query: str = "") -> dict[str, Any]:
+    status, told = await coop.ask("PUT", f"/v1/fleet?file=coop.yaml{query}", body=fleet.encode())
+    assert status == 200, told
+    return told
+
+
+async def held(coop: Served) -> dict[str, Any]:
+    return (await get(coop, "/v1/sites/huerto/caps"))["waits"]
+
+
+async def test_arming_too_soon_is_refused_with_what_shadow_found(coop: Served) -> None:
+    """Days, sites and minutes, in the asker's language; who knows better says so; a date far enough is no haste."""
+    status, told = await arm(coop)
+    assert (status, told["type"]) == (409, "/problems/caps-untried")
+    values = told["why"]["values"]
+    assert (values["days"], values["enough"], values["sites"], values["untold"]) == (0, 14, 1, 1)
+    async with agent(coop, HOST) as socket:
+        await tell(coop, socket, sites={SITE: use(past=Past(days=9.0, shadow_min=14.0))})
+        coop.controller.mirror.enforcement.since.clear()  # the plan is older than this test
+        values = (await arm(coop))[1]["why"]["values"]
+        assert (values["days"], values["slowed"], values["minutes"]) == (9.0, 1, 14)
+        assert not coop.controller.mirror.enforcement.sites
+        assert (await arm(coop, since=wall() + 4 * 86_400))[0] == 409
+        assert (await arm(coop, since=wall() + 6 * 86_400))[0] == 200
+        assert (await arm(coop, untried=True))[0] == 200
+        assert (await get(coop, "/v1/sites/huerto/caps"))["enforced"]
+        assert (await arm(coop))[0] == 200, "it holds already: nothing becomes stricter"
+
+
+async def test_a_stricter_plan_waits_for_a_word_and_everybody_is_told(coop: Served) -> None:
+    """In the answer to who writes it, in the difference before, at the site, in the whole, and in the host's orders."""
+    assert (await arm(coop, scope="all", id=None, untried=True))[0] == 200
+    status, seen = await coop.ask("POST", "/v1/fleet/diff?file=x", body=STRICTER.encode())
+    assert status == 200 and "80 goes on to hold" in str(seen["warnings"])
+    made = await write(coop, STRICTER)
+    assert "relevo caps arm --plan solidarity" in str(made["warnings"])
+    assert await held(coop) == {"tasks": {"holds": 80, "plan": 60, "comes": None}}
+    told = await get(coop, PATH)
+    assert [(p["plan"], p["sites"]) for p in told["pending"]] == [("solidarity", 2)]
+    async with agent(coop, HOST) as socket:
+        tenant = (await orders(socket)).tenants[SITE]
+        assert tenant.enforced_from is not None and tenant.held[0].caps == {"tasks": 80}
+        assert (await arm(coop, scope="plan", id="solidarity"))[0] == 409
+        assert (await arm(coop, scope="plan", id="solidarity", untried=True))[0] == 200
+        assert not (await orders(socket)).tenants[SITE].held
+    assert await held(coop) == {}
+
+
+async def test_a_looser_plan_holds_at_once_and_its_return_waits(coop: Served) -> None:
+    """Also when the change is taken back by its number; `enforce=keep` says that it is to hold."""
+    assert (await arm(coop, scope="all", id=None, untried=True))[0] == 200
+    await write(coop, LOOSER)
+    assert await held(coop) == {}
+    status, told = await coop.ask("POST", "/v1/fleet/undo", said={"reason": "a slip"})
+    assert status == 200 and "100 goes on to hold" in str(told["warnings"])
+    assert (await held(coop))["tasks"]["holds"] == 100
+    await write(coop, STRICTER, "&enforce=keep")
+    assert await held(coop) == {}
+
+
+async def test_two_people_at_once_never_lose_a_word(coop: Served) -> None:
+    """A plan that is written while caps are armed: one of both is asked to look again, or both are true."""
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(arm(coop, scope="all", id=None, untried=True))
+        body = STRICTER.encode()
+        other = group.create_task(coop.ask("PUT", "/v1/fleet?file=coop.yaml", body=body))
+    armed, written = first.result()[0], other.result()[0]
+    assert {armed, written} <= {200, 409} and 200 in (armed, written)
+    mirror = coop.controller.mirror
+    force = Forces(mirror.enforcement, mirror.fleet.plans).of(SITE, PLAN, HostId(HOST))
+    plan = mirror.fleet.plans[PLAN].caps
+    assert force.is_on(wall()) == (armed == 200)
+    assert plan.tasks == (60 if written == 200 else 80)
+    assert force.caps(plan, wall()).tasks in (80, plan.tasks)
