@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from agent.isolate.attribution import Suspect
+from agent.isolate.state import Step
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
+
+PUNISHING = Level.SOFT  # from here on something is held; a watch holds nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One move of one site."""
+    """One move of one site. `harder`: more is taken from it than before, or of something else."""
 
     site: SiteId
     was: Level
@@ -17,6 +20,7 @@ class Change:
     why: Why
     share: float = 1.0
     enforced: bool = False
+    harder: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +34,12 @@ class Case:
     fell: float | None = None
     signs: tuple[str, ...] = ()
     mails_per_s: float | None = None
+
+
+def is_harder(old: Step | None, new: Step) -> bool:
+    """Whether more is held than before, or something else is; who goes down the ladder is held less of all."""
+    if new.level < PUNISHING or (old is not None and new.level < old.level):
+        return False
+    if old is None or new.level > old.level:
+        return True
+    return new.share < old.share or new.resource is not old.resource

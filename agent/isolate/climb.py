@@ -5,7 +5,7 @@ from functools import cached_property
 
 import msgspec
 
-from agent.isolate.case import Case, Change
+from agent.isolate.case import PUNISHING, Case, Change, is_harder
 from agent.isolate.house import House
 from agent.isolate.measure import taken
 from agent.isolate.nature import WAYS
@@ -17,7 +17,6 @@ from fleet.caps import Level, Resource
 from fleet.model import Caps, SiteId, Why
 
 TIGHT, TIGHTER = 0.5, 0.25  # of its plan
-PUNISHING = Level.SOFT  # from here on something is held; a watch holds nothing
 # Findings that squeeze a site out of nothing: each needs room within the radius.
 BEGINNING = frozenset(
     {
@@ -123,6 +122,7 @@ class Climb:
                 why=self._reason(row, step, case),
                 share=step.share if step else 1.0,
                 enforced=bool(step and step.enforced),
+                harder=step is not None and is_harder(record.step, step),
             )
         )
         return True

@@ -5,22 +5,21 @@ every step ends (R11) and carries its reason (R13); what helped nobody is undone
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+
+import msgspec
 
 from agent.isolate import rise
 from agent.isolate.case import Case, Change
 from agent.isolate.climb import Climb
 from agent.isolate.house import House
 from agent.isolate.look import look
-from agent.isolate.measure import series, stalls
 from agent.isolate.policy import Policy
+from agent.isolate.proof import ordered, proofs
 from agent.isolate.state import Clock, State, Step, told
 from agent.isolate.table import Finding
 from agent.signals import Signals
 from fleet.caps import Evidence, Level, Penalty, Resource, Ruling
 from fleet.model import SiteId, Why
-
-POINTS = 60  # of a series of evidence: the window, twice over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +27,8 @@ class Decision:
     """What holds from now on, whole; `changes` says what is new of it.
 
     `asks`: what this host needs people for, for as long as it stands. A CAP of memory with a share of 1 takes nothing:
-    it lifts memory.high, so that the OOM killer ends what reclaim can't. `evidence`: of steps that begin, without
-    their processes.
+    it lifts memory.high, so that the OOM killer ends what reclaim can't. `evidence`: of what begins, or
+    gets harder, without its processes.
     """
 
     state: State
@@ -50,17 +49,13 @@ def decide(
     rise.signs(climb)
     rise.contention(climb)
     climb.narrow()
-    state = climb.state
+    after = msgspec.structs.replace(climb.state, ordered=ordered(house, wall))
     return Decision(
-        state=state,
-        penalties=standing(state, house, policy, wall),
+        state=after,
+        penalties=standing(after, house, policy, wall),
         asks=tuple(climb.asks),
         changes=tuple(climb.changes),
-        evidence=tuple(
-            _evidence(climb, change.site)
-            for change in climb.changes
-            if change.to >= Level.SOFT and change.to > change.was
-        ),
+        evidence=proofs(state, climb),
     )
 
 
@@ -139,25 +134,4 @@ def _quarantine(site: SiteId, ruling: Ruling) -> Penalty:
         owner=ruling.note.owner[:100],
         why=Why("isolation-by-person", {"owner": ruling.note.owner, "reason": ruling.note.reason}),
         enforced=True,
-    )
-
-
-def _evidence(climb: Climb, site: SiteId) -> Evidence:
-    """What a step was decided from: the victims' stall beside the site's use; of who goes out, how often it tries."""
-    window = climb.before.window[-POINTS:]
-    case = climb.cases[site]
-    resource = case.resource
-    if resource is Resource.EGRESS and not any(series(window, site, resource)):
-        resource = Resource.CPU  # a program of its own, or a door: what it works
-    apart = [later.at - earlier.at for earlier, later in pairwise(window)]
-    used: list[float] = []
-    for value in series(window, site, resource):
-        used.append(value if value is not None else (used[-1] if used else 0.0))
-    return Evidence(
-        site=site,
-        at=climb.wall,
-        every_s=sum(apart) / len(apart) if apart else 0.0,
-        stall=tuple(round(stall, 4) for stall in stalls(window, resource)),
-        use=tuple(round(value, 4) for value in used),
-        score=case.suspect.score if case.suspect else 0.0,
     )

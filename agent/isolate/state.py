@@ -85,8 +85,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """`alarms`: resource -> since when contention stands. `signs`: site -> sign -> since when it shows.
 
     `acted`: resource -> the last action for it; `shadowed`: the last one that was only recorded. `futile`: since when a
-    site reclaims in vain; `relieved`: until when its memory.high is lifted for it. `endangered`: since when the host
-    is. `since`: the first round ever; `learned`: the last one that the past was brought up to date in.
+    site reclaims in vain; `relieved`: until when its memory.high is lifted for it. `ordered`: since when (Unix s)
+    people hold a site. `endangered`: since when the host is. `since`: the first round ever; `learned`: the last one
+    that the past was brought up to date in.
     """
 
     clock: Clock | None = None
@@ -97,6 +98,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     signs: dict[SiteId, dict[str, float]] = {}
     futile: dict[SiteId, float] = {}
     relieved: dict[SiteId, float] = {}
+    ordered: dict[SiteId, float] = {}
     endangered: float | None = None
     past: dict[SiteId, dict[Resource, Hours]] = {}
     since: float | None = None
