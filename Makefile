@@ -45,7 +45,7 @@ test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a f
 	$(BIN)/pytest -m long $(PYTEST)
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): about 25 minutes
-	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm # the first makes the image and installs
+	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm $(PYTEST) # the first makes the image
 
 bench: $(READY) ## print every number that relevo promises (BENCH="failover --runs 30": one of them)
 	$(BIN)/python -m bench $(BENCH)

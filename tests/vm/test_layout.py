@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.vm.capped import Capped, capped
-from tests.vm.hosting import SITES, Tenancy, unpack
+from tests.vm.hosting import SERVER, SITES, Tenancy, unpack
 from tests.vm.machine import Machine, Saved
 
 pytestmark = pytest.mark.vm
@@ -29,6 +29,28 @@ pm.start_servers = 1
 pm.min_spare_servers = 1
 pm.max_spare_servers = 2
 """
+APACHE = """\
+Listen 8082
+<VirtualHost *:8082>
+    ServerName {domain}
+    DocumentRoot {home}/public
+    DirectoryIndex index.php
+    ProxyTimeout 120
+    <Directory {home}/public>
+        Require all granted
+    </Directory>
+    <FilesMatch "\\.php$">
+        SetHandler "proxy:unix:/run/php/{name}.sock|fcgi://localhost"
+    </FilesMatch>
+</VirtualHost>
+"""
+IN_FRONT = """\
+server {{
+    listen 8080;
+    server_name {domain};
+    location / {{ proxy_pass http://127.0.0.1:8082; proxy_set_header Host $host; }}
+}}
+"""
 
 
 async def share(vm: Machine, *sites: Tenancy) -> None:
@@ -45,6 +67,23 @@ async def share(vm: Machine, *sites: Tenancy) -> None:
     await vm.do(f"rm -f {folder}/www.conf; systemctl daemon-reload; systemctl enable --now {FPM}")
     for site in sites:
         await vm.until(f"visitors --once {site.domain}")
+
+
+async def behind_apache(vm: Machine, site: Tenancy) -> None:
+    """As many hosts have it: nginx in front, Apache behind it, PHP by proxy_fcgi."""
+    names = {"name": site.name, "domain": site.domain, "home": site.home}
+    all_of_them = "/etc/nginx/conf.d/sites.conf"
+    servers = (await vm.pull(all_of_them)).decode()
+    direct = SERVER.format(**names)
+    assert direct in servers
+    files = {
+        all_of_them: servers.replace(direct, IN_FRONT.format(**names)),
+        "/etc/apache2/ports.conf": "",
+        "/etc/apache2/sites-available/000-default.conf": APACHE.format(**names),
+    }
+    await unpack(vm, files)
+    await vm.do("a2enmod -q proxy_fcgi && systemctl enable --now apache2 && nginx -s reload")
+    await vm.until(f"visitors --once {site.domain}")
 
 
 async def layout(vm: Machine) -> Mapping[str, Mapping[str, str]]:
@@ -109,6 +148,22 @@ async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
             await vm.do("relevo layout undo garden --yes", timeout_s=MOVE_S)
         assert FPM in await where(vm, GARDEN)
         assert (await layout(vm))["garden"]["attachment"] == "pool"
+
+
+async def test_a_site_behind_apache_is_moved_and_moved_back_while_it_is_visited(
+    shadowed: Saved,
+) -> None:
+    """With proxy_fcgi nobody is turned away either, nor at the site that stays in the pool."""
+    async with shared(shadowed) as host:
+        vm = host.vm
+        await behind_apache(vm, GARDEN)
+        assert (await layout(vm))["garden"]["attachment"] == "pool"
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
+        assert GARDEN.slice in await where(vm, GARDEN)
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout undo garden --yes", timeout_s=MOVE_S)
+        assert FPM in await where(vm, GARDEN)
 
 
 async def test_a_login_shares_the_slice_and_its_end_leaves_the_site_alone(shadowed: Saved) -> None:
