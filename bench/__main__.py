@@ -12,6 +12,7 @@ BENCHES = {
     "masters": "200 sites' own php-fpm masters beside one that they share: memory",
     "usage": "the use of 1,000 sites read, kept and told: CPU, memory, the event loop held",
     "caps": "1,000 slices capped at boot over D-Bus, beside bare calls, in a virtual machine",
+    "drift": "a cap that somebody took away: how soon it is held again, in a virtual machine",
     "neighbours": "what neighbours feel of each hog, with relevo and without, in a virtual machine",
     "beats": "300 agents on one controller: CPU, memory, the latest beat",
     "api": "reads of the API while 300 agents beat: how many a second, how long they take",
