@@ -150,8 +150,16 @@ def _io_weight(group: Path) -> int | None:
 
 
 def services(group: Path) -> tuple[str, ...]:
-    """The names of systemd's services in a slice and in the slices below it, sorted."""
-    return tuple(sorted(path.name for path in group.rglob("*.service") if path.is_dir()))
+    """The names of systemd's services in a slice and in the slices below it, sorted.
+
+    What lies below a service is another manager's: a user's own dbus.service has the name of the host's.
+    """
+    found = (path for path in group.rglob("*.service") if path.is_dir())
+    return tuple(sorted(p.name for p in found if not _is_below_a_service(p.relative_to(group))))
+
+
+def _is_below_a_service(path: Path) -> bool:
+    return any(folder.suffix == ".service" for folder in path.parents)
 
 
 def is_populated(group: Path) -> bool:

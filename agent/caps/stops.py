@@ -1,7 +1,8 @@
 """Slices that are to stop: they stand still for the evidence, end, stay ended, and start again when that is over.
 
 What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again. It
-is done beside everything else that is held, for what makes a site worth stopping makes stopping it slow.
+is done beside everything else that is held, for what makes a site worth stopping makes stopping it slow. A boot, or the
+upgrade of a package, starts units that were stopped: for as long as the term lasts they are stopped anew.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ from runtime.pulse import Pulse
 FREEZE_S = 5.0  # a stopped site stands still for the evidence, which takes 2 s, then it ends
 AT_ONCE = 4  # more at a time than a host may stop without a person
 
+Work = Callable[[str], Awaitable[bool]]
+"""What is done to a slice, by its name; gives whether anything was. Raises DriverError."""
+
 _log = log.logger("caps")
 
 
@@ -30,7 +34,7 @@ class Stops:
         self._driver, self._memory = driver, memory
         self._changed, self._exporter = changed, exporter
         self._still_since: dict[str, float] = {}
-        self._due: dict[str, Callable[[str], Awaitable[None]]] = {}
+        self._due: dict[str, Work] = {}
         self._busy: set[str] = set()
         self._asked = Pulse()
 
@@ -51,6 +55,7 @@ class Stops:
             return aim
         if mine is not None and mine.is_stopped:
             self._still_since.pop(slice, None)
+            self._begin(slice, self._stay)
             return aim.thawed()
         now = asyncio.get_running_loop().time()
         if mine is not None and now - self._still_since.setdefault(slice, now) >= FREEZE_S:
@@ -63,7 +68,7 @@ class Stops:
             for slice in known.keys() - set(slices):
                 del known[slice]
 
-    def _begin(self, slice: str, work: Callable[[str], Awaitable[None]]) -> None:
+    def _begin(self, slice: str, work: Work) -> None:
         if slice not in self._busy:
             self._due[slice] = work
             self._asked.beat()
@@ -80,30 +85,39 @@ class Stops:
                 self._due.clear()
                 await self._asked.after(count)
 
-    async def _do(
-        self, gate: asyncio.Semaphore, slice: str, work: Callable[[str], Awaitable[None]]
-    ) -> None:
-        known = self.failed.get(slice)
+    async def _do(self, gate: asyncio.Semaphore, slice: str, work: Work) -> None:
+        known, moved = self.failed.get(slice), True
         async with gate:
             try:
-                await work(slice)
+                moved = await work(slice)
                 self.failed.pop(slice, None)
             except DriverError as error:
                 self._exporter.count("relevo_caps_failures_total")
                 self.failed[slice] = str(error)
         self._busy.discard(slice)
         now = self.failed.get(slice)
-        if now is not None and now == known:
-            return  # it was said, and is tried again with the next look
+        if now == known and (now is not None or not moved):
+            return  # it was said, and is tried again with the next look; or all is as it was
         if now is not None:
             _log.error("a site is not stopped, or not started again", slice=slice, error=now)
         self._changed.beat()
 
-    async def _end(self, slice: str) -> None:
+    async def _stay(self, slice: str) -> bool:
+        """Whether something of a stopped site ran again; who logs in is no service, and looks at what happened."""
+        found = await self._driver.units(slice)
+        if all(unit.startswith("user@") for unit in found):
+            return False
+        mine = self._memory.slices.get(slice)
+        if mine is None or not mine.is_stopped:
+            return False
+        _log.warning("a stopped site ran again: it is stopped anew", slice=slice, units=found)
+        return await self._end(slice)
+
+    async def _end(self, slice: str) -> bool:
         """What was stopped already, and is not seen any more, is to start again too."""
         found = await self._driver.units(slice)
         if (mine := self._memory.slices.get(slice)) is None:
-            return
+            return False
         units = tuple(dict.fromkeys((*(mine.stopped or ()), *found)))
         self._memory.stop(slice, units, ended=False)
         await self._memory.save()
@@ -111,14 +125,16 @@ class Stops:
         self._memory.stop(slice, units, ended=True)
         await self._memory.save()
         _log.warning("a site was stopped", slice=slice, sites=mine.sites, units=units)
+        return True
 
-    async def _start(self, slice: str) -> None:
+    async def _start(self, slice: str) -> bool:
         mine = self._memory.slices.get(slice)
         if mine is None or mine.stopped is None:
-            return
+            return False
         refused = await self._driver.start(mine.stopped)
         self._memory.stop(slice, tuple(refused) or None, ended=False)
         await self._memory.save()
         if refused:
             raise DriverError("; ".join(f"{unit}: {why}" for unit, why in refused.items()))
         _log.info("a site that was stopped runs again", slice=slice, sites=mine.sites)
+        return True

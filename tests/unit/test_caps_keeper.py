@@ -14,6 +14,7 @@ from agent.caps import keeper as keeping
 from agent.caps import stops as stopping
 from agent.caps.egress import Rules
 from agent.caps.keeper import Keeper, Kept
+from agent.caps.kernel import services
 from agent.caps.limits import FREE, HostFacts
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -148,7 +149,12 @@ class Host:
 
 @asynccontextmanager
 async def keeping_house(
-    path: Path, *, kernel: Kernel | None = None, driver: bool = True, verify_s: float = 0.03
+    path: Path,
+    *,
+    kernel: Kernel | None = None,
+    driver: bool = True,
+    verify_s: float = 0.03,
+    now: float = 100.0,
 ) -> AsyncIterator[Host]:
     pulse = Pulse()
     kernel = kernel or Kernel(pulse)
@@ -167,7 +173,7 @@ async def keeping_house(
         wall=lambda: host.now,
         verify_s=verify_s,
     )
-    host = Host(path, kernel, wall, keeper)
+    host = Host(path, kernel, wall, keeper, now)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.keep())
         yield host
@@ -365,6 +371,45 @@ async def test_an_agent_that_dies_while_it_stops_a_site_leaves_word_of_it(
         host.keeper.penalize(())
         await host.until(lambda: f"start {UNIT}" in kernel.events)
         await host.until(lambda: host.held().cpu_quota_us == PLAN and not host.held().frozen)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_a_boot_starts_again_of_a_stopped_site_is_stopped_anew(tmp_path: Path) -> None:
+    """The term of a stop that has not ended holds on whatever started it; what was stopped first starts at its end."""
+    async with keeping_house(tmp_path) as host:
+        kernel = host.kernel
+        kernel.runs[ONE] = (DOOR, UNIT)
+        stop(host)
+        await host.until(lambda: kernel.events == [f"kill {ONE}"])
+    kernel.runs[ONE], kernel.holds = (DOOR, UNIT), {}  # what is enabled starts, before any agent
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        stop(host)
+        await host.until(lambda: kernel.events == [f"kill {ONE}"] * 2)
+        await host.settled()
+        assert kernel.events == [f"kill {ONE}"] * 2, "once"
+        kernel.runs[ONE] = ("php@other.service",)  # by an upgrade of its package
+        await host.until(lambda: kernel.events == [f"kill {ONE}"] * 3)
+        kernel.runs[ONE] = ("user@1001.service",)  # its owner looks at what happened
+        await host.settled()
+        assert kernel.events == [f"kill {ONE}"] * 3
+        host.keeper.penalize(())
+        await host.until(lambda: kernel.events[3:] == [f"start {DOOR} {UNIT} php@other.service"])
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_boot_after_the_end_of_a_stop_prolongs_nothing(tmp_path: Path) -> None:
+    """Its term over while the host was down, a site that was stopped runs: nothing of it is stopped again."""
+    async with keeping_house(tmp_path) as host:
+        kernel = host.kernel
+        stop(host)
+        await host.until(lambda: kernel.events == [f"kill {ONE}"])
+    kernel.runs[ONE], kernel.holds = (UNIT,), {}
+    async with keeping_house(tmp_path, kernel=kernel, now=86_500.0) as host:
+        stop(host)
+        await host.until(lambda: kernel.events[1:] == [f"start {UNIT}"])
+        await host.settled()
+        assert (len(kernel.events), kernel.runs[ONE]) == (2, (UNIT,))
+        assert not host.held().frozen
 
 
 @pytest.mark.usefixtures("quick")
@@ -655,3 +700,15 @@ async def test_what_could_not_be_lifted_is_remembered_until_it_is(tmp_path: Path
         host.keeper.attach(BOTH)
         host.keeper.follow(orders(None))
         await host.until(lambda: host.held() == FREE)
+
+
+def test_what_a_users_own_manager_runs_is_not_stopped_by_the_hosts(tmp_path: Path) -> None:
+    """Who has logged in may have a dbus.service; to stop the host's of that name would be the end of it."""
+    group = tmp_path / ONE
+    for folder in (
+        UNIT,
+        "user@1001.service/app.slice/dbus.service",
+        f"shop-php.slice/{DOOR}.service",
+    ):
+        (group / folder).mkdir(parents=True)
+    assert services(group) == (UNIT, f"{DOOR}.service", "user@1001.service")
