@@ -117,7 +117,8 @@ KINDS = _table(
         "host-silent",
         504,
         "Its host gave no answer",
-        "Ask again in a minute; if it stays so, read the log of the agent of the host that is named.",
+        "Ask again in a minute; if it stays so, read the log of the agent of the host that is named. One of an older "
+        "release does not know the question.",
     ),
 )
 
