@@ -59,7 +59,8 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     I/O hold on the physical disks under these paths. `quota`: whether file systems hold users to what plans let them
     keep. `egress`: whether `nft` closes port 25 to sites, and shuts in those that are isolated; `mail` are the mail
     servers that they may still reach, `databases` the servers of databases, beside this host's own: addresses.
-    Isolated sites ask `resolvers`; none: those of /etc/resolv.conf.
+    Isolated sites ask `resolvers`; none: those of /etc/resolv.conf. `adopt`: workers of shared php-fpms are held in
+    their sites' slices wherever that can be done; `relevo layout adopt SITE` and `release SITE` say so for one site.
     """
 
     driver: Literal["auto", "systemd", "cgroupfs", "off"] = "auto"
@@ -69,6 +70,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     egress: bool = True
     nft: str = "nft"
     quota: bool = True
+    adopt: bool = False
     mail: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Never
 
 from agent.caps.choose import Chosen, choose, facts, people, say, servers
@@ -10,9 +11,13 @@ from agent.caps.egress import Nft
 from agent.caps.keeper import Keeper, Kept
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
+from agent.caps.systemd import Systemd
 from agent.config import Config
 from agent.isolation import Isolation
+from agent.layout.adoption import Adoption
 from agent.layout.keep import Layout
+from agent.layout.running import CGROUPS
+from agent.layout.scopes import SystemdScopes
 from agent.questions import Questions
 from agent.usage.habits import Observer
 from agent.usage.keep import Send, Usage
@@ -34,6 +39,7 @@ class Hosting:
         self._settings, self._chosen = config.caps, choose(config.caps, changed := Pulse())
         exporter.set("relevo_caps_enforceable", float(self._chosen.driver is not None))
         firewall = _firewall(config, self._chosen)
+        self.adoption = _adoption(config, self._chosen, self.layout, exporter)
         self.keeper = _keeper(config, self._chosen, firewall, changed, exporter)
         self.usage = Usage(
             config.host,
@@ -83,6 +89,7 @@ class Hosting:
             "quotas": self.quotas.keep(),
             "layout": self.layout.keep(),
             "attach": self._attach(),
+            "adoption": self.adoption.keep(),
             "usage": self._use(),
             "isolation": self.isolation.keep(),
             "questions": self.questions.keep(),
@@ -96,6 +103,7 @@ class Hosting:
             self.usage.attach(self.layout.attached)
             self.isolation.attach(self.layout.attached)
             self.keeper.attach(self.layout.attached)
+            self.adoption.attach(self.layout.attached)
             self.quotas.attach(self.layout.attached)
 
     async def _use(self) -> Never:
@@ -103,6 +111,18 @@ class Hosting:
         await self._begun.wait()
         say(self._chosen, self._settings)
         await self.usage.keep()
+
+
+def _adoption(config: Config, chosen: Chosen, layout: Layout, exporter: Exporter) -> Adoption:
+    """Workers are moved where systemd holds the caps, and nowhere else."""
+    return Adoption(
+        SystemdScopes() if isinstance(chosen.driver, Systemd) else None,
+        everywhere=config.caps.adopt,
+        state=config.state,
+        cgroups=Path(CGROUPS),
+        tell=layout.adopt,
+        exporter=exporter,
+    )
 
 
 def _firewall(config: Config, chosen: Chosen) -> Nft | None:

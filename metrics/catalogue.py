@@ -137,6 +137,21 @@ AGENT = (
     ),
     Metric("relevo_caps_failures_total", "counter", "Caps that could not be set, each try."),
     Metric(
+        "relevo_adoption_sites",
+        "gauge",
+        "Sites whose workers, of a shared php-fpm, are held in the site's slice.",
+    ),
+    Metric(
+        "relevo_adoption_processes_total",
+        "counter",
+        "Processes of shared php-fpms that were moved into the slices of their sites.",
+    ),
+    Metric(
+        "relevo_adoption_failures_total",
+        "counter",
+        "Moves of such processes that failed, each try.",
+    ),
+    Metric(
         "relevo_caps_quotas",
         "gauge",
         "Users on file systems with a quota: those that are held as they should be, and those that are not.",

@@ -37,13 +37,17 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A php-fpm pool; `listen` as `php.socket` writes it. `status`: where FPM tells of it, a socket and a path."""
+    """A php-fpm pool; `listen` as `php.socket` writes it. `status`: where FPM tells of it, a socket and a path.
+
+    `workers`: the most that it may have, `pm.max_children`; None: not said.
+    """
 
     name: str
     place: str
     user: str | None
     listen: str | None
     status: tuple[str, str] | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

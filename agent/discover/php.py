@@ -84,10 +84,12 @@ def _pool(name: str, place: str, settings: dict[str, str]) -> Pool:
     listen = socket(listen.removeprefix(GIVEN)) if listen else None
     told_at, path = filled("pm.status_listen"), filled("pm.status_path")
     asked = socket(told_at) if told_at else listen
+    most = settings.get("pm.max_children", "")
     return Pool(
         name=name,
         place=place,
         user=filled("user"),
         listen=listen,
         status=(asked, path) if asked and path else None,
+        workers=int(most) if most.isascii() and most.isdecimal() and len(most) < 10 else None,
     )

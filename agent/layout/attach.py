@@ -6,9 +6,11 @@ The least of what is seen counts: a site of which one part runs in a shared proc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.discover.accounts import SHARED, is_person
-from agent.layout.attached import Attached
+from agent.layout.adopt import Adopted
+from agent.layout.attached import Adoptable, Attached, PoolSize
 from agent.layout.running import Running, folder, slice_of
 from agent.layout.served import Part, Served, served
 from fleet.caps import Attachment, Tenant
@@ -21,18 +23,22 @@ Values = dict[str, str | int | float]
 
 
 def attach(
-    tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path
+    tenants: Mapping[SiteId, Tenant],
+    running: Running,
+    cgroups: Path,
+    adopted: Mapping[SiteId, Adopted] = MappingProxyType({}),
 ) -> dict[SiteId, Attached]:
     """Each of `tenants` as it runs here; `cgroups` is where the kernel shows its cgroups."""
     host = served(tenants, running, cgroups)
-    judged = ((site, _Site(site, host)) for site in tenants)
+    judged = ((site, _Site(site, host, adopted.get(site))) for site in tenants)
     return {site: replace(one.attached(), roots=one.roots()) for site, one in judged}
 
 
 class _Site:
     """One site being judged."""
 
-    def __init__(self, id: SiteId, host: Served) -> None:
+    def __init__(self, id: SiteId, host: Served, adopted: Adopted | None) -> None:
+        self._adopted = adopted
         self._id, self._tenant, self._host = id, host.tenants[id], host
         self._virtual = host.virtual_hosts(id)
         self._sockets = host.parts(id)
@@ -132,7 +138,7 @@ class _Site:
 
     def _leaks(self, slice: str) -> list[str]:
         """Where processes of its own users run now, outside everything that holds it."""
-        inside = {slice, *(f"user-{uid}.slice" for uid in self._uids)}
+        inside = {slice} | self._users_slices()
         found = set()
         for uid in self._uids:
             for cgroup in self._host.running.people.get(uid, ()):
@@ -150,7 +156,58 @@ class _Site:
             why = Why("layout-pool-silent", values)
         else:
             why = Why("layout-pool", values)
-        return self._seen(why, ())
+        pooled = replace(self._seen(why, ()), adoptable=self._adoptable(), size=self._size())
+        return self._as_adopted(pooled)
+
+    def _adoptable(self) -> Adoptable | None:
+        """Only where each of its pools runs as a user of its own, under one master that systemd runs."""
+        masters = {part.master.main: part.master for part in self._parts}
+        users = {part.pool.user for part in self._parts}
+        slice = self._tenant.slice or self._likely_slice()
+        its_own = not slice.startswith("user-") or slice in self._users_slices()
+        if len(masters) != 1 or not users <= set(self._own) or slice in NO_SLICE or not its_own:
+            return None
+        (master,) = masters.values()
+        if not master.unit.endswith(".service") or not self._uids:
+            return None
+        return Adoptable(
+            uids=self._uids, main=master.main, cgroup=master.cgroup, unit=master.unit, slice=slice
+        )
+
+    def _as_adopted(self, pooled: Attached) -> Attached:
+        """What is held of a pool whose workers this host's agent keeps in a slice."""
+        of, now = pooled.adoptable, self._adopted
+        if of is None or now is None or now.slice != of.slice:
+            return pooled
+        if not now.held and not now.trouble:
+            return pooled  # the first try is under way
+        if not now.held:
+            why = Why("layout-adoption-fails", {"unit": of.unit, "trouble": now.trouble})
+            return replace(pooled, why=why)
+        own = tuple(self._directory(f"/{folder(name)}") for name in sorted(self._users_slices()))
+        directory = self._directory(f"/{folder(of.slice)}")
+        cgroups = (directory, *(path for path in own if path != directory))
+        why = self._why_adopted(of, now)
+        return replace(pooled, why=why, slice=of.slice, cgroups=cgroups, adopted=True)
+
+    def _why_adopted(self, of: Adoptable, now: Adopted) -> Why:
+        values: Values = {"slice": of.slice, "unit": of.unit}
+        if now.trouble:
+            return Why("layout-adopted-short", {**values, "trouble": now.trouble})
+        # A worker that was born a moment ago is no leak.
+        if leaks := [place for place in self._leaks(of.slice) if place != of.unit]:
+            return Why("layout-slice-leaks", {"slice": of.slice, "where": ", ".join(leaks)})
+        return Why("layout-adopted", values)
+
+    def _users_slices(self) -> frozenset[str]:
+        return frozenset(f"user-{uid}.slice" for uid in self._uids)
+
+    def _size(self) -> PoolSize | None:
+        if len(self._parts) != 1:
+            return None
+        part = self._parts[0]
+        pool = part.pool
+        return PoolSize(pool=pool.name, place=pool.place, unit=part.master.unit, most=pool.workers)
 
     def _outside(self, part: Part, wanted: str) -> Attached:
         values: Values = {"unit": part.master.unit, "slice": wanted}

@@ -8,14 +8,39 @@ from fleet.model import Why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adoptable:
+    """A pool of a shared php-fpm master whose workers could be held in a slice while the master stays where it is.
+
+    `uids`: whose processes are the site's alone. `main`: the master's configuration, `cgroup` where it runs, as the
+    kernel says it, `unit` the last of that. `slice`: what is to hold them.
+    """
+
+    uids: tuple[int, ...]
+    main: str
+    cgroup: str
+    unit: str
+    slice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSize:
+    """How many workers a site's one pool may have, by its own `pm.max_children`; None: it does not say."""
+
+    pool: str
+    place: str
+    unit: str
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
     """One site as this host runs it.
 
-    `slice`: the systemd slice that holds it all, for SLICE. `cgroups`: directories whose sum is the site, as far as the
-    kernel tells it apart. `uids`: whose processes are its own alone. `socket`: where its own FPM pool takes requests,
-    `status`: FPM's status by its socket and path, and `log`: the access log of its virtual hosts, where there are such.
-    `roots`: the document roots of these.
-    `why`: what was found, and what would better it.
+    `slice`: the systemd slice that holds it all, for SLICE, and for a POOL that is `adopted`. `cgroups`: directories
+    whose sum is the site, as far as the kernel tells it apart. `uids`: whose processes are its own alone. `socket`:
+    where its own FPM pool takes requests, `status`: FPM's status by its socket and path, and `log`: the access log of
+    its virtual hosts, where there are such. `roots`: the document roots of these. `adoptable`: how its pool could be
+    held where it is. `size`: of its pool. `why`: what was found, and what would better it.
     """
 
     attachment: Attachment
@@ -27,3 +52,6 @@ class Attached:
     status: tuple[Path, str] | None = None
     log: Path | None = None
     roots: tuple[Path, ...] = ()
+    adoptable: Adoptable | None = None
+    adopted: bool = False
+    size: PoolSize | None = None

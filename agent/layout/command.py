@@ -9,17 +9,21 @@ from pathlib import Path
 import click
 import msgspec
 
+from agent.caps.quotalook import on_disk
 from agent.config import Config
+from agent.layout.adoption import kept
 from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.carry import Carrier, Systemctl
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import CGROUPS, Reader
 from agent.layout.survey import Host, convert, undo
+from agent.layout.wishes import adopting, leave, releasing, size_why, wish
 from agent.ports import DriverError
-from fleet.caps import Attachment, Tenant
+from fleet.caps import Attachment, effective
 from fleet.messages import Orders
-from fleet.model import SiteId
+from fleet.model import SiteId, Why
+from runtime import clock
 from runtime import config as settings
 from runtime.words import LANGUAGES, explain
 
@@ -34,11 +38,15 @@ HELD = {
 }
 
 
+ADOPTED = "adopted: CPU, memory, tasks, I/O, what it sends out; a new worker after 2 s"
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One site, for programs. `why` is in English; `code` is for programs."""
 
     site: SiteId
     attachment: Attachment
+    adopted: bool
     held: str
     slice: str | None
     cgroups: tuple[str, ...]
@@ -46,16 +54,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     log: str | None
     code: str
     why: str
+    remedy: str | None
 
 
 class NoOrders(Exception):
     """Which sites are at home here is not known; the message says what to do."""
 
 
-def tenants(config: Path) -> Mapping[SiteId, Tenant]:
-    """The sites of this host by its agent's newest orders, with or without a controller. Raises NoOrders."""
+def orders_of(config: Path) -> tuple[Orders, Path]:
+    """Its agent's newest orders, with or without a controller, and where its state is. Raises NoOrders."""
     try:
-        path = settings.load(config, Config).state / "orders.json"
+        state = settings.load(config, Config).state
+        path = state / "orders.json"
         orders = msgspec.json.decode(path.read_bytes(), type=Orders)
     except settings.BadConfig as error:
         raise NoOrders(str(error)) from error
@@ -65,7 +75,7 @@ def tenants(config: Path) -> Mapping[SiteId, Tenant]:
         raise NoOrders(f"{path}: {error}") from error
     if not orders.tenants:
         raise NoOrders(f"{path}: no site is at home here, or the controllers do not tell of caps")
-    return orders.tenants
+    return orders, state
 
 
 @click.group("layout", invoke_without_command=True)
@@ -93,12 +103,17 @@ def command(context: click.Context, config: Path, root: Path, as_json: bool) -> 
     context.obj = config
     if context.invoked_subcommand is not None:
         return
-    found = attach(_tenants(config), Reader(str(root.resolve())).look(), Path(CGROUPS))
+    orders, state = _orders(config)
+    running = Reader(str(root.resolve())).look()
+    found = attach(orders.tenants, running, Path(CGROUPS), kept(state))
+    remedies = {site: said for site, one in found.items() if (said := _remedy(site, one, orders))}
     if as_json:
-        rows = [_row(site, one) for site, one in sorted(found.items())]
+        rows = [_row(site, one, remedies.get(site)) for site, one in sorted(found.items())]
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     else:
-        click.echo(table(found, _language()), nl=False)
+        click.echo(table(found, _language(), remedies), nl=False)
+        for why in on_disk(orders.tenants, found, root.resolve()):
+            click.echo(textwrap.fill(explain(why, _language()), WIDTH))
 
 
 @command.command("convert")
@@ -112,6 +127,45 @@ def convert_command(config: Path, site: str, yes: bool) -> None:
     served all the same: run it again to go on.
     """
     _move(_plan(config, site, None), yes)
+
+
+@command.command("adopt")
+@click.argument("site")
+@click.option("--yes", is_flag=True, help="do it (else only say what would be done)")
+@click.pass_obj
+def adopt_command(config: Path, site: str, yes: bool) -> None:
+    """Hold the workers of SITE's pool in its slice, while its php-fpm goes on serving all of its pools.
+
+    The agent does it, and takes in new workers every two seconds. No file is changed, nothing is restarted.
+    """
+    _wish(config, site, yes, adopt=True)
+
+
+@command.command("release")
+@click.argument("site")
+@click.option("--yes", is_flag=True, help="do it (else only say what would be done)")
+@click.pass_obj
+def release_command(config: Path, site: str, yes: bool) -> None:
+    """Let the workers of SITE's pool run where its php-fpm does again; no request fails."""
+    _wish(config, site, yes, adopt=False)
+
+
+def _wish(config: Path, site: str, yes: bool, *, adopt: bool) -> None:
+    orders, state = _orders(config)
+    here = attach(orders.tenants, Reader().look(), Path(CGROUPS), kept(state))
+    if (one := here.get(id := SiteId(site))) is None:
+        raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
+    try:
+        for line in adopting(id, one) if adopt else releasing(id):
+            click.echo(textwrap.fill(line, WIDTH))
+        if not _agreed(yes):
+            return
+        wish(state, id, adopt=adopt)
+        left = 0 if adopt or one.adoptable is None else asyncio.run(leave(id, one.adoptable))
+    except DriverError as error:
+        click.echo(f"relevo layout: {error}", err=True)
+        raise SystemExit(1) from error
+    click.echo("Done: relevo layout shows it." if adopt else f"Done: {left} workers are left.")
 
 
 @command.command("undo")
@@ -129,7 +183,7 @@ def undo_command(config: Path, site: str, yes: bool, accept_cut: bool) -> None:
 
 
 def _plan(config: Path, site: str, undo_by_cut: bool | None) -> Plan:
-    known = _tenants(config)
+    known = _orders(config)[0].tenants
     if site not in known:
         raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
     host = Host(running=Reader().look(), tenants=known)
@@ -150,15 +204,17 @@ def _move(plan: Plan, yes: bool) -> None:
         click.echo(f"{number:3}. {step}")
     for note in plan.notes:
         click.echo(textwrap.fill(f"Note: {note}", WIDTH))
-    if not plan.steps:
-        return
+    if plan.steps and _agreed(yes):
+        asyncio.run(carry_out(plan, Carrier(Places(), Systemctl())))
+
+
+def _agreed(yes: bool) -> bool:
     if not yes:
         click.echo("Nothing was done. To do it: --yes")
-        return
-    if os.geteuid() != 0:
+    elif os.geteuid() != 0:
         click.echo("relevo layout: this is for root", err=True)
         raise SystemExit(1)
-    asyncio.run(carry_out(plan, Carrier(Places(), Systemctl())))
+    return yes
 
 
 async def carry_out(plan: Plan, carrier: Carrier) -> None:
@@ -173,19 +229,29 @@ async def carry_out(plan: Plan, carrier: Carrier) -> None:
         click.echo(f"{number:3}. done: {step}")
 
 
-def _tenants(config: Path) -> Mapping[SiteId, Tenant]:
+def _orders(config: Path) -> tuple[Orders, Path]:
     try:
-        return tenants(config)
+        return orders_of(config)
     except NoOrders as error:
         click.echo(f"relevo layout: {error}", err=True)
         raise SystemExit(1) from error
 
 
-def _row(site: SiteId, one: Attached) -> Row:
+def _remedy(site: SiteId, one: Attached, orders: Orders) -> Why | None:
+    """What its pool's size should be; of a plan that these orders do not know nothing can be said."""
+    tenant = orders.tenants[site]
+    plan = orders.plans.get(tenant.plan)
+    caps = effective(plan, tenant.override, clock.wall()) if plan else None
+    return size_why(one, caps.php_workers if caps else None)
+
+
+def _row(site: SiteId, one: Attached, remedy: Why | None) -> Row:
     return Row(
         site=site,
         attachment=one.attachment,
-        held=HELD[one.attachment],
+        adopted=one.adopted,
+        held=_held(one),
+        remedy=explain(remedy) if remedy else None,
         slice=one.slice,
         cgroups=tuple(map(str, one.cgroups)),
         uids=one.uids,
@@ -195,15 +261,24 @@ def _row(site: SiteId, one: Attached) -> Row:
     )
 
 
-def table(found: Mapping[SiteId, Attached], language: str) -> str:
+def _held(one: Attached) -> str:
+    return ADOPTED if one.adopted else HELD[one.attachment]
+
+
+def table(
+    found: Mapping[SiteId, Attached], language: str, remedies: Mapping[SiteId, Why] = {}
+) -> str:
     """For people: a line for each site, and below it why, and what would better it."""
     wide = max((len(site) for site in found), default=4)
     lines = []
     for site, one in sorted(found.items(), key=lambda item: (item[1].attachment.value, item[0])):
-        lines.append(f"{site:{wide}}  {one.attachment.value:5}  {HELD[one.attachment]}")
+        lines.append(f"{site:{wide}}  {one.attachment.value:5}  {_held(one)}")
         indent = " " * (wide + 9)
-        why = explain(one.why, language)
-        lines.append(textwrap.fill(why, WIDTH, initial_indent=indent, subsequent_indent=indent))
+        for why in filter(None, (one.why, remedies.get(site))):
+            said = explain(why, language)
+            lines.append(
+                textwrap.fill(said, WIDTH, initial_indent=indent, subsequent_indent=indent)
+            )
     counts = {kind: sum(one.attachment is kind for one in found.values()) for kind in Attachment}
     total = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
     return "\n".join([*lines, "", f"{len(found)} sites: {total}", ""])

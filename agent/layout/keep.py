@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Never
 
+from agent.layout.adopt import Adopted
 from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.running import CGROUPS, Reader
@@ -28,6 +29,7 @@ class Layout:
         self._reader = Reader(root)
         self._cgroups = Path(cgroups or f"{root.rstrip('/')}{CGROUPS}")
         self._tenants: Mapping[SiteId, Tenant] = {}
+        self._adopted: Mapping[SiteId, Adopted] = {}
         self._asked = Pulse()
         self._looking = threading.Lock()  # one thread at most waits for a disk
         self.attached: Mapping[SiteId, Attached] = {}
@@ -38,6 +40,11 @@ class Layout:
         if tenants != self._tenants:
             self._tenants = dict(tenants)
             self._asked.beat()
+
+    def adopt(self, adopted: Mapping[SiteId, Adopted]) -> None:
+        """The workers of these are held where they were not born, from now on."""
+        self._adopted = adopted
+        self._asked.beat()
 
     async def keep(self) -> Never:
         """Eternal: look, tell what changed, wait for new orders or a minute."""
@@ -60,7 +67,7 @@ class Layout:
         if not self._looking.acquire(blocking=False):
             raise TimeoutError
         try:
-            return attach(tenants, self._reader.look(), self._cgroups)
+            return attach(tenants, self._reader.look(), self._cgroups, self._adopted)
         finally:
             self._looking.release()
 
