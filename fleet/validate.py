@@ -15,6 +15,7 @@ from fleet.model import NAME, Caps, Fleet, Host, HostId, Mode, NameServer, Role,
 from fleet.names import address, canonical_domain, readable
 
 PHP_WORKER_BYTES = 32 << 20  # the least that a worker of a small site needs
+SITE_BYTES, SITE_INODES = 100 << 20, 5000  # a WordPress with plug-ins, before its first picture
 TASKS_BESIDE_WORKERS = 15  # threads, cron and a login beside the workers, as LVE's own rule has it
 # A chunk of the store holds 256 KiB: an item must leave room for its neighbours.
 ITEM_LIMIT_BYTES = 64 << 10
@@ -159,6 +160,10 @@ def _plans(c: _Checking) -> None:
         for name, message in cap_rules(plan.caps):
             value = getattr(plan.caps, name)
             c.problem(("plans", id, "caps", name), message, _text(value))
+        for name, least in (("disk_bytes", SITE_BYTES), ("inodes", SITE_INODES)):
+            if (allowed := getattr(plan.caps, name)) < least:
+                why = f"is less than one WordPress needs, some {least}"
+                c.warn(("plans", id, "caps", name), why, str(allowed), "give more")
 
 
 def _text(value: object) -> str:

@@ -29,7 +29,7 @@ Architecture: amd64
 Maintainer: {MAINTAINER}
 Installed-Size: {size_kib}
 Depends: python{PYTHON}, libc6 (>= 2.34), libgcc-s1, libstdc++6, systemd (>= 252)
-Suggests: haproxy, etcd-server
+Suggests: haproxy, etcd-server, quota
 Section: admin
 Priority: optional
 Description: keeps a hosting co-op's web sites up

@@ -505,6 +505,16 @@ def test_warnings_leave_the_fleet_usable() -> None:
     }
 
 
+def test_a_plan_with_less_disk_than_a_site_needs_is_doubted() -> None:
+    """A number that lost its unit would make every write of its sites fail; it is told, and what people say counts."""
+    text = GOOD.replace("disk_bytes: 5 GB, inodes: 100000", "disk_bytes: 5, inodes: 300")
+    at, why = "fleet.yaml:17: plans.solidarity.caps", "is less than one WordPress needs, some"
+    assert list(map(str, load(text, "fleet.yaml").warnings)) == [
+        f"{at}.disk_bytes: '5' {why} 104857600; give more",
+        f"{at}.inodes: '300' {why} 5000; give more",
+    ]
+
+
 def test_very_many_problems_are_counted_not_listed() -> None:
     """A thousand problems are told, the rest by number."""
     lines = said("version: 1\nsites:\n" + "".join(f"  s{n}: {{home: x{n}}}\n" for n in range(1200)))
