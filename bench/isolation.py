@@ -3,10 +3,15 @@
 import time
 from random import Random
 
-from agent.isolate import Policy, State, decide
+from agent.isolate import Change, Policy, State, decide
+from agent.isolate.measure import suffered
+from agent.isolate.policy import CONTENDED
+from agent.signals import Signals
 from bench.measure import machine, none, percentile, row, seconds
-from fleet.caps import Resource
+from fleet.caps import Level, Resource
+from tests import replay
 from tests.hogs import HOGS, WALL, Course, Machine, acclaimed, house, nightly, run
+from tests.vm.hosting import SITES as HOSTED
 
 RUNS = 12  # of each hog, with other sites, another rhythm, another moment
 ROUNDS = 90
@@ -17,6 +22,7 @@ BUSY_ROUNDS = 170
 SYSTEM = 3.0  # cores of six
 RIGHT, SOON_S, SOON_IO_S = 0.95, 5.0, 12.0
 SITES = 1000
+EVERY_S = 2.0  # a round of the sampler
 POLICY = Policy()
 
 
@@ -62,6 +68,7 @@ def main(runs: int) -> None:
     ]
     none("penalties of a crowd that hurts nobody", _held(fame), f"{runs} sites of 40 % of a host")
     _breathless(runs)
+    _recorded()
     _cost()
 
 
@@ -85,6 +92,44 @@ def _breathless(runs: int) -> None:
         "",
         reached=True,
     )
+
+
+def _recorded() -> None:
+    """The hogs of tests/vm, by what a real agent read in a virtual machine, judged again by the ladder of today."""
+    took: dict[bool, list[float]] = {True: [], False: []}
+    right = 0
+    for path in replay.RECORDINGS:
+        rounds = [*replay.recorded(path)]
+        changes = replay.replayed(rounds, replay.hosting(rounds), replay.POLICY)
+        steps = [(at, change) for at, change in changes if change.to > Level.WATCH]
+        if not steps:
+            print(f"        {path.stem:<12} watched")
+            continue
+        right += {change.site for _, change in steps} == {HOSTED[0].name}
+        if (after := _contention(rounds, *steps[0])) is not None:
+            took[steps[0][1].why.values["resource"] == Resource.IO.value].append(after)
+            print(f"        {path.stem:<12} {after:.1f} s")
+    total = len(replay.RECORDINGS)
+    row("recorded hogs held, and nobody else", f"{right}/{total}", "", reached=right == total)
+    _soon("recorded: CPU, memory, tasks: contention to squeeze", took[False], SOON_S)
+    _soon("recorded: I/O: contention to squeeze", took[True], SOON_IO_S)
+
+
+def _contention(rounds: list[Signals], at: float, change: Change) -> float | None:
+    """From when the victims suffered what `change` is about, without a pause, until it was decided (s).
+
+    None: nobody had to wait; it was held for what it did.
+    """
+    resource = Resource(str(change.why.values["resource"]))
+    if resource not in CONTENDED:
+        return None
+    least, began = replay.POLICY.alarm(resource).stall_ratio, None
+    for signals in rounds:
+        if (now := signals.at - rounds[0].at) > at:
+            break
+        waits = suffered(signals, replay.POLICY).get(resource, 0.0) >= least
+        began = (now if began is None else began) if waits else None
+    return None if began is None else at - began + EVERY_S  # the reading is of the time before it
 
 
 def _held(courses: list[Course]) -> int:

@@ -6,8 +6,17 @@ from pathlib import Path
 import msgspec
 
 from agent.isolate import Change, House, Policy, State, decide
+from agent.isolate.policy import Signs
 from agent.signals import Signals
+from fleet.caps import Tenant
+from fleet.model import PlanId
 from tests.hogs import WALL
+from tests.vm.capped import PLANS, SCALE
+
+# As the agent was configured whose signals tests/vm/test_isolation.py recorded.
+RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.jsonl"))
+POLICY = Policy(scale=SCALE, signs=Signs(miner_s=600 * SCALE))
+WIDE = PlanId("wide")
 
 
 def recorded(path: Path) -> Iterator[Signals]:
@@ -29,3 +38,10 @@ def replayed(
         state = decision.state
         found += [(at, change) for change in decision.changes]
     return found
+
+
+def hosting(rounds: Iterable[Signals]) -> House:
+    """The host of such a recording: every site is held to the plan that lets it hurt its neighbours."""
+    sites = {site for signals in rounds for site in signals.sites}
+    tenants = dict.fromkeys(sites, Tenant(plan=WIDE, enforced_from=0.0))
+    return House(plans={WIDE: PLANS[WIDE]}, tenants=tenants, rulings={})
