@@ -3,7 +3,7 @@
 The least of what is seen counts: a site of which one part runs in a shared process is not called held.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -75,7 +75,9 @@ class _Site:
         if held and alone and wanted in {None, held} and (wanted or not self._is_for_many(held)):
             return self._in_slice(held)
         if not alone:
-            return self._in_pool(next(part for part in self._parts if not part.is_alone))
+            return self._in_pool(
+                self._least_told(part for part in self._parts if not part.is_alone)
+            )
         return self._outside(next(iter(self._parts)), wanted or self._likely_slice())
 
     def _in_slice(self, slice: str) -> Attached:
@@ -149,7 +151,7 @@ class _Site:
 
     def _in_pool(self, part: Part) -> Attached:
         values: Values = {"pool": part.pool.name, "unit": part.master.unit, "site": self._id}
-        if part.pool.user in SHARED or not self._uids:
+        if self._is_foreign(part) or not self._uids:
             user = part.pool.user or "?"
             why = Why("layout-pool-of-all", {**values, "user": user})
         elif part.pool.status is None:
@@ -158,6 +160,13 @@ class _Site:
             why = Why("layout-pool", values)
         pooled = replace(self._seen(why, ()), adoptable=self._adoptable(), size=self._size())
         return self._as_adopted(pooled)
+
+    def _least_told(self, parts: Iterable[Part]) -> Part:
+        return max(parts, key=self._is_foreign)
+
+    def _is_foreign(self, part: Part) -> bool:
+        """Whether its PHP runs as nobody of this site's own: of what it costs, its users' processes say nothing."""
+        return part.pool.user not in self._own
 
     def _adoptable(self) -> Adoptable | None:
         """Only where each of its pools runs as a user of its own, under one master that systemd runs."""

@@ -9,6 +9,7 @@ from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.keep import Layout
 from agent.layout.running import Reader, folder, slice_of
+from agent.usage.sampler import own_users
 from fleet.caps import Attachment, Tenant
 from fleet.model import PlanId, SiteId
 from runtime.words import LANGUAGES, explain
@@ -94,6 +95,29 @@ def test_a_pool_of_a_shared_master_is_seen_by_its_user_and_status(tmp_path: Path
     assert huerto.status == (Path("/run/php/huerto.sock"), "/status") and libro.status is None
     assert huerto.uids == (1001,) and huerto.slice is None and huerto.cgroups == ()
     assert huerto.log == Path("/var/log/apache2/huerto.log")
+
+
+@pytest.mark.parametrize("user", ["www-data", "radio", "nobody-that-is-known"])
+def test_php_that_runs_as_somebody_else_is_not_told_by_the_sites_users(
+    tmp_path: Path, user: str
+) -> None:
+    """As all sites do, or as another person: what huerto's own processes take is no part of what its pages cost."""
+    found = judged(tmp_path, TWO_VHOSTS | pool("huerto", user) | pool("libro", "libro"), TWO)
+    huerto = found[HUERTO]
+    assert (huerto.attachment, huerto.why.code) == (Attachment.POOL, "layout-pool-of-all")
+    assert huerto.why.values["user"] == user
+    assert own_users(huerto) == (), "so that nothing is called idle, and nobody is blamed"
+    assert own_users(found[LIBRO]) == (1004,)
+
+
+@pytest.mark.parametrize("first", ["huerto", "www-data"])
+def test_of_two_pools_the_one_that_tells_less_counts(tmp_path: Path, first: str) -> None:
+    """One runs as the site's user, the other as everybody: its own processes are a part of it, and no sum."""
+    second = "www-data" if first == "huerto" else "huerto"
+    tree = vhosts(virtual("huerto.example", fcgi("one")), virtual("huerto.example", fcgi("two")))
+    found = judged(tmp_path, tree | pool("one", first) | pool("two", second), TWO)
+    assert found[HUERTO].why.code == "layout-pool-of-all"
+    assert own_users(found[HUERTO]) == ()
 
 
 def test_a_unit_of_its_own_in_its_users_slice_is_held_whole(tmp_path: Path) -> None:
