@@ -10,7 +10,8 @@ import pytest
 from agent.usage.history import History
 from agent.usage.ledger import SLOT_S, Row, Summary
 from controller import questions
-from fleet.model import PlanId, SiteId
+from fleet import keys
+from fleet.model import ControllerId, HostId, Observation, PlanId, SiteId, Word
 from fleet.pastuse import PastAsked, PastRow, PastTold, Spread
 from runtime.clock import wall
 from tests.integration.controllers import Served, controller_served
@@ -103,6 +104,23 @@ async def test_a_host_that_does_not_answer_is_named(
             metrics = (await served.raw("GET", "/metrics"))[2].decode()
             for outcome in ("silent", "failed"):
                 assert f'relevo_link_questions_total{{outcome="{outcome}"}} 1.0' in metrics
+
+
+async def test_a_controller_without_the_link_names_one_that_has_it(tmp_path: Path) -> None:
+    """By what the others told last: who does not hear the host itself is not named."""
+    web = HostId(HOST)
+    async with controller_served(tmp_path) as served:
+        await served.apply()
+        mirror = served.controller.mirror
+        await served.until(lambda: len(mirror.places) == 2)
+        assert "nor to any other" in (await past(served, status=503))["detail"]
+        for id, words in (("c2", {}), ("c3", {web: Word.UNREACHABLE})):
+            said = Observation(trusted=True, words=words)
+            key = keys.observer(ControllerId(id))
+            await served.controller.store.put(key, msgspec.json.encode(said))
+        await served.until(lambda: {"c2", "c3"} <= mirror.observers.keys())
+        told = await past(served, status=503)
+        assert "c2" in told["detail"] and "c3" not in told["detail"]
 
 
 async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path) -> None:
