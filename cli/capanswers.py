@@ -54,6 +54,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     score: float = 0.0
     processes: tuple[Process, ...] = ()
     urls: dict[str, int] = {}
+    resource: str | None = None
+    signs: tuple[str, ...] = ()
+    gaps: tuple[int, ...] = ()
     seconds: tuple[float, ...] = ()
 
 

@@ -12,7 +12,6 @@ from cli.capanswers import (
     Disk,
     Ended,
     Enforcement,
-    Evidence,
     HostCaps,
     Link,
     Past,
@@ -25,13 +24,12 @@ from cli.capanswers import (
     Value,
 )
 from cli.durations import shown
-from cli.tables import facts, note, plain, table, when, why
+from cli.prooftables import evidence
+from cli.tables import facts, note, plain, size, table, when, why
 from runtime.clock import wall
 
 LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 US_PER_PERCENT = 10_000
-BARS = " ▁▂▃▄▅▆▇█"
 PAST_SHOWN, NAMED = 5, 20
 HELD = {
     "slice": "all of it in one slice: every cap holds",
@@ -39,14 +37,6 @@ HELD = {
     "log": "mod_php and alike: an estimate from the access log, held at the edges",
     "none": "nothing of it can be told from its neighbours",
 }
-
-
-def size(count: int) -> str:
-    """Rounded to what is read at a glance, the unit with it."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.4g} {UNITS[unit]}"
 
 
 def amount(cap: str, value: Value, none: str = "no limit") -> str:
@@ -85,7 +75,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
     for penalty in of.penalties:
         parts += ["", *_penalty(penalty)]
     if of.penalties and of.evidence:
-        parts += _evidence(of.evidence)
+        parts += evidence(of.evidence)
     if of.past:
         parts += ["", table("ENDED", "WAS", "FOR", "WHERE", rows=_past(of.past))]
     return parts
@@ -157,34 +147,6 @@ def _penalty(of: Penalty) -> Iterator[RenderableType]:
         f"{level} {of.resource}{share}, for {left} more, by {of.owner}{shadow}: {of.nature}", "bold"
     )
     yield Padding(plain(why(of.why)), (0, 0, 0, 2))
-
-
-def _evidence(of: Evidence) -> list[RenderableType]:
-    rows = [
-        ("neighbours wait", _bars(of.stall)),
-        ("it uses", _bars(of.use)),
-        ("each second", _bars(of.seconds)),
-    ]
-    parts: list[RenderableType] = [facts(*((name, plain(bars)) for name, bars in rows if bars))]
-    processes = [
-        (str(p.pid), p.user, f"{p.cpu_cores:.2f}", size(p.memory_bytes), p.command)
-        for p in of.processes
-    ]
-    if processes:
-        parts.append(table(">PID", "USER", ">CORES", ">MEMORY", "COMMAND", rows=processes))
-    if of.urls:
-        urls = sorted(of.urls.items(), key=lambda item: -item[1])
-        parts.append(table(">ASKED", "PATH", rows=[(str(n), path) for path, n in urls]))
-    return parts
-
-
-def _bars(series: Sequence[float]) -> str:
-    """A line of bars, oldest first, and its greatest value."""
-    top = max(series, default=0.0)
-    if top <= 0:
-        return ""
-    bars = "".join(BARS[round(max(0.0, v) / top * (len(BARS) - 1))] for v in series[-48:])
-    return f"{bars} up to {top:.2f}"
 
 
 def _past(of: Sequence[Ended]) -> list[tuple[str, ...]]:

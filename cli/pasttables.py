@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import RenderableType
 
 from cli.capanswers import PastStep, SitePast, Spread
-from cli.captables import BARS, size
 from cli.durations import shown
-from cli.tables import facts, plain, table, when
+from cli.tables import BARS, facts, plain, size, table, when
 
 WIDTH = 28  # of the bars: the numbers beside them fill 80 columns
 UNSEEN = "·"

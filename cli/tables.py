@@ -23,6 +23,8 @@ from cli.answers import (
 from cli.durations import shown
 from runtime.clock import iso, wall
 
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+BARS = " ▁▂▃▄▅▆▇█"
 STYLES = {
     "up": "green",
     "suspect": "yellow",
@@ -360,3 +362,11 @@ def audit(of: Sequence[Audited]) -> list[RenderableType]:
         change = " -> ".join(filter(None, (entry.before, entry.after)))
         parts += [Padding(plain(text), (0, 0, 0, 2)) for text in (change, entry.reason) if text]
     return parts
+
+
+def size(count: int) -> str:
+    """Rounded to what is read at a glance, the unit with it."""
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.4g} {UNITS[unit]}"
