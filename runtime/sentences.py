@@ -253,6 +253,11 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    "cap-with-others": "{because} That is for {of}; {others} share the slice, and are held with it.",
+    "cap-spares": (
+        "{site} is to be held harder than a cap. Its slice is {others}' too, so no more is done "
+        "before a person says so: relevo site quarantine {site}."
+    ),
     # What of its caps is not held, and why.
     "cap-in-steps": (
         "{limit} goes down in steps, never under what is in use: {wanted} wanted, {now} now, {used} in use."

@@ -10,8 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from agent.caps.sparing import some
 from fleet.caps import IoLimit, Level, Limits, Override, Penalty, Resource
-from fleet.model import Caps, Why
+from fleet.model import Caps, SiteId, Why
 
 # What is held where nothing is; the kernel's own defaults.
 FREE = Limits(
@@ -65,13 +66,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a row decides from. `sites`: how many share the slice; `as_armed`: caps that its plan has made stricter."""
+    """What a row decides from. `among`: whose processes are in the slice, and `spared`: the penalties that hold it less
+    than they say, for that. `sites`: how many share the slice; `as_armed`: caps that its plan has made stricter.
+    """
 
     caps: Caps
     facts: HostFacts
     penalties: tuple[Penalty, ...] = ()
     override: Override | None = None
     sites: int = 1
+    among: tuple[SiteId, ...] = ()
+    spared: tuple[Penalty, ...] = ()
     as_armed: frozenset[str] = frozenset()
 
     def is_at(self, level: Level) -> bool:
@@ -115,6 +120,7 @@ def limits(case: Case, *, in_force: bool = True) -> Wanted:
         if (in_force or row.kind == "penalty") and row.when(case):
             draft = msgspec.structs.replace(draft, **{row.field: row.value(case)})
             because[row.field] = _reason(row, case)
+    because |= _mercy(case, draft)
     for controller, fields in CONTROLLERS.items():
         if controller not in case.facts.controllers:
             for field in fields & because.keys():
@@ -124,6 +130,8 @@ def limits(case: Case, *, in_force: bool = True) -> Wanted:
 
 
 def _reason(row: Row, case: Case) -> Why:
+    if row.kind == "penalty":
+        return _with_others(row.why(case), case)
     if (
         row.kind == "plan"
         and case.override
@@ -136,6 +144,26 @@ def _reason(row: Row, case: Case) -> Why:
     if why.code == "cap-plan" and not case.as_armed.isdisjoint(row.rests_on):
         return Why("cap-as-armed")
     return why
+
+
+def _with_others(why: Why, case: Case) -> Why:
+    """A penalty of one site holds all that run in its slice: each is told whose it is."""
+    of = {penalty.site for penalty in case.penalties}
+    if others := frozenset(case.among) - of:
+        named = {"of": some(of), "others": some(others)}
+        return Why("cap-with-others", {"because": why.code, **named, **why.values})
+    return why
+
+
+def _mercy(case: Case, held: Limits) -> dict[str, Why]:
+    """Why a penalty does not hold all that it says, by the field that would."""
+    said = {}
+    for penalty in case.spared:
+        field = "frozen" if penalty.level is Level.STOP else "egress_closed"
+        if not getattr(held, field):
+            others = some(site for site in case.among if site != penalty.site)
+            said[field] = Why("cap-spares", {"site": penalty.site, "others": others})
+    return said
 
 
 def roomiest(caps: Sequence[Caps]) -> Caps:

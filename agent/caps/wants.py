@@ -8,6 +8,7 @@ from msgspec.structs import replace as replace_caps
 
 from agent.caps.egress import Rules
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
+from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
 from fleet.caps import Level, Penalty, Tenant, armed, effective
 from fleet.messages import Orders
@@ -22,12 +23,14 @@ class Share:
     """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow.
 
     `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere; there as long as they are.
+    `waits_for`: the sites in shadow of whom something runs in it.
     """
 
     sites: tuple[SiteId, ...]
     wanted: Wanted
     in_force: bool
     beside: bool = False
+    waits_for: tuple[SiteId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ def shares(world: World) -> dict[str, Share]:
     users = {name: those for name, those in beside.items() if name not in held}
     return {
         **{name: _share(world, facts, those, beside=True) for name, those in users.items()},
-        **{name: _share(world, facts, those) for name, those in held.items()},
+        **{name: _share(world, facts, those, beside.get(name, ())) for name, those in held.items()},
     }
 
 
@@ -111,20 +114,35 @@ def _background(caps: Caps) -> Caps:
     return replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0)
 
 
-def _share(world: World, facts: HostFacts, those: list[Held], *, beside: bool = False) -> Share:
+def _share(
+    world: World,
+    facts: HostFacts,
+    those: list[Held],
+    near: Iterable[Held] = (),
+    *,
+    beside: bool = False,
+) -> Share:
+    """Of sites that are held there; `near`: all whose users' sessions and jobs run there."""
     sites = tuple(site for site, _, _ in those)
+    among = {site: tenant for site, tenant, _ in (*those, *near)}
+    shadow = tuple(site for site, tenant in among.items() if not world.in_force(tenant))
+    standing = [
+        p for p in world.penalties_of(among) if p.owner != OWNER or not {*shadow} - {p.site}
+    ]
+    mercy = spare(standing, among)
     overrides = [t.override for _, t, _ in those if t.override and _counts(t, world)]
-    in_force = all(world.in_force(tenant) for _, tenant, _ in those)
     case = Case(
         caps=roomiest([caps for _, _, caps in those]),
         facts=facts,
-        penalties=world.penalties_of(sites),
+        penalties=tuple(p for p in mercy.held if p.site in sites),
+        among=tuple(among),
+        spared=tuple(p for p in mercy.spared if p.site in sites),
         override=overrides[0] if overrides else None,
         sites=len(those),
         as_armed=world.as_armed(those[0][1]) if len(those) == 1 else frozenset(),
     )
-    wanted = limits(case, in_force=in_force)
-    return Share(sites=sites, wanted=wanted, in_force=in_force, beside=beside)
+    wanted = limits(case, in_force=not shadow)
+    return Share(sites=sites, wanted=wanted, in_force=not shadow, beside=beside, waits_for=shadow)
 
 
 def _counts(tenant: Tenant, world: World) -> bool:

@@ -63,7 +63,7 @@ class Systemd:
     numbers: dict[tuple[str, str], object] = field(default_factory=dict)
     sockets: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)  # of units, by their path's last part
-    gone: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
     refuses: str = ""
 
     def group(self, unit: str) -> Path:
@@ -149,7 +149,7 @@ class Systemd:
     def _refused(self, message: Message, unit: str) -> Message | None:
         if self.refuses == message.member:
             return Message.new_error(message, "org.freedesktop.DBus.Error.AccessDenied", "no")
-        if unit in self.gone:
+        if unit in self.absent:
             return Message.new_error(message, f"{NAME}.NoSuchUnit", f"Unit {unit} not found.")
         return None
 

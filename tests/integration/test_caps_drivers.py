@@ -264,7 +264,7 @@ async def test_units_are_stopped_and_started_each_by_itself(machine: Host) -> No
     with pytest.raises(DriverError, match="AccessDenied"):
         await machine.driver.kill(SHOP, ("php-shop.service",))
     assert ("KillUnit", SHOP) in systemd.calls
-    systemd.refuses, systemd.gone = "", {"old.service"}
+    systemd.refuses, systemd.absent = "", {"old.service"}
     await machine.driver.kill(SHOP, ("old.service", "php-shop.service"))
     assert await machine.driver.start(("old.service", "php-shop.service")) == {}
     assert systemd.calls[-1] == ("StartUnit", "php-shop.service")
