@@ -85,6 +85,14 @@ class AtEdges(msgspec.Struct, frozen=True, kw_only=True):
     client_requests_per_min: int | None
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that its plan made stricter since it was armed."""
+
+    holds: object
+    plan: object
+    comes: float | None = None
+
+
 class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     host: str | None
@@ -105,6 +113,7 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     differs: tuple[str, ...]
     past: tuple[Ended, ...]
     edges: AtEdges | None = None
+    waits: dict[str, Waiting] = {}
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,12 +167,19 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     sites: dict[str, Turn] = {}
 
 
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    plan: str
+    since: float | None
+    sites: int
+
+
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     words: Words
     enforced: int
     shadow: int
     waiting: int
     unable: int
+    pending: tuple[Pending, ...] = ()
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):

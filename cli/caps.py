@@ -98,6 +98,7 @@ def _ordered(
 @click.option(
     "--from", "since", type=Date(), metavar="DATE", help="2026-12-01, or with a time; else now"
 )
+@click.option("--yes", is_flag=True, help="also where shadow has watched for less than two weeks")
 @reason
 @talks
 def arm(
@@ -106,13 +107,19 @@ def arm(
     *,
     reason: str,
     since: float | None,
+    yes: bool,
     everything: bool,
     plan: str | None,
     host: str | None,
     site: str | None,
 ) -> None:
-    """Let caps hold, now or from a date."""
-    order = {"word": "arm", "since": since, "reason": reason}
+    """Let caps hold as plans are now, at once or from a date.
+
+    What a plan makes stricter later is only measured until caps are armed again.
+    """
+    order: dict[str, object] = {"word": "arm", "since": since, "reason": reason}
+    if yes:
+        order["untried"] = True
     said = "caps hold" if since is None else f"caps hold from {when(since)}"
     _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
 

@@ -16,6 +16,7 @@ from cli.capanswers import (
     Link,
     Past,
     Penalty,
+    Pending,
     Report,
     Ruling,
     SiteCaps,
@@ -55,6 +56,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
             ("site", f"{of.site}, plan {of.plan}, on {of.host or 'no host yet'}"),
             ("attachment", _attachment(of)),
             ("caps", _enforced(of.enforced, of.enforced_from)),
+            ("only watched", _waits(of)),
             ("host", _driver(of.age_s, of.driver, of.unable)),
             ("edges", _edges(of.edges) if of.edges else ""),
             ("word", _ruling(of.ruling) if of.ruling else ""),
@@ -92,6 +94,20 @@ def _enforced(enforced: bool, since: float | None) -> str:
     if since is None:
         return "shadow: measured and recorded, nothing is enforced"
     return f"enforced since {when(since)}" if enforced else f"enforced from {when(since)}"
+
+
+def _waits(of: SiteCaps) -> str:
+    """What its plan has made stricter since it was armed."""
+    each = [
+        f"{cap} {_number(cap, w.plan)} ({_number(cap, w.holds)} holds"
+        + (f" until {when(w.comes)})" if w.comes is not None else ")")
+        for cap, w in of.waits.items()
+    ]
+    return f"{', '.join(each)}: relevo caps arm --plan {of.plan}" if each else ""
+
+
+def _number(cap: str, value: object) -> str:
+    return size(value) if isinstance(value, int) and "_bytes" in cap else str(value)
 
 
 def _driver(age_s: float | None, driver: str, unable: str) -> str:
@@ -289,7 +305,13 @@ def enforcement(of: Enforcement) -> Table:
         ("shadow", f"{of.shadow} sites"),
         ("waiting", f"{of.waiting} sites, for their date" if of.waiting else ""),
         ("not enforced", unable),
+        *((f"plan {one.plan}", _pending(one)) for one in of.pending),
     )
+
+
+def _pending(of: Pending) -> str:
+    since = f" since {when(of.since)}" if of.since is not None else ""
+    return f"stricter{since}, only watched at {of.sites} sites: relevo caps arm --plan {of.plan}"
 
 
 def _turn(of: Turn) -> str:

@@ -24,6 +24,7 @@ ANSWERS = {
     "gated-not-fenced": " If you know that it does not, say --old-host-stopped.",
     "standby-not-up": " To move it all the same, say --anyway.",
     "dns-too-many-changes": " If you mean it, say --much.",
+    "caps-untried": " If you know better, say --yes; or let them hold --from a later date.",
     "fleet-removes": " If you mean it, say --remove.",
     "fleet-too-many-removed": " If you mean it, say --much.",
     "fleet-changed": " See `relevo fleet log` and `relevo fleet diff`.",

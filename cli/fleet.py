@@ -79,6 +79,12 @@ def _onwards(file: BinaryIO, found: answers.Compared) -> None:
     metavar="REVISION",
     help="the revision that `diff` told; refused if the fleet has changed since",
 )
+@click.option(
+    "--enforce",
+    type=click.Choice(["shadow", "keep"]),
+    default="shadow",
+    help="plans that become stricter: `shadow` watches until they are armed, `keep` holds where caps hold",
+)
 @remove
 @much
 @talks
@@ -86,14 +92,17 @@ def apply(
     to: Controllers,
     as_json: bool,
     file: BinaryIO,
+    *,
     reason: str,
     base: int | None,
+    enforce: str,
     remove: bool,
     much: bool,
 ) -> None:
     """Make FILE the declared fleet, as one change."""
     said = {"file": _name(file), "reason": reason}
     said |= {word: "1" for word, is_said in (("remove", remove), ("much", much)) if is_said}
+    said |= {"enforce": enforce} if enforce != "shadow" else {}
     headers = {} if base is None else {"If-Match": f'"{base}"'}
     _done(to.put("/v1/fleet", file.read(), headers=headers, **said), as_json)
 

@@ -11,11 +11,13 @@ from controller.api.capshapes import (
     Differing,
     EnforcementTold,
     HostCaps,
+    Pending,
     Report,
     Reported,
     Share,
     SiteCaps,
     SiteUsage,
+    Waiting,
 )
 from controller.chain import Link
 from fleet.caps import (
@@ -94,6 +96,10 @@ SITE = SiteCaps(
         requests_burst=None,
         client_requests_per_min=150,
     ),
+    waits={
+        "disk_bytes": Waiting(holds=20 << 30, plan=10 << 30),
+        "tasks": Waiting(holds=200, plan=120, comes=1_796_083_200.0),
+    },
 )
 HOST = HostCaps(
     host=HostId("mx1-web-01"),
@@ -135,6 +141,7 @@ ENFORCEMENT = EnforcementTold(
     shadow=90,
     waiting=2,
     unable=4,
+    pending=(Pending(plan=PlanId("plus"), since=1_795_229_264.0, sites=7),),
 )
 
 
@@ -215,9 +222,12 @@ LOOKS = [
             "php-fpm: pool huerto",
             "900 /wp-login.php",
             "10 min mx1-web-09",
+            "only watched disk_bytes 10 GiB (20 GiB holds), tasks 120 (200 holds until 2026-12-01",
+            "caps arm --plan standard",
         ],
     ),
-    (("caps", "status"), ENFORCEMENT, ["caps shadow", "plus: from 2026-11-21", "90 sites", "4 (their"]),
+    (("caps", "status"), ENFORCEMENT, ["caps shadow", "plus: from 2026-11-21", "90 sites", "4 (their",
+                                     "at 7 sites: relevo caps arm --plan plus"]),
     (
         ("caps", "report"),
         REPORT,
@@ -318,6 +328,18 @@ ORDERS: list[tuple[tuple[str, ...], str, dict[str, object]]] = [
         {"scope": "plan", "id": "plus", "word": "arm", "since": 1_796_083_200.0, "reason": "why"},
     ),
     (
+        ("caps", "arm", "--all", "--yes"),
+        "PUT /v1/caps/enforcement",
+        {
+            "scope": "all",
+            "id": None,
+            "word": "arm",
+            "since": None,
+            "untried": True,
+            "reason": "why",
+        },
+    ),
+    (
         ("caps", "shadow", "--all"),
         "PUT /v1/caps/enforcement",
         {"scope": "all", "id": None, "word": "shadow", "reason": "why"},
@@ -367,3 +389,18 @@ async def test_what_makes_no_sense_about_caps_is_refused(command: tuple[str, ...
     async with answering(says({"revision": 7})) as (url, requests):
         result = await relevo(*command, "--reason", "why", "--url", url)
     assert (result.code, requests) == (Exit.USAGE, [])
+
+
+async def test_arming_too_soon_says_the_word_that_does_it_all_the_same() -> None:
+    """The sentence is the controller's, with what shadow found; the remedy is in this command's words."""
+    refusal = {
+        "type": "/problems/caps-untried",
+        "title": "Refused",
+        "status": 409,
+        "detail": "Shadow has watched these caps for 3 of 14 days (7 sites).",
+    }
+    async with answering(says(refusal, 409)) as (url, _):
+        result = await relevo("caps", "arm", "--all", "--reason", "why", "--url", url)
+    assert result.code == Exit.FAILED
+    said = " ".join(result.err.split())
+    assert "for 3 of 14 days (7 sites). If you know better, say --yes" in said

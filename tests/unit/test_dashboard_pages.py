@@ -31,6 +31,7 @@ from controller.web.words import Speech
 from failover.judge import Kind, Verdict
 from fleet.caps import (
     Attachment,
+    Enforcement,
     Evidence,
     Level,
     Nature,
@@ -39,8 +40,10 @@ from fleet.caps import (
     Process,
     Resource,
     Ruling,
+    Turn,
 )
 from fleet.documents import read
+from fleet.enforcement import edition
 from fleet.messages import SiteUse
 from fleet.model import (
     Arming,
@@ -467,6 +470,21 @@ async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
     over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
     (page,) = await read_all(over, ["/sites/huerto"], "en")
     assert "isolated" not in page and "asked" not in page
+
+
+async def test_a_site_s_page_says_which_caps_are_stricter_than_what_holds() -> None:
+    """By name, beside the word that caps hold; of a site that has all of its plan there is no line."""
+    look = well()
+    plan = look.fleet.plans[look.fleet.sites[HUERTO].plan]
+    roomier = msgspec.structs.replace(plan.caps, tasks=plan.caps.tasks + 1)
+    name = edition(roomier)
+    turn = Turn(since=WALL - 9, editions={plan.id: name})
+    words_of = Enforcement(sites={HUERTO: turn}, editions={name: roomier})
+    for language, says in (("en", "Stricter since"), ("es", "Más estricto")):
+        (page,) = await read_all(replace(look, enforcement=words_of), ["/sites/huerto"], language)
+        assert says in page and ">tasks<" in page
+    (page,) = await read_all(look, ["/sites/huerto"], "en")
+    assert "Stricter since" not in page
 
 
 async def test_a_host_s_page_says_how_it_holds_caps_and_that_it_asks_for_help() -> None:
