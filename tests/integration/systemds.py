@@ -18,6 +18,7 @@ NAME = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 INFINITY = 2**64 - 1
+MOVES = ("StartTransientUnit", "AttachProcessesToUnit")
 # What a slice of a kernel with all controllers shows, before anybody caps it.
 PLAIN = {
     "cpu.weight": "100",
@@ -52,7 +53,10 @@ IO = {
 
 @dataclass
 class Systemd:
-    """`calls`: each method that was called with its unit; `sent`: the names of properties, call by call."""
+    """`calls`: each method that was called with its unit; `sent`: the names of properties, call by call.
+
+    `scopes`: the transient ones that are there, with their properties. `ended`: pids of processes that have.
+    """
 
     bus: MessageBus
     cgroups: Path
@@ -65,6 +69,8 @@ class Systemd:
     shut: set[str] = field(default_factory=set)  # of units, by their path's last part
     absent: set[str] = field(default_factory=set)
     refuses: str = ""
+    scopes: dict[str, dict[str, object]] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
 
     def group(self, unit: str) -> Path:
         return self.cgroups / slice_path(unit)
@@ -143,6 +149,7 @@ class Systemd:
             )
             return Message.new_method_return(message, "o", [f"{PATH}/unit/{name}"])
         elif message.member in ("StopUnit", "StartUnit"):
+            self.scopes.pop(unit, None)
             return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
         return Message.new_method_return(message)
 
@@ -162,6 +169,45 @@ class Systemd:
         assert message.body[1] == "TriggeredBy", message.body
         known = [each for each in self.sockets if each == f"{unit.replace('_', '-')}.socket"]
         return Message.new_method_return(message, "v", [Variant("as", known)])
+
+    def answer_move(self, message: Message) -> Message | bool:
+        """The bus' message handler for what moves processes; a pid that is gone fails a whole call, as with PID 1."""
+        if message.message_type is not MessageType.METHOD_CALL or message.member not in MOVES:
+            return False
+        unit = str(message.body[0])
+        self.calls.append((message.member, unit))
+        if refused := self._refused(message, unit):
+            return refused
+        begins = message.member == "StartTransientUnit"
+        pids = (self._begin if begins else self._take)(unit, *message.body[1:])
+        if isinstance(pids, list) and pids and not self.ended & set(pids):
+            held = self.scopes[unit].setdefault("pids", [])
+            assert isinstance(held, list)
+            held += pids
+            return Message.new_method_return(message, *(("o", [f"{PATH}/job/1"]) if begins else ()))
+        wrong = pids if isinstance(pids, str) else "No such process"
+        if begins and not isinstance(pids, str):
+            del self.scopes[unit]
+        return Message.new_error(message, "org.freedesktop.systemd1.Refused", wrong)
+
+    def _begin(
+        self, unit: str, mode: str, told: list[tuple[str, Variant]], aux: list[object]
+    ) -> list[int] | str:
+        if unit in self.scopes:
+            return f"Unit {unit} was already loaded or has a fragment file."
+        assert (mode, aux) == ("fail", [])
+        properties = {name: value.value for name, value in told}
+        pids: list[int] = properties.pop("PIDs")
+        self.scopes[unit] = properties
+        return pids
+
+    def _take(self, unit: str, below: str, pids: list[int]) -> list[int] | str:
+        assert below == ""
+        if unit not in self.scopes:
+            return f"Unit {unit} not loaded."
+        if self.scopes[unit].get("Delegate") is not True:
+            return "Process migration not available on non-delegated units."
+        return pids
 
     def _set(self, unit: str, properties: Iterable[tuple[str, Variant]]) -> None:
         names = []
@@ -195,6 +241,7 @@ async def stand_in(address: str, folder: Path) -> AsyncIterator[Systemd]:
     run.mkdir(exist_ok=True)
     systemd = Systemd(bus, cgroups, run)
     try:
+        bus.add_message_handler(systemd.answer_move)
         bus.add_message_handler(systemd.answer)
         if await bus.request_name(NAME) is not RequestNameReply.PRIMARY_OWNER:
             raise RuntimeError(f"{NAME} is taken on {address}: this must be a private bus")
