@@ -133,7 +133,7 @@ class Isolation:
         self._measure(decision)
         if self._recording:
             await self._record(signals)
-        await self._keep_state(now, changed=bool(decision.changes))
+        await self._keep_state(now, changed=bool(decision.changes or decision.evidence))
         await self._clear(now, wall)
         return decision
 
@@ -209,8 +209,7 @@ class Isolation:
                 found = await self._looking.run(PROOF_S, look)
             except DriverError:  # a machine that hangs: the two series are proof enough
                 found = ()
-            held = {penalty.site: penalty.resource for penalty in self.penalties}
-            used = self._usage.seconds(site, held[site]) if site in held else ()
+            used = self._usage.seconds(site, evidence.resource) if evidence.resource else ()
             seconds = tuple(round(value, 4) for value in used)
             proven = msgspec.structs.replace(
                 evidence, processes=found, urls=dict(top), seconds=seconds

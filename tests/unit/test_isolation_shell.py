@@ -164,6 +164,32 @@ async def test_a_hog_is_held_told_and_proven_within_two_seconds(tmp_path: Path) 
     assert b"ana" not in text and b"mail=" not in text and b"--visitor" not in text
 
 
+async def test_what_a_person_ordered_is_proven_once(tmp_path: Path) -> None:
+    """A quarantine has its processes and paths as any step has; an agent that restarts has it on disk."""
+    host = Host(tmp_path)
+    host.machine.hog = None
+    site = host.machine.culprit
+    note = Note(owner="ana", reason="spam", since=WALL, until=WALL + 900)
+    host.follow()
+    for _ in range(40):  # what was learned is on disk by now
+        await host.isolation.round(host.machine.round(0.1))
+    host.follow(**{site: Ruling(word="quarantine", note=note)})
+    process(tmp_path / "proc", 7, "sendmail", ticks=0, pages=10)
+    host.isolation.attach({site: attached(tmp_path, 7)})
+    async with living(host):
+        for _ in range(3):
+            await host.isolation.round(host.machine.round())
+        await eventually(lambda: [*(tmp_path / "evidence").glob("*.json")])
+    [evidence] = host.isolation.evidence
+    assert (evidence.site, evidence.resource) == (site, Resource.CPU)
+    assert [one.command for one in evidence.processes] == ["sendmail"]
+    again = Host(tmp_path)
+    again.machine.now = host.machine.now
+    again.follow(**{site: Ruling(word="quarantine", note=note)})
+    decision = await again.isolation.round(again.machine.round())
+    assert [p.site for p in decision.penalties] == [site] and decision.evidence == ()
+
+
 async def test_a_restart_forgets_nobody_and_prolongs_nothing(tmp_path: Path) -> None:
     """A new agent holds what the old one held as soon as it has its orders; the end is where it was."""
     old = Host(tmp_path)
