@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from agent.isolate.policy import CONTENDED, Policy
 from agent.isolate.state import Frame
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Resource
+from fleet.caps import Attachment, Resource
 from fleet.model import SiteId
 
 PAGE_BYTES = 4096
@@ -104,13 +104,13 @@ def host_stall(host: HostSigns, resource: Resource, policy: Policy) -> float | N
 def victims_stall(signals: Signals, resource: Resource) -> float | None:
     """The share of their busy time that sites wait, without the one that uses most; None: it can't be told.
 
-    Its own quota is no contention: a throttled site is no victim. Where some active site's wait is not known, the
-    host's must do.
+    Its own quota is no contention: a throttled site is no victim. Where some active site's wait is not known, or those
+    that are known do nothing beside others of whom nothing is told, the host's must do.
     """
     if resource is Resource.TASKS:
         return None
     most = max(signals.sites, key=lambda id: use(signals.sites[id], resource) or 0.0, default=None)
-    total = weight = 0.0
+    total, weight, is_dark = 0.0, 0.0, False
     for site, signs in signals.sites.items():
         cores = signs.cpu_cores or 0.0
         if site == most or (signs.throttled_ratio or 0.0) > THROTTLED:
@@ -118,11 +118,19 @@ def victims_stall(signals: Signals, resource: Resource) -> float | None:
         if (stall := _site_stall(signs, resource)) is None:
             if cores >= BUSY:
                 return None
+            is_dark = is_dark or _is_dark(signs)
             continue
         if busy := stall + min(cores, 1.0):
             total += min(busy, HEAVIEST) * stall / busy
             weight += min(busy, HEAVIEST)
-    return total / weight if weight >= BUSY else 0.0
+    if weight < BUSY:
+        return None if is_dark else 0.0
+    return total / weight
+
+
+def _is_dark(signs: SiteSigns) -> bool:
+    """Whether it may do anything, unseen; a slice that is not there does nothing."""
+    return signs.cpu_cores is None and signs.attachment is not Attachment.SLICE
 
 
 def _site_stall(signs: SiteSigns, resource: Resource) -> float | None:

@@ -17,7 +17,7 @@ from agent.isolate.nature import is_hacked, nature, showing, standing
 from agent.isolate.policy import DAY_S, HOUR_S
 from agent.isolate.state import HOURS, Clock, Frame, told
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Nature, Override, Penalty, Resource, Tenant
+from fleet.caps import Attachment, Nature, Override, Penalty, Resource, Tenant
 from fleet.model import Note, SiteId
 from tests.hogs import CAPS, HOGS, MIB, PLAN, Machine, house
 
@@ -131,7 +131,8 @@ def test_a_stall_that_never_ends_has_no_rhythm_however_it_varies() -> None:
     """Where the victims wait in every round that we know, a dominant site is told by what the sites take beside it."""
     noisy = [0.9, 0.4, 0.7, 0.3, 0.8, 0.5, 0.6, 0.9, 0.4, 0.7, 0.5, 0.8]
     [one] = found(noisy, shop=[4.0] * 12, news=[0.5] * 12)
-    assert (one.site, one.steady, one.correlation) == (SHOP, True, pytest.approx(8 / 9))
+    assert (one.site, one.steady) == (SHOP, True)
+    assert one.correlation == pytest.approx(8 / 9)
     assert one.score > POLICY.score + 0.2
     assert found(noisy, shop=[3.0] * 12, news=[0.5] * 12) == []
     # What some neighbour takes is not known: it may be as much.
@@ -336,6 +337,48 @@ def test_what_victims_suffer_is_the_share_of_their_busy_time(
         },
     )
     assert suffered(signals, POLICY)[Resource.CPU] == pytest.approx(stall)
+
+
+@pytest.mark.parametrize(
+    ("attachment", "news", "stall"),
+    [
+        # mod_php, or PHP as one user for all: it may be they who wait.
+        (Attachment.LOG, 0.0, 0.9),
+        (Attachment.POOL, 0.001, 0.9),
+        # Those who are seen work: theirs is the word.
+        (Attachment.POOL, 0.1, 0.5),
+        # No unit of it runs.
+        (Attachment.SLICE, 0.0, 0.0),
+    ],
+)
+def test_sites_of_which_nothing_is_told_may_suffer(
+    attachment: Attachment, news: float, stall: float
+) -> None:
+    """Where nobody who is seen does anything, what is not seen is not called well."""
+    signals = Signals(
+        at=1,
+        host=msgspec.structs.replace(HOST, cpu_stall=0.9),
+        sites={
+            SHOP: SiteSigns(attachment=attachment),
+            NEWS: SiteSigns(cpu_cores=news, cpu_stall=news),
+            SiteId("wiki"): SiteSigns(cpu_cores=0.5, cpu_stall=0.0),
+        },
+    )
+    assert suffered(signals, POLICY)[Resource.CPU] == pytest.approx(stall)
+
+
+def test_a_host_that_tells_nothing_of_its_sites_blames_none_and_asks() -> None:
+    """All of them are one user's: what the host waits for is said to people, and held against nobody."""
+    machine = Machine(Random(5), busy=0.9, hog=HOGS["CPU spin"], starts_s=30.0)
+    state, asked, changes = State(), set[str](), list[object]()
+    for _ in range(60):
+        signals = machine.round()
+        told_ = {site: SiteSigns(attachment=Attachment.POOL) for site in signals.sites}
+        signals = msgspec.structs.replace(signals, sites=told_)
+        decision = decide(state, signals, house(machine), POLICY, signals.at, NOON + signals.at)
+        state, asked = decision.state, asked | {why.code for why in decision.asks}
+        changes += decision.changes
+    assert (changes, asked) == ([], {"isolation-no-culprit"})
 
 
 def test_memory_that_runs_out_is_an_alarm_before_anybody_waits() -> None:
