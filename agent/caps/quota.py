@@ -203,7 +203,9 @@ def _spoken_of(site: SiteId, world: World) -> bool:
 
 
 def _aim(holder: Holder, kept: Kept, mine: Ours | None) -> Aim:
-    plan, before, because = holder.plan, mine.quota if mine else NO_QUOTA, dict(holder.because)
+    # Who is held to nothing now may keep more than when we last said something: it begins anew.
+    before = mine.quota if mine and kept.quota != NO_QUOTA else NO_QUOTA
+    plan, because = holder.plan, dict(holder.because)
     most_bytes, most_inodes = plan.disk_hard_bytes or 0, plan.inodes_hard or 0
     room_bytes = hard(most_bytes, kept.used_bytes, before.disk_hard_bytes)
     room_bytes = -(-room_bytes // UNIT_BYTES) * UNIT_BYTES

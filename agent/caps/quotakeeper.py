@@ -80,7 +80,7 @@ class Files:
 
 
 async def bounded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do what touches files in a thread. Raises DriverError."""
+    """Do what touches files, or takes long, in a thread. Raises DriverError."""
     try:
         async with asyncio.timeout(LOOK_S):
             return await asyncio.to_thread(work, *args, **kwargs)
@@ -158,16 +158,18 @@ class QuotaKeeper:
 
     async def _round(self, quotas: Quotas, world: World) -> None:
         """Raises DriverError, also where some were not taken: the others are as they should be then."""
-        found = holders(world)
+        found = await bounded(
+            holders, world
+        )  # of a thousand users: some ms, which a beat must not wait
         seen: Mapping[str, Seen] = {}
         wanted: Mapping[Key, Aim] = {}
         if wish := ask(world, (*found, *self._ours)):
             async with quotas.talk() as talk:
                 seen = await talk.ask(wish)
-                wanted = aims(world, found, seen, self._ours)
+                wanted = await bounded(aims, world, found, seen, self._ours)
                 seen = await self._set(talk, wanted, seen)
         short = await self._settle(wanted, seen)
-        self._uses = uses(world, found, seen, wanted)
+        self._uses = await bounded(uses, world, found, seen, wanted)
         self._measure()
         if short:
             raise DriverError(short)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
@@ -68,6 +68,10 @@ class _Mount(msgspec.Struct, frozen=True):
     users: dict[int, _User] = {}
     refused: dict[int, str] = {}
 
+    def seen(self) -> Seen:
+        users = {uid: user.kept() for uid, user in self.users.items()}
+        return Seen(state=self.state, users=users, refused=self.refused)
+
 
 class Talk(Protocol):
     async def ask(self, wish: Wish) -> dict[str, Seen]:
@@ -90,34 +94,35 @@ class _Spoken:
     async def ask(self, wish: Wish) -> dict[str, Seen]:
         try:
             async with asyncio.timeout(ANSWER_S):
-                self._writer.write(msgspec.json.encode(_line(wish)) + b"\n")
+                self._writer.write(await asyncio.to_thread(_line, wish))
                 await self._writer.drain()
                 line = await self._reader.readline()
-            told = msgspec.json.decode(line, type=dict[str, _Mount])
+                return await asyncio.to_thread(_told, line)
         except TimeoutError as error:
             raise DriverError(f"quotas: no answer within {ANSWER_S:g} s") from error
         except (OSError, ValueError) as error:  # a line without end is a ValueError
             raise DriverError(f"quotas: no answer that can be read: {error}") from error
-        return {mount: _seen(said) for mount, said in told.items()}
 
 
-def _line(wish: Wish) -> dict[str, Any]:
-    return {
+def _line(wish: Wish) -> bytes:
+    asked = {
         mount: {
             "users": [*users],
             "set": {str(uid): _limits(quota) for uid, quota in users.items() if quota is not None},
         }
         for mount, users in wish.items()
     }
+    return msgspec.json.encode(asked) + b"\n"
 
 
 def _limits(quota: Quota) -> dict[str, int]:
     return {name: getattr(quota, name) or 0 for name in Quota.__struct_fields__}
 
 
-def _seen(said: _Mount) -> Seen:
-    users = {uid: user.kept() for uid, user in said.users.items()}
-    return Seen(state=said.state, users=users, refused=said.refused)
+def _told(line: bytes) -> dict[str, Seen]:
+    """Raises msgspec.DecodeError, a ValueError."""
+    told = msgspec.json.decode(line, type=dict[str, _Mount])
+    return {mount: said.seen() for mount, said in told.items()}
 
 
 class Direct:

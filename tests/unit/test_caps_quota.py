@@ -273,6 +273,14 @@ def test_let_go_is_what_was_told_to_be(of: World, released: bool) -> None:
     assert aim.quota == (quota(3 * GB, 7) if released else quota_of(SMALL))
 
 
+def test_who_is_held_to_nothing_any_more_begins_anew() -> None:
+    """What was held before, and lifted by somebody, is not put under what is kept since."""
+    of = world({SHOP: tenant("shop")})
+    for held, least in ((quota_of(SMALL), 0), (NO_QUOTA, 15 * GB)):
+        aim = aimed(of, seen(shop=kept(15 * GB, held=held)), MINE)["/srv", 1001]
+        assert least < (aim.quota.disk_hard_bytes or 0) < least + 12 * GB
+
+
 def test_what_cannot_be_seen_now_is_neither_held_nor_let_go() -> None:
     """A file system that is not mounted, or can't be asked, changes nothing of what is known."""
     of = world({SHOP: tenant("shop")})
