@@ -100,7 +100,8 @@ def _recorded() -> None:
     right = 0
     for path in replay.RECORDINGS:
         rounds = [*replay.recorded(path)]
-        changes = replay.replayed(rounds, replay.hosting(rounds), replay.POLICY)
+        house_then = replay.hosting(rounds)
+        changes = replay.replayed(rounds, house_then, replay.POLICY, known_s=POLICY.learn_s)
         steps = [(at, change) for at, change in changes if change.to > Level.WATCH]
         if not steps:
             print(f"        {path.stem:<12} watched")
@@ -129,7 +130,8 @@ def _contention(rounds: list[Signals], at: float, change: Change) -> float | Non
             break
         waits = suffered(signals, replay.POLICY).get(resource, 0.0) >= least
         began = (now if began is None else began) if waits else None
-    return None if began is None else at - began + EVERY_S  # the reading is of the time before it
+    # It began within the first of these readings: in its middle, for all that is known.
+    return None if began is None else at - began + EVERY_S / 2
 
 
 def _held(courses: list[Course]) -> int:

@@ -27,10 +27,18 @@ def recorded(path: Path) -> Iterator[Signals]:
 
 
 def replayed(
-    rounds: Iterable[Signals], house: House, policy: Policy, *, wall: float = WALL
+    rounds: Iterable[Signals],
+    house: House,
+    policy: Policy,
+    *,
+    wall: float = WALL,
+    known_s: float = 0.0,
 ) -> list[tuple[float, Change]]:
-    """What is decided from these rounds today: every change, with the second of the recording it came in."""
-    state, begun, found = State(), None, list[tuple[float, Change]]()
+    """What is decided from these rounds today: every change, with the second of the recording it came in.
+
+    `known_s`: for how long the host had learned what is usual.
+    """
+    state, begun, found = State(since=wall - known_s), None, list[tuple[float, Change]]()
     for signals in rounds:
         begun = signals.at if begun is None else begun
         at = signals.at - begun

@@ -16,6 +16,7 @@ from agent.isolate.table import Finding
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
+JITTER_S = 0.5  # a round may come some milliseconds early: two readings are two readings
 AFTER_S = 10.0  # what a step did is measured over the end of its trial, a third of it
 
 
@@ -170,7 +171,7 @@ def contention(climb: Climb) -> None:
     for resource in CONTENDED:
         since = climb.before.alarms.get(resource)
         alarm = climb.policy.alarm(resource)
-        if since is None or climb.at - since < alarm.for_s:
+        if since is None or climb.at - since < alarm.for_s - JITTER_S:
             continue
         if not any(climb.may_act(resource, armed=armed) for armed in climb.turns):
             continue
