@@ -57,6 +57,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None = None
     signs: tuple[str, ...] = ()
     gaps: tuple[int, ...] = ()
+    own: bool = False
     seconds: tuple[float, ...] = ()
 
 

@@ -29,7 +29,10 @@ def evidence(of: Evidence) -> list[RenderableType]:
     rows = [
         ("about", about),
         ("shows", signs),
-        ("neighbours wait", _bars(of.stall, of.gaps, lambda it: f"{it:.0%} of the time")),
+        (
+            "it waits itself" if of.own else "neighbours wait",
+            _bars(of.stall, of.gaps, lambda it: f"{it:.0%} of the time"),
+        ),
         ("it uses", _bars(of.use, of.gaps, amount)),
         ("each second", _bars(of.seconds, (), second)),
     ]

@@ -85,10 +85,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What a penalty was decided from: the victims' stall and the site's use, oldest first, `every_s` apart.
 
-    Of the memory watchdog's relief the stall is the site's own. `use` is in the unit of `resource`: cores, bytes/s,
-    tasks, connections/s. At `gaps` (places in both series) nothing was read: they repeat what is beside them, and say
-    nothing. `signs`: what showed of a break-in. `urls` are paths without their query, with how often each was asked
-    (rule R16). Kept for 14 days.
+    `use` is in the unit of `resource`: cores, bytes/s, tasks, connections/s. At `gaps` (places in both series) nothing
+    was read: they repeat what is beside them, and say nothing. `own`: the stall is what the site does to itself, of
+    the memory watchdog's relief. `signs`: what showed of a break-in. `urls` are paths without their query, with how
+    often each was asked (rule R16). Kept for 14 days.
     """
 
     site: SiteId
@@ -102,6 +102,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     resource: Resource | None = None
     signs: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=10)] = ()
     gaps: Annotated[tuple[Count, ...], Meta(max_length=120)] = ()
+    own: bool = False
     # What it used in each second of the minute before, if it was watched then; of memory, what it had (bytes).
     seconds: Annotated[tuple[float, ...], Meta(max_length=60)] = ()
 

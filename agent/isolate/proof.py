@@ -74,6 +74,7 @@ def _proof(
         resource=resource,
         signs=nature.standing(climb.before.signs.get(site, {}), climb.policy, climb.at),
         gaps=_gaps(stall, used),
+        own=own,
     )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from markupsafe import Markup
 
+from fleet.caps import Evidence, Resource
 from fleet.model import HeldSite, Incident, Why
 from runtime.clock import iso
 from runtime.words import LANGUAGES, LOCALE, explain
@@ -153,6 +154,19 @@ class Speech:
     def decimal(self, value: float, digits: int) -> str:
         text = f"{value:.{digits}f}"
         return text if self.language == "en" else text.replace(".", ",")
+
+    def used(self, evidence: Evidence) -> str:
+        """The most that a site used of what its evidence is about."""
+        most = max(evidence.use)
+        match evidence.resource:
+            case Resource.MEMORY | Resource.IO:
+                return f"{self.decimal(most / (1 << 20), 2)} MiB/s"
+            case Resource.EGRESS:
+                return f"{self.decimal(most, 2)}/s"
+            case Resource.TASKS:
+                return self.number(round(most))
+            case _:
+                return self.decimal(most, 2)
 
     def span(self, seconds: float | None) -> str:
         """The two largest units at most: `1.2 s`, `4 min 12 s`, `2 d 4 h`; nothing for None."""

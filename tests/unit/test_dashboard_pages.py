@@ -467,6 +467,12 @@ async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
     shadow = replace(look, penalties={HUERTO: penalized(enforced=False)})
     (page,) = await read_all(shadow, ["/sites/huerto"], "en")
     assert "only recorded" in page
+    shown_proof = penalized().evidence
+    assert shown_proof is not None
+    proof = msgspec.structs.replace(shown_proof, resource=Resource.IO, use=(1.0, 3 << 20), own=True)
+    disk = replace(look, penalties={HUERTO: msgspec.structs.replace(penalized(), evidence=proof)})
+    (page,) = await read_all(disk, ["/sites/huerto"], "en")
+    assert "It waited for itself (disk)" in page and "up to 3.00 MiB/s" in page
     over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
     (page,) = await read_all(over, ["/sites/huerto"], "en")
     assert "isolated" not in page and "asked" not in page

@@ -106,7 +106,7 @@ def test_a_relief_is_proven_by_the_site_s_own_stall() -> None:
     stuck = doing(memory_stall=0.7, scanned_per_s=25_600.0, stolen_per_s=100.0)
     host.see(stuck, rounds=8)
     [found] = host.evidence
-    assert (found.site, found.resource) == (SHOP, Resource.MEMORY)
+    assert (found.site, found.resource, found.own) == (SHOP, Resource.MEMORY, True)
     assert found.stall == (*[0.0] * 6, *[0.7] * 6)
     assert found.use[-6:] == (100 * MIB,) * 6
 
