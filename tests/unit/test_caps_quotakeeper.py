@@ -110,7 +110,7 @@ class Host:
 
 @asynccontextmanager
 async def keeping(
-    path: Path, disk: Disk | None = None, most: int | None = None
+    path: Path, disk: Disk | None = None, most: int | None = None, every_s: float = 0.01
 ) -> AsyncIterator[Host]:
     disk, exporter = disk or Disk(), Exporter(AGENT)
     keeper = QuotaKeeper(
@@ -120,7 +120,7 @@ async def keeping(
         exporter=exporter,
         most=most,
         wall=lambda: host.now,
-        every_s=0.01,
+        every_s=every_s,
         soonest_s=0.001,
     )
     host = Host(disk, keeper, exporter)
@@ -183,6 +183,7 @@ async def test_shadow_holds_nobody_and_gives_back_what_was(tmp_path: Path) -> No
         assert host.keeper.state()[SHOP].held == panels
         host.follow(world({SHOP: tenant("shop")}))
         await host.until(lambda: disk.holds[SHOPS] == PLAN)
+        await host.settled()
     async with keeping(tmp_path, disk) as host:
         host.follow(shadow)
         await host.until(lambda: disk.holds[SHOPS] == panels)
@@ -210,11 +211,11 @@ async def test_drift_is_repaired_and_counted(tmp_path: Path) -> None:
 
 async def test_a_date_turns_quotas_on(tmp_path: Path) -> None:
     """Without anybody's word at that moment."""
-    async with keeping(tmp_path) as host:
-        host.follow(world({SHOP: tenant("shop", since=200.0)}))
-        await host.settled()
+    async with keeping(tmp_path, every_s=60.0) as host:
+        host.follow(world({SHOP: tenant("shop", since=100.1)}))
+        await host.until(host.keeper.state)
         assert host.disk.set == []
-        host.now = 200.0
+        host.now = 101.0
         await host.until(lambda: host.disk.holds.get(SHOPS) == PLAN)
 
 

@@ -10,11 +10,12 @@ from agent.caps.quotamounts import Mount, mounts
 MOUNTINFO = """\
 22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
 23 22 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:5 - proc proc rw
-29 22 254:16 / /srv rw,noatime shared:15 - ext4 /dev/vdb rw,usrquota
 28 22 254:16 /sites /ro ro,noatime shared:15 - ext4 /dev/vdb rw,usrquota
+29 22 254:16 / /srv rw,noatime shared:15 - ext4 /dev/vdb rw,usrquota
 30 22 254:16 /sites /var/www rw,noatime shared:15 - ext4 /dev/vdb rw,usrquota
 31 22 0:40 / /mnt rw - tmpfs tmpfs rw
 32 31 253:0 / /mnt rw - xfs /dev/mapper/data-mnt rw,usrquota
+34 22 0:40 / /var/spool/a rw - tmpfs tmpfs rw
 33 22 0:41 / /home/two\\040words rw - nfs4 nas:/export rw
 """
 SRV = Mount(place="/srv", kind="ext4", source="/dev/vdb")
@@ -41,6 +42,7 @@ def root(tmp_path: Path) -> Path:
         ("/srv/sites/circle/public", SRV),
         ("/home/shop/public", SRV),
         ("/srvx", Mount(place="/", kind="ext4", source="/dev/vda1")),
+        ("/var/spool/a/b", Mount(place="/var/spool/a", kind="tmpfs", source="tmpfs")),
         ("/mnt/a", Mount(place="/mnt", kind="xfs", source="/dev/mapper/data-mnt")),
         (
             "/home/two words/a",
