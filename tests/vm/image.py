@@ -16,7 +16,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "procps", "ca-certificates"),
     *("python3", "python3-venv", "haproxy", "nginx-light"),
     # Sites: their users' sessions, their PHP, their crowds, what they may send out.
-    *("libpam-systemd", "php-fpm", "apache2", "nftables"),
+    *("libpam-systemd", "php-fpm", "apache2", "nftables", "dmsetup"),
     *("tiny-initramfs", KERNEL),
 )
 # What an image is made with, and the packages that have it.

@@ -10,8 +10,8 @@ import pytest
 
 from fleet.caps import Override
 from fleet.model import Note
-from tests.vm.capped import START_S, Capped, capped
-from tests.vm.hosting import SITES, Tenancy
+from tests.vm.capped import Capped, capped
+from tests.vm.hosting import SITES, Tenancy, at_rest
 from tests.vm.machine import Result, Saved
 
 pytestmark = pytest.mark.vm
@@ -37,13 +37,9 @@ PROGRAM = (
 async def with_quotas(saved: Saved) -> AsyncGenerator[Capped, None]:
     """The host once a person did what docs/caps.md says: ext4 counted already, now it holds."""
     async with capped(saved) as host:
-        units = " ".join(f"relevo-php@{site.name}.socket {site.unit}" for site in SITES)
-        await host.vm.do(f"systemctl stop relevo-agent nginx {units}", timeout_s=START_S)
-        await host.vm.do("sed -i 's/rw,noatime/rw,noatime,usrquota/' /etc/fstab")
-        await host.vm.do("systemctl daemon-reload", timeout_s=START_S)
-        await host.vm.until("umount /srv", timeout_s=START_S)
-        await host.vm.do("mount /srv")
-        await host.vm.do(f"systemctl start {units} nginx", timeout_s=120)
+        async with at_rest(host.vm):
+            await host.vm.do("sed -i 's/rw,noatime/rw,noatime,usrquota/' /etc/fstab")
+            await host.vm.do("systemctl daemon-reload && mount /srv")
         yield host
 
 
