@@ -446,6 +446,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "It runs inside {server}, as its neighbours do: only {log} tells of it, which makes an "
         "estimate. A php-fpm pool with a user of its own would show more."
     ),
+    "layout-not-in-slice": (
+        "The fleet names {slice} for it, but its PHP runs inside {server}: only {log} tells of it, "
+        "which makes an estimate. A php-fpm pool with a user of its own could be held there."
+    ),
     "layout-no-log": (
         "Nothing of it can be told from its neighbours: it has neither a pool nor an access log "
         "of its own. Give it a log of its own in {server}."

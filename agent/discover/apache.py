@@ -30,6 +30,7 @@ FOLDERS_LIMIT = 5  # folders in folders that one Include searches
 PATHS_LIMIT = 20_000  # files that one Include names
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 EVERYTHING = re.compile(r"\^?/?\??(?:\(?\.[*+]\)?\$?)?")
+MOD_PHP = re.compile(r"php\d*_module")
 # Compiled into Debian's server. Source: `apache2 -l`.
 COMPILED = (
     "core", "so", "watchdog", "http_core", "log_config", "logio", "version", "unixd", "http", "mod_so",
@@ -106,6 +107,11 @@ class Apache:
         """The files that were read."""
         return frozenset(self._parsed)
 
+    @property
+    def _has_php(self) -> bool:
+        """Whether mod_php is loaded, of whatever version."""
+        return any(MOD_PHP.fullmatch(module) for module in self._modules)
+
     def _finished(self, host: _Host) -> VirtualHost:
         names = ([host.name] if host.name else []) + host.aliases
         return VirtualHost(
@@ -119,6 +125,7 @@ class Apache:
             proxies=tuple(dict.fromkeys(host.proxies)),
             redirect=host.redirect,
             logs=tuple(dict.fromkeys(host.logs)),
+            inside=self._has_php and not (host.sockets or host.proxies or host.redirect),
             doubts=tuple(dict.fromkeys(host.doubts)),
         )
 

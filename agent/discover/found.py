@@ -19,7 +19,7 @@ class VirtualHost:
 
     `place`: file:line. `users`: whom its scripts run as by its own word. `sockets`: where its PHP is handed to,
     as `php.socket` writes them. `redirect`: the host that all its requests are sent to. `listens`: as written.
-    `logs`: files of its own that its requests are written to.
+    `logs`: files of its own that its requests are written to. `inside`: its PHP runs in the web server's own processes.
     """
 
     server: Literal["apache", "nginx"]
@@ -32,6 +32,7 @@ class VirtualHost:
     proxies: tuple[str, ...] = ()
     redirect: str | None = None
     logs: tuple[str, ...] = ()
+    inside: bool = False
     doubts: tuple[str, ...] = ()
 
 

@@ -31,7 +31,10 @@ def attach(
     """Each of `tenants` as it runs here; `cgroups` is where the kernel shows its cgroups."""
     host = served(tenants, running, cgroups)
     judged = ((site, _Site(site, host, adopted.get(site))) for site in tenants)
-    return {site: replace(one.attached(), roots=one.roots()) for site, one in judged}
+    return {
+        site: replace(one.attached(), roots=one.roots(), in_common=one.is_in_common())
+        for site, one in judged
+    }
 
 
 class _Site:
@@ -55,9 +58,15 @@ class _Site:
             return self._by_log(self._shared_pool(shared[0]))
         if self._parts:
             return self._by_parts()
-        if self._tenant.slice:
+        inside = next((virtual for virtual in self._virtual if virtual.inside), None)
+        if self._tenant.slice and inside is None:
             return self._in_slice(self._tenant.slice)
         return self._without_php()
+
+    def is_in_common(self) -> bool:
+        """Whether some of its PHP runs as an account that many share."""
+        inside = any(virtual.inside and not virtual.users for virtual in self._virtual)
+        return inside or any(part.pool.user in SHARED for part in self._parts)
 
     def roots(self) -> tuple[Path, ...]:
         """The document roots of its virtual hosts."""
@@ -247,6 +256,8 @@ class _Site:
         log = self._log()
         server = self._virtual[0].server
         values: Values = {"server": server, "log": str(log or "")}
+        if self._tenant.slice:
+            return self._by_log(Why("layout-not-in-slice", {**values, "slice": self._tenant.slice}))
         return self._by_log(Why("layout-log", values))
 
     def _by_log(self, why: Why) -> Attached:

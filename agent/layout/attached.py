@@ -39,7 +39,8 @@ class Attached:
     `slice`: the systemd slice that holds it all, for SLICE, and for a POOL that is `adopted`. `cgroups`: directories
     whose sum is the site, as far as the kernel tells it apart. `uids`: whose processes are its own alone. `socket`:
     where its own FPM pool takes requests, `status`: FPM's status by its socket and path, and `log`: the access log of
-    its virtual hosts, where there are such. `roots`: the document roots of these. `adoptable`: how its pool could be
+    its virtual hosts, where there are such. `roots`: the document roots of these. `in_common`: its PHP runs as the web
+    server's account, or as another one that is nobody's own. `adoptable`: how its pool could be
     held where it is. `size`: of its pool. `why`: what was found, and what would better it.
     """
 
@@ -52,6 +53,7 @@ class Attached:
     status: tuple[Path, str] | None = None
     log: Path | None = None
     roots: tuple[Path, ...] = ()
+    in_common: bool = False
     adoptable: Adoptable | None = None
     adopted: bool = False
     size: PoolSize | None = None

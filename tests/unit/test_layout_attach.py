@@ -238,6 +238,44 @@ def test_a_named_slice_that_its_php_is_not_in_holds_nothing(tmp_path: Path) -> N
     assert (trusted.attachment, trusted.why.code) == (Attachment.SLICE, "layout-slice-named")
 
 
+MOD_PHP = {
+    "/etc/apache2/mods-enabled/php8.2.load": "LoadModule php_module /usr/lib/apache2/modules/libphp8.2.so\n"
+}
+
+
+def proxied(domain: str) -> str:
+    return f"<VirtualHost *:80>\nServerName {domain}\nProxyPass / http://127.0.0.1:3000/\n</VirtualHost>\n"
+
+
+def test_what_runs_inside_the_web_server_is_in_no_slice_whatever_the_fleet_names(
+    tmp_path: Path,
+) -> None:
+    """With mod_php its pages are made in Apache's processes: its log tells of it, a login of its user does not."""
+    named = {RADIO: tenant("radio.example", "radio", slice="user-1002.slice")}
+    login = process(950, 1002, "/user.slice/user-1002.slice/session-1.scope")
+    logged = vhosts(virtual("radio.example", log="/var/log/apache2/radio.log"))
+    inside = judged(tmp_path / "a", logged | MOD_PHP | login, named)[RADIO]
+    assert (inside.attachment, inside.why.code) == (Attachment.LOG, "layout-not-in-slice")
+    assert inside.slice is None and inside.in_common
+    unlogged = judged(tmp_path / "b", vhosts(virtual("radio.example")) | MOD_PHP, named)[RADIO]
+    assert (unlogged.attachment, unlogged.why.code) == (Attachment.NONE, "layout-no-log")
+    app = judged(tmp_path / "c", vhosts(proxied("radio.example")) | MOD_PHP, named)[RADIO]
+    assert (app.attachment, app.in_common) == (Attachment.SLICE, False)
+    none = judged(tmp_path / "d", {}, named)[RADIO]
+    assert none.attachment is Attachment.SLICE, "it serves nobody over Apache"
+
+
+def test_an_account_that_many_share_is_told(tmp_path: Path) -> None:
+    """mod_php and a pool of www-data are the web server's; mod_php under an own user, and static pages, are not."""
+    own = virtual("radio.example").replace("ServerName", "AssignUserID radio radio\nServerName")
+    tree = vhosts(virtual("huerto.example", fcgi("www")), virtual("libro.example"), own)
+    tenants = TWO | {RADIO: tenant("radio.example", "radio")}
+    found = judged(tmp_path / "a", tree | pool("www", "www-data") | MOD_PHP, tenants)
+    assert {site for site, one in found.items() if one.in_common} == {HUERTO, LIBRO}
+    found = judged(tmp_path / "b", tree | pool("www", "www-data"), tenants)
+    assert {site for site, one in found.items() if one.in_common} == {HUERTO}
+
+
 @pytest.mark.parametrize(
     ("log", "expected", "code"),
     [
