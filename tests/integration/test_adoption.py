@@ -27,6 +27,9 @@ pytestmark = pytest.mark.integration
 SHOP, NEWS = SiteId("shop"), SiteId("news")
 SCOPE, UNIT = "relevo-pool-shop.scope", "php8.2-fpm.service"
 BEGIN = Begin(SCOPE, "user-1001.slice", UNIT, (700, 701))
+BUSY_S = 0.7
+# A signal would end a sleep.
+BUSY = f"<?php for ($end = microtime(true) + {BUSY_S}; microtime(true) < $end;); echo 'slept';"
 ENDS = {"stop": signal.SIGTERM, "graceful stop": signal.SIGQUIT}
 
 
@@ -123,6 +126,11 @@ def runs(pid: int) -> bool:
         return False
 
 
+def busy(folder: Path) -> None:
+    """A visit is work from now on."""
+    (folder / "sleep.php").write_text(BUSY)
+
+
 def visited(fpm: Fpm) -> bool:
     return b"slept" in fpm.visit()
 
@@ -147,6 +155,7 @@ def test_a_reload_ends_workers_after_their_requests_and_keeps_the_master(
     """The same pid executes itself anew: its new workers are adopted as the old ones were, and nobody was cut off."""
     with served(tools, folder, "static", "[global]\nprocess_control_timeout = 10\n") as fpm:
         until(lambda: len(workers_of(fpm.process.pid)) == 2)
+        busy(folder)
         old = workers_of(fpm.process.pid)
         with ThreadPoolExecutor(2) as visitors:
             answers = [visitors.submit(visited, fpm) for _ in range(2)]
@@ -157,10 +166,32 @@ def test_a_reload_ends_workers_after_their_requests_and_keeps_the_master(
         assert not any(map(runs, old)) and visited(fpm)
 
 
+def test_a_reload_makes_every_pool_wait_for_the_slowest_request_of_all(
+    tools: Tools, folder: Path
+) -> None:
+    """Why no penalty reloads a shared master to have fewer workers: its neighbours would pay for it."""
+    user = subprocess.check_output(["id", "-un"], text=True).strip()
+    other = f"[b]\nuser = {user}\nlisten = {folder}/b.sock\npm = static\npm.max_children = 2\n"
+    more = f"{other}[global]\nprocess_control_timeout = 10\n"
+    with served(tools, folder, "static", more) as slow, ThreadPoolExecutor(2) as visitors:
+        quick = Fpm(folder, slow.process)
+        quick.socket = folder / "b.sock"
+        busy(folder)
+        until(lambda: len(workers_of(slow.process.pid)) == 4)
+        asked = time.monotonic()
+        answer = visitors.submit(visited, slow)
+        time.sleep(0.1)
+        slow.process.send_signal(signal.SIGUSR2)
+        time.sleep(0.1)
+        assert visited(quick) and answer.result()
+        assert time.monotonic() - asked > 2 * BUSY_S, "it did not begin before the other had ended"
+
+
 def test_a_worker_that_is_asked_to_leave_answers_first(tools: Tools, folder: Path) -> None:
     """What a release does: SIGQUIT to each worker, one of them in the middle of a request; visitors notice nothing."""
     with served(tools, folder, "static") as fpm:
         until(lambda: len(workers_of(fpm.process.pid)) == 2)
+        busy(folder)
         old = workers_of(fpm.process.pid)
         with ThreadPoolExecutor(6) as visitors:
             answers = [visitors.submit(visited, fpm)]
