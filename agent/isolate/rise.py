@@ -250,13 +250,20 @@ def _act(climb: Climb, suspect: Suspect, resource: Resource) -> bool:
 
 def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
     """What to do about a suspect that is held already. What is only in shadow can't have helped, and is let be."""
-    if not climb.holds(site, step):
+    if not climb.holds(site, step) or _is_on_trial(step, case.resource):
         return True
     if step.level is Level.ISOLATE and _is_endangered(climb, case.resource):
         return climb.move(site, Finding.DANGER, case)
     if step.level is Level.CAP and step.share <= TIGHTER and step.resource is case.resource:
         return False
     return climb.move(site, Finding.URGENT if _is_urgent(climb, case) else Finding.PERSISTS, case)
+
+
+def _is_on_trial(step: Step, resource: Resource) -> bool:
+    """Whether a step is not to be changed for `resource` yet: what is less dangerous waits until it was judged."""
+    if step.judged or step.resource not in CONTENDED:
+        return False
+    return CONTENDED.index(resource) > CONTENDED.index(step.resource)
 
 
 def _is_urgent(climb: Climb, case: Case) -> bool:
