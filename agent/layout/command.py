@@ -152,7 +152,9 @@ def release_command(config: Path, site: str, yes: bool) -> None:
 
 def _wish(config: Path, site: str, yes: bool, *, adopt: bool) -> None:
     orders, state = _orders(config)
-    here = attach(orders.tenants, Reader().look(), Path(CGROUPS), kept(state))
+    parent = click.get_current_context().parent
+    root = parent.params["root"] if parent else Path("/")
+    here = attach(orders.tenants, Reader(str(root)).look(), Path(CGROUPS), kept(state))
     if (one := here.get(id := SiteId(site))) is None:
         raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
     try:

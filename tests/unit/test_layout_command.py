@@ -11,14 +11,17 @@ from click.testing import CliRunner, Result
 from agent.discover.files import HostFiles
 from agent.discover.host import look
 from agent.discover.sites import group
+from agent.layout.adopt import Adopted
+from agent.layout.adoption import KEPT, WISHES
 from agent.layout.command import command
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import Reader
 from agent.layout.steps import PutAside, Systemd, Write
 from agent.layout.survey import Host, convert, undo
-from fleet.caps import Tenant
+from deploy.demo.plans import STANDARD
+from fleet.caps import Override, Tenant
 from fleet.messages import Orders
-from fleet.model import Epoch, HostId, SiteId
+from fleet.model import Epoch, HostId, Note, SiteId
 from tests.unit.hosttree import POOL, write
 from tests.unit.test_layout_attach import (
     BASE,
@@ -37,6 +40,8 @@ from tests.unit.test_layout_attach import (
 )
 
 AGENT = 'host = "web7"\ntoken = "/x"\nstate = "{state}"\n[controllers]\nc1 = "https://c1:7410"\n'
+ALWAYS = Note(owner="ana", reason="busy", since=0, until=4e9)
+changed = msgspec.structs.replace
 Relevo = Callable[..., Result]
 
 
@@ -49,7 +54,13 @@ def relevo(tmp_path: Path) -> Relevo:
 
     def run(*arguments: str, tenants: dict[SiteId, Tenant] | None = TWO) -> Result:
         if tenants is not None:
-            orders = Orders(epoch=Epoch(1, 1), cluster="c", host=HostId("web7"), tenants=tenants)
+            orders = Orders(
+                epoch=Epoch(1, 1),
+                cluster="c",
+                host=HostId("web7"),
+                tenants=tenants,
+                plans={STANDARD.id: STANDARD.caps},
+            )
             (tmp_path / "orders.json").write_bytes(msgspec.json.encode(orders))
         words = ("--config", str(config), "--root", str(root), *arguments)
         return CliRunner(env={"LC_ALL": "C.UTF-8"}).invoke(command, words)
@@ -65,6 +76,45 @@ def test_each_site_is_told_with_what_would_better_it(relevo: Relevo) -> None:
     assert "relevo layout convert huerto" in " ".join(said.output.split())
     assert said.output.endswith("2 sites: 2 pool\n")
     assert max(map(len, said.output.splitlines())) <= 100
+
+
+def test_a_pool_that_may_have_too_many_workers_is_told_what_to_set(relevo: Relevo) -> None:
+    """What it is, what its plan says, where to write it; of one that is as its plan says, nothing."""
+    said = " ".join(relevo().output.split())
+    assert "The pool huerto may have 5 workers, its plan says 15" in said
+    assert "set pm.max_children = 15 at /etc/php/8.2/fpm/pool.d/huerto.conf:2" in said
+    override = Override(caps={"php_workers": 5}, note=ALWAYS)
+    as_planned = {site: changed(tenant, override=override) for site, tenant in TWO.items()}
+    rows = json.loads(relevo("--json", tenants=as_planned).output)
+    assert [row["remedy"] for row in rows] == [None, None]
+
+
+def test_an_adopted_pool_is_shown_with_what_holds(relevo: Relevo, tmp_path: Path) -> None:
+    """By what the agent keeps; its size does not matter any more, and it is still a pool."""
+    now = {HUERTO: Adopted(slice="user-1001.slice", unit="php8.2-fpm.service")}
+    (tmp_path / KEPT).write_bytes(msgspec.json.encode(now))
+    assert "huerto  pool   adopted: CPU, memory, tasks, I/O" in relevo().output
+    huerto, libro = json.loads(relevo("--json").output)
+    assert (huerto["adopted"], huerto["slice"], huerto["remedy"]) == (True, "user-1001.slice", None)
+    assert (libro["adopted"], libro["slice"]) == (False, None) and libro["remedy"]
+
+
+def test_adopting_says_what_it_means_and_does_nothing_by_itself(
+    relevo: Relevo, tmp_path: Path
+) -> None:
+    """Where the workers go, what is not held of them, how they end; nobody's wish is written without --yes."""
+    for verb in ("adopt", "release"):
+        said = relevo(verb, "huerto")
+        assert said.exit_code == 0 and "relevo-pool-huerto.scope" in " ".join(said.output.split())
+        assert "Nothing was done" in said.output
+    assert not (tmp_path / WISHES).exists()
+
+
+def test_what_can_not_be_adopted_is_refused(relevo: Relevo) -> None:
+    """A site whose user others have too, with what it takes."""
+    shared = {site: changed(tenant, users=("huerto",)) for site, tenant in TWO.items()}
+    said = relevo("adopt", "huerto", tenants=shared)
+    assert said.exit_code == 1 and "whose user no other site has" in " ".join(said.output.split())
 
 
 def test_programs_get_json(relevo: Relevo) -> None:
