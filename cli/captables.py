@@ -86,6 +86,8 @@ def site(of: SiteCaps) -> list[RenderableType]:
 def _attachment(of: SiteCaps) -> str:
     if of.attachment is None:
         return "not told yet"
+    if of.attachment == "pool" and of.slice:
+        return f"pool: workers of a shared php-fpm master, adopted: every cap holds ({of.slice})"
     said = f"{of.attachment}: {HELD.get(of.attachment, '')}"
     return f"{said} ({of.slice})" if of.slice else said
 
