@@ -268,6 +268,14 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-refused": "It was refused, and is tried again: {error}",
     "cap-egress-by-user": "What it sends out is held by user only: rules by address are systemd's.",
     # What may be kept on disk, and why not.
+    "disk-near": (
+        "It keeps {kept} in {files} files, nine tenths or more of its plan's disk. Past the plan it can write for the "
+        "grace of its file system, usually a week, and to a tenth more."
+    ),
+    "disk-full": (
+        "It keeps {kept} in {files} files, more than its plan's disk. At a tenth more, or after the grace of its file "
+        "system, usually a week, it can't write any more."
+    ),
     "quota-held": "{mount} ({kind}) holds users to what the plans of their sites let them keep.",
     "quota-shared": "As the plans of {sites} sites say together: they share a user, and files are told apart by user.",
     "quota-each": "Each of its {users} users may keep that much: the kernel adds nobody up.",

@@ -41,6 +41,7 @@ class Standing:
     own: tuple[Matter, ...] = ()
     fleet: tuple[Matter, ...] | None = None
     unsure: frozenset[str] = frozenset()
+    doubts: Callable[[str], bool] = lambda key: False
 
     def of(self, kinds: Iterable[str]) -> tuple[Matter, ...]:
         wanted = frozenset(kinds)
@@ -119,7 +120,11 @@ class Courier:
         # Of an incident the last word is its own.
         ending = (key for key in record.told if key.partition("/")[0] in self._ending)
         now = _now()
-        self._gone = {key: self._gone.get(key, now) for key in ending if key not in here}
+        self._gone = {
+            key: self._gone.get(key, now)
+            for key in ending
+            if key not in here and not standing.doubts(key)
+        }
         return {key: now - at for key, at in self._gone.items()}
 
     # --- sending

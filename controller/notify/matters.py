@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from controller.notify.fills import DISKS, Fill
 from failover.judge import MOVING, Kind, Verdict
 from fleet.caps import Level
 from fleet.model import Hold, HostId, Incident, IncidentId, SiteId, Why
 from fleet.penalized import Penalized
 
 What = Literal[
-    "holds", "incidents", "orders", "hosts", "penalties", "help", "brake", "store", "controllers"
+    "holds",
+    "incidents",
+    "orders",
+    "hosts",
+    "penalties",
+    "help",
+    "disks",
+    "brake",
+    "store",
+    "controllers",
 ]
 DAY_S = 86_400.0
 VERDICT_S = 10.0  # a verdict with nothing to decide lasts this long before it is told
@@ -26,7 +36,7 @@ OVER = "over"
 MOST = 1500  # matters that are looked at; each has its place in what is kept of those told
 ORDERED = frozenset({"drain", "move", "bring-home"})  # verdicts that people gave
 ENDING: tuple[What, ...] = (
-    "holds", "hosts", "penalties", "help", "brake", "store", "controllers"
+    "holds", "hosts", "penalties", "help", "disks", "brake", "store", "controllers"
 )  # whose end is told  # fmt: skip
 RELEVO = "relevo"  # what a person ordered needs no call
 ANSWERED = frozenset({"refused", "paused"})  # reasons that a person gave for holding
@@ -89,6 +99,7 @@ class Scene:
     fleet_broken: str = ""
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
     help: Mapping[HostId, Plea] = field(default_factory=dict)
+    disks: Mapping[SiteId, Fill] = field(default_factory=dict)
     testimony: Callable[[HostId], tuple[Why, ...]] = lambda host: ()
 
 
@@ -113,6 +124,7 @@ def standing(scene: Scene) -> tuple[Matter, ...]:
         *_hosts(scene, open_now.keys() | {hold.subject for hold in scene.holds.values()}),
         *_penalties(scene),
         *_help(scene),
+        *_disks(scene),
     ]
     return tuple(sorted(found, key=lambda matter: (matter.severity.rank, matter.key))[:MOST])
 
@@ -280,6 +292,27 @@ def _help(scene: Scene) -> Iterator[Matter]:
                 lasts=True,
                 why=plea.whys[0],
             )
+
+
+def _disks(scene: Scene) -> Iterator[Matter]:
+    """Before a site can't write any more there is time to talk; past its plan it has a week."""
+    for site, fill in scene.disks.items():
+        full = fill.ratio >= 1
+        kept: dict[str, str | int | float] = {
+            "kept": f"{fill.used_bytes / (1 << 30):.1f} GiB",
+            "files": fill.used_inodes,
+        }
+        yield Matter(
+            key=f"{DISKS}{site}",
+            what="disks",
+            stage="full" if full else "near",
+            severity=Severity.ACT if full else Severity.INFO,
+            subject=site,
+            story=f"disk-{site}",
+            lasts=full,
+            why=Why("disk-full", kept) if full else Why("disk-near", kept),
+            detail=fill.host,
+        )
 
 
 def unsure(scene: Scene) -> frozenset[str]:

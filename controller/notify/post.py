@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Never
 
 from controller.notify import matters, wording
 from controller.notify.courier import Courier, Standing
+from controller.notify.fills import Fills
 from controller.notify.hook import Hook
 from controller.notify.letter import Notifier, NotSent
 from controller.notify.mail import Mailer
@@ -70,6 +71,7 @@ class Post:
         self, controller: "Controller", receivers: Sequence[tuple[Receiver, Notifier]] = ()
     ) -> None:
         self._controller, self._health, self._look = controller, Health(), _Look()
+        self._fills = Fills(controller.uses)
         config = controller.config
         self.couriers = tuple(
             Courier(
@@ -109,7 +111,12 @@ class Post:
         if not controller.decides or controller.board.times is None:
             return Standing(own=own)
         scene = self._scene()
-        return Standing(own=own, fleet=matters.standing(scene), unsure=matters.unsure(scene))
+        return Standing(
+            own=own,
+            fleet=matters.standing(scene),
+            unsure=matters.unsure(scene),
+            doubts=self._fills.doubts,
+        )
 
     def _scene(self) -> Scene:
         controller, mirror, board = (
@@ -133,6 +140,7 @@ class Post:
                 host: Plea(at=word.at, whys=word.help)
                 for host, word in controller.uses.hosts.items()
             },
+            disks=self._fills.look(),
             testimony=board.testimony,
         )
 

@@ -12,7 +12,7 @@ from controller.notify.matters import What
 from fleet.model import Name
 
 EVERYTHING: tuple[What, ...] = (
-    "holds", "incidents", "hosts", "penalties", "help", "brake", "store", "controllers"
+    "holds", "incidents", "hosts", "penalties", "help", "disks", "brake", "store", "controllers"
 )  # fmt: skip
 Address = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}$(?!\n)")

@@ -178,6 +178,8 @@ def _headline(matter: Matter, voice: Voice) -> str:
             )
         case "penalties" | "help":
             return _isolation_headline(matter, voice)
+        case "disks":
+            return _disk_headline(matter, voice)
         case "brake":
             return voice.t("The brake is on: the next failure waits for a person")
         case "store" if matter.stage == "rewound":
@@ -203,6 +205,13 @@ def _isolation_headline(matter: Matter, voice: Voice) -> str:
     if matter.stage == "stop":
         return voice.t("{subject} is stopped on {host}, by a penalty", **named)
     return voice.t("{subject} is isolated on {host}, by a penalty", **named)
+
+
+def _disk_headline(matter: Matter, voice: Voice) -> str:
+    named = {"subject": matter.subject, "host": matter.detail}
+    if matter.stage == "full":
+        return voice.t("{subject} keeps more than its plan's disk on {host}", **named)
+    return voice.t("{subject} has nearly filled its disk on {host}", **named)
 
 
 def _verdict(kind: str, voice: Voice) -> str:
@@ -329,6 +338,10 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
     "hosts": ("relevo host show {subject}",),
     "penalties": ("relevo site explain {subject}", f"relevo site release {{subject}} {REASON}"),
     "help": ("relevo host show {subject}", "relevo caps verify {subject}"),
+    "disks": (
+        "relevo site usage {subject}",
+        f"relevo site override {{subject}} disk_bytes=20G --for 7d {REASON}",
+    ),
     "brake": ("relevo holds", f"relevo site move SITE HOST {REASON}"),
     "store": ("relevo fleet apply FILE",),
     "controllers": ("relevo status", "journalctl -u relevo-controller"),
@@ -385,7 +398,7 @@ def _path(matter: Matter) -> str:
             return f"/incidents/{quote(matter.incident.id, safe='')}"
         case "hosts" | "help":
             return f"/hosts/{quote(matter.subject, safe='')}"
-        case "penalties":
+        case "penalties" | "disks":
             return f"/sites/{quote(matter.subject, safe='')}"
         case "brake":
             return "/failover"
