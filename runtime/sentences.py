@@ -409,8 +409,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     "layout-pool": (
         "Its PHP is the pool {pool} of {unit}, which serves other pools too: its processes are "
-        "told by their user, and requests are held at the edges. relevo layout convert {site} "
-        "gives it a unit of its own."
+        "told by their user, and requests are held at the edges. relevo layout adopt {site} holds "
+        "them where they are, relevo layout convert {site} gives it a unit of its own."
     ),
     "layout-adopted": (
         "Its PHP is a pool of {unit}, which serves other pools too; its workers are adopted into "
@@ -434,8 +434,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     "layout-pool-silent": (
         "Its PHP is the pool {pool} of {unit}, which serves other pools too and does not say "
-        "how busy it is. Set pm.status_path in the pool; better, give it a unit of its own: "
-        "relevo layout convert {site}."
+        "how busy it is. Set pm.status_path in the pool; relevo layout adopt {site} holds its "
+        "processes where they are, relevo layout convert {site} gives it a unit of its own."
     ),
     "layout-pool-of-all": (
         "Its PHP is the pool {pool} of {unit}, and runs as {user}, as others do: only FPM's "
