@@ -157,6 +157,11 @@ def _because(world: World, tenants: list[Tenant]) -> dict[str, Why]:
     if len(tenants) > 1:
         return {"disk_bytes": Why("quota-shared", {"sites": len(tenants)})}
     tenant, because = tenants[0], dict[str, Why]()
+    plan = world.orders.plans[tenant.plan]
+    held = armed(plan, tenant.held, world.now)
+    for name in ("disk_bytes", "inodes"):
+        if getattr(held, name) != getattr(plan, name):
+            because[name] = Why("cap-as-armed")
     if len(users := {*_users(tenant)} & world.people.keys()) > 1:
         because["disk_bytes"] = Why("quota-each", {"users": len(users)})
     if (over := tenant.override) and over.note.since <= world.now < over.note.until:

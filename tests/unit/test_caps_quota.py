@@ -27,7 +27,7 @@ from agent.caps.quota import (
 )
 from agent.caps.quotamounts import Mount
 from agent.layout.attached import Attached
-from fleet.caps import Attachment, Override, Tenant
+from fleet.caps import Attachment, Held, Override, Tenant
 from fleet.messages import Orders
 from fleet.model import Caps, Epoch, HostId, Note, PlanId, SiteId, Why
 from fleet.quota import NO_QUOTA, UNIT_BYTES, DiskUse, Quota, quota, quota_of
@@ -148,6 +148,15 @@ def test_an_override_counts_while_it_lasts() -> None:
     assert aim.because == {"disk_bytes": Why("cap-override", {"owner": "ana", "reason": "a film"})}
     assert next_change_s(of) == 100.0
     assert next_change_s(world({SHOP: tenant("shop", since=None)})) == math.inf
+
+
+def test_a_plan_that_was_made_stricter_holds_as_it_was_armed() -> None:
+    """Until it is armed anew; that is said of what differs alone."""
+    was = Held(since=0.0, caps={"disk_bytes": 12 * GB})
+    of = world({SHOP: msgspec.structs.replace(tenant("shop"), held=(was,))})
+    aim = aimed(of, seen(shop=kept()))["/srv", 1001]
+    assert (aim.quota.disk_bytes, aim.quota.inodes) == (12 * GB, 10_000)
+    assert aim.because == {"disk_bytes": Why("cap-as-armed")}
 
 
 @pytest.mark.parametrize("since", [None, 101.0])
