@@ -51,7 +51,9 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks_refused: int = 0  # pids.events max
     memory_high_hits: int = 0
     memory_max_hits: int = 0
+    oom_hits: int = 0  # allocations that were about to fail at the maximum
     oom_kills: int = 0
+    throttled_periods: int = 0  # of 100 ms, in which its own quota held it
     requests_per_s: float | None = None
     clients: int | None = (
         None  # how many different ones asked in the last minute; who is not kept (rule R16)

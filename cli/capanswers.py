@@ -115,6 +115,7 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     past: tuple[Ended, ...]
     edges: AtEdges | None = None
     waits: dict[str, Waiting] = {}
+    last_hour: dict[str, int] = {}
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +213,8 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     write_bytes_per_s: float | None = None
     tasks: int | None = None
     requests_per_s: float | None = None
+    file_bytes: int | None = None
+    devices: dict[str, float] = {}
     oom_kills: int = 0
     past: Past | None = None
     disk: Disk | None = None
@@ -237,6 +240,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None
     use: Use | None
     against: dict[str, Share]
+    last_hour: dict[str, int] = {}
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

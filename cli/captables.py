@@ -1,6 +1,6 @@
 """Caps, penalties and their evidence as people read them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -57,6 +57,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
             ("attachment", _attachment(of)),
             ("caps", _enforced(of.enforced, of.enforced_from)),
             ("only watched", _waits(of)),
+            ("in the last hour", _happened(of.last_hour)),
             ("host", _driver(of.age_s, of.driver, of.unable)),
             ("edges", _edges(of.edges) if of.edges else ""),
             ("word", _ruling(of.ruling) if of.ruling else ""),
@@ -192,13 +193,15 @@ def usage(of: Usage) -> list[RenderableType]:
             ("CPU", _told(use.cpu_cores, lambda cores: f"{cores:.2f} cores")),
             ("throttled", f"{use.throttled_ratio:.0%} of the time" if use.throttled_ratio else ""),
             ("memory", _told(use.memory_bytes, lambda it: size(int(it)))),
+            ("of it cache", size(use.file_bytes) if use.file_bytes is not None else ""),
             ("swap", size(use.swap_bytes) if use.swap_bytes else ""),
             ("reads", _told(use.read_bytes_per_s, lambda it: f"{size(int(it))}/s")),
             ("writes", _told(use.write_bytes_per_s, lambda it: f"{size(int(it))}/s")),
             ("processes", _told(use.tasks, lambda it: f"{it:.0f}")),
             ("requests", _told(use.requests_per_s, lambda it: f"{it:.1f}/s")),
             ("keeps", _kept(use.disk)),
-            ("out of memory", f"{use.oom_kills} ended" if use.oom_kills else ""),
+            *((f"disk {id}", f"{size(int(rate))}/s") for id, rate in sorted(use.devices.items())),
+            ("in the last hour", _happened(of.last_hour)),
             ("95 % of the time", _usual(past) if past else ""),
         ),
         "",
@@ -217,6 +220,21 @@ def usage(of: Usage) -> list[RenderableType]:
     ]
     columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", ">DISK", f">AT A CAP{days}")
     return [*parts, table("PLAN", *columns, rows=rows)]
+
+
+HAPPENED = {
+    "memory_high_hits": "slowed {} times at memory.high",
+    "memory_max_hits": "{} times at its memory's maximum",
+    "oom_hits": "{} times without memory",
+    "oom_kills": "{} processes ended for want of memory",
+    "tasks_refused": "{} new processes refused",
+    "throttled_periods": "held by its CPU quota in {} tenths of a second",
+}
+
+
+def _happened(of: Mapping[str, int]) -> str:
+    """What the kernel counted; a count of a newer release is left to --json."""
+    return ", ".join(said.format(of[name]) for name, said in HAPPENED.items() if of.get(name))
 
 
 SHARES = ("cpu", "memory", "tasks", "read", "write", "requests")

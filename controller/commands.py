@@ -3,7 +3,7 @@
 Raises `Refused` when the order can't be followed, with the reason as a code; `NotLeading` where another decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from controller import incidents, settle
 from controller.audited import Audited, NotLeading, Person, Unknown
 from controller.declare import Declaring
+from controller.fits import Machine
 from controller.lead import Leader
 from controller.mirror import Mirror
 from controller.objections import Words
@@ -46,10 +47,16 @@ K = TypeVar("K", LocationId, HostId, SiteId)
 class Commands:
     """Orders of people. Each gives the revision at which it became true, already to be read in the mirror."""
 
-    def __init__(self, mirror: Mirror, leader: Leader, policy: Policy) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        leader: Leader,
+        policy: Policy,
+        machines: Callable[[], Mapping[HostId, Machine]] = dict,
+    ) -> None:
         self._mirror, self._leader = mirror, leader
         self._audited = Audited(mirror, leader)
-        self.fleet = Declaring(mirror, self._audited, policy)
+        self.fleet = Declaring(mirror, self._audited, policy, machines)
 
     async def apply_fleet(
         self,

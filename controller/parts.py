@@ -110,7 +110,7 @@ class Controller:
             watchdog=self.watchdog,
         )
         self.probing = probing
-        self.commands = Commands(self.mirror, self.leader, config.policy)
+        self.commands = Commands(self.mirror, self.leader, config.policy, self.uses.machines)
         self.holding = Holding(self.mirror, self.leader, self.uses)
         audited = Audited(self.mirror, self.leader)
         self.recoverer = Recoverer(self.mirror, self.link, self.sight, audited)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from controller.fits import Machine
+from controller.happened import Happened
 from controller.mirror import Mirror
 from fleet.caps import Evidence, Level, Penalty, Resource
 from fleet.messages import BEAT_LIMIT_BYTES, SiteUse, Usage, usage_limit_bytes
@@ -44,9 +46,11 @@ class HostWord:
     unable: str = ""
     drift: int = 0
     help: tuple[Why, ...] = ()
+    machine: Machine = field(default_factory=Machine)
     sites: dict[SiteId, SiteWord] = field(default_factory=dict)
     penalties: Mapping[SiteId, tuple[Penalty, ...]] = field(default_factory=dict)
     evidence: dict[SiteId, Evidence] = field(default_factory=dict)
+    happened: Happened = field(default_factory=Happened)
 
 
 class Uses:
@@ -89,9 +93,13 @@ class Uses:
         word.at, word.driver = now, usage.driver
         word.unable, word.drift = usage.unable, usage.drift
         word.help = tuple(map(tidy, usage.help))
+        word.machine = Machine(
+            cores=usage.cores, memory_bytes=usage.memory_total_bytes, has_swap=usage.has_swap
+        )
         for id in mine:
             before = known.use if (known := word.sites.get(id)) else None
             word.sites[id] = SiteWord(host=host, use=_grown(before, usage.sites[id]), at=now)
+            word.happened.add(id, usage.sites[id], now)
         word.penalties = self._penalties(usage, here)
         self._prove(word, (evidence for evidence in usage.evidence if evidence.site in here))
         self._forget(host, word)
@@ -152,9 +160,20 @@ class Uses:
         for kept in (word.sites, word.evidence):
             for id in [id for id in kept if id not in places or places[id].host != host]:
                 kept.pop(id)
+        word.happened.keep(lambda id: id in places and places[id].host == host)
         for gone in self.hosts.keys() - self._mirror.fleet.hosts.keys():
             del self.hosts[gone]
             self._strange.discard(gone)
+
+    def happened(self, site: SiteId) -> dict[str, int]:
+        """What the host that serves `site` now said to have happened to it in the last hour."""
+        place = self._mirror.places.get(site)
+        word = self.hosts.get(place.host) if place else None
+        return word.happened.of(site, asyncio.get_running_loop().time()) if word else {}
+
+    def machines(self) -> dict[HostId, Machine]:
+        """What each host said of itself."""
+        return {host: word.machine for host, word in self.hosts.items()}
 
     def of(self, site: SiteId) -> SiteWord | None:
         """The last word on `site` by the host that serves it now."""

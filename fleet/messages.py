@@ -24,6 +24,7 @@ ORDERS_LIMIT_BYTES = 16 << 20
 CHECKS_MAX = 2000  # as many hosts as a fleet is measured for
 SITES_MAX = 20_000
 DISKS_MAX = 256
+DEVICES_MAX = 16  # of one site
 LINE_MAX = 500  # of a text for people
 KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
 SECONDS_MAX = 1e10  # three hundred years
@@ -38,6 +39,7 @@ Rate = Annotated[float, Meta(ge=0, le=RATE_MAX)]
 Id = Annotated[str, Meta(max_length=ID_MAX)]
 Line = Annotated[str, Meta(max_length=LINE_MAX)]
 Lines = Annotated[tuple[Line, ...], Meta(max_length=100)]
+Device = Annotated[str, Meta(pattern=r"^[0-9]{1,8}:[0-9]{1,8}$(?!\n)")]  # "major:minor"
 Named = Annotated[HostId, Meta(pattern=NAME)]
 
 
@@ -169,12 +171,25 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_p95_bytes: Count | None = None
 
 
+# Counted by the kernel for a site's group: `memory.events` high, max, oom and oom_kill, `pids.events` max, and periods
+# of 100 ms in which its own quota held it.
+HAPPENINGS = (
+    "memory_high_hits",
+    "memory_max_hits",
+    "oom_hits",
+    "oom_kills",
+    "tasks_refused",
+    "throttled_periods",
+)
+
+
 class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one site used since its host's last word of it; None: it can't be attributed, which is not zero.
 
     `wanted`, `held`: what the kernel should hold and holds, told each minute and when it changes; None: as last told.
     `slice`: what is held; "" where nothing of it can be. `because`: why `wanted` is so, by its field, told with it.
-    `past` is told each hour; None: as last told. `disk` is told with the limits; None: as last told.
+    `past` is told each hour; None: as last told. `disk` is told with the limits; None: as last told. `devices`: bytes/s
+    read and written by physical device, where there are several. What is in HAPPENINGS is counted since the last word.
     """
 
     attachment: Attachment
@@ -187,7 +202,14 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     write_bytes_per_s: Rate | None = None
     tasks: Count | None = None
     requests_per_s: Rate | None = None
+    file_bytes: Count | None = None
+    devices: Annotated[dict[Device, Rate], Meta(max_length=DEVICES_MAX)] = {}
+    memory_high_hits: Count = 0
+    memory_max_hits: Count = 0
+    oom_hits: Count = 0
     oom_kills: Count = 0
+    tasks_refused: Count = 0
+    throttled_periods: Count = 0
     slice: Annotated[str, Meta(max_length=255)] = ""
     wanted: Limits | None = None
     held: Limits | None = None
@@ -203,7 +225,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     in `sites` is as last told. All the rest is whole in every message. `help`: what is suffered here that no site was
     found to be the cause of.
     `driver` holds the caps; "": nothing can be enforced here. `unable` says why, or what alone can't be. `drift` counts
-    what was found changed by somebody else and repaired, since the agent's start.
+    what was found changed by somebody else and repaired, since the agent's start. `cores`, `memory_total_bytes` and
+    `has_swap` (or zswap) are the host's; None: not told.
     """
 
     host: Named
@@ -213,6 +236,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     driver: Annotated[str, Meta(max_length=20)] = ""
     unable: Line = ""
     drift: Count = 0
+    cores: Annotated[float, Meta(gt=0, le=LOAD_MAX)] | None = None
+    memory_total_bytes: Count | None = None
+    has_swap: bool | None = None
     help: Annotated[tuple[Why, ...], Meta(max_length=10)] = ()
 
 

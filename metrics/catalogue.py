@@ -13,7 +13,7 @@ ROUND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`whole`: a gauge of one value for each host, written anew as a whole and never one by one."""
+    """`whole`: a gauge or counter of one value for each host or site, written anew as a whole and never one by one."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "info"]
@@ -31,6 +31,7 @@ SITES = tuple(
         ("throttled_ratio", "Share of the time that its own quota holds a site."),
         ("memory_bytes", "Memory of a site, page cache included where its cgroup tells."),
         ("anon_memory_bytes", "Memory that is a site's own: no cache."),
+        ("file_memory_bytes", "Page cache of a site."),
         ("swap_bytes", "Swap of a site."),
         ("read_bytes_per_second", "What a site reads from disks."),
         ("write_bytes_per_second", "What a site writes to disks."),
@@ -44,6 +45,25 @@ SITES = tuple(
         ("disk_inodes", "How many files the users of a site keep."),
         ("disk_ratio", "What they keep of what plans allow, of bytes or of files."),
     )
+)
+
+# These too, each with a label of its own beside the site.
+SITES_BY = (
+    Metric(
+        "relevo_site_events_total",
+        "counter",
+        "What the kernel counted for a site: memory_high_hits, memory_max_hits, oom_hits, oom_kills, tasks_refused, "
+        "throttled_periods.",
+        ("site", "event"),
+        whole=True,
+    ),
+    Metric(
+        "relevo_site_device_bytes_per_second",
+        "gauge",
+        "What a site reads and writes by physical device, where it works on several.",
+        ("site", "device"),
+        whole=True,
+    ),
 )
 
 AGENT = (
@@ -217,6 +237,7 @@ AGENT = (
         "relevo_edge_host_up", "gauge", "1 while HAProxy's check of a host passes.", ("backend",)
     ),
     *SITES,
+    *SITES_BY,
     Metric(
         "relevo_host_stall_ratio",
         "gauge",

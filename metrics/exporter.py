@@ -95,9 +95,9 @@ class _Table:
     """
 
     def __init__(self, metric: Metric) -> None:
-        assert metric.kind == "gauge"
+        assert metric.kind in {"gauge", "counter"}
         self._name = metric.name
-        self._head = f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} gauge\n"
+        self._head = f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n"
         self._labels = ",".join(f'{label}="%s"' for label in metric.labels)
         self.values: Mapping[tuple[str, ...], float] = {}
 

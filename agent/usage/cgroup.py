@@ -72,12 +72,12 @@ class Cgroup:
         self._held: dict[str, int] = {}
         self._absent: set[str] = set()
         self._cpu_stat = b""
-        self._cpu_told: tuple[int | None, int | None] = (None, None)
+        self._cpu_told: tuple[int | None, int | None, int | None] = (None, None, None)
         self._refused = Refused(path)
 
     def brief(self, at: float) -> Brief:
         """What is read often. Raises Vanished."""
-        cpu_us, throttled_us = self._cpu()
+        cpu_us, throttled_us, throttled_periods = self._cpu()
         events = _lines(self._read("memory.events"))
         tasks = kernel.size(self._read("pids.current"))
         refused = kernel.value(_lines(self._read("pids.events")), b"\nmax ")
@@ -93,12 +93,14 @@ class Cgroup:
             self._refused.total(refused, at=at, tasks=tasks, cpu_us=cpu_us),
             kernel.value(events, b"\nhigh "),
             kernel.value(events, b"\nmax "),
+            kernel.value(events, b"\noom "),
             kernel.value(events, b"\noom_kill "),
+            throttled_periods,
         )
 
     def second(self, at: float) -> tuple[Brief, Full]:
         """What is read each second of a few: CPU, memory, tasks and I/O. Raises Vanished."""
-        cpu_us, _ = self._cpu()
+        cpu_us = self._cpu()[0]
         memory_bytes = kernel.size(self._read("memory.current"))
         tasks = kernel.size(self._read("pids.current"))
         io = kernel.io(self._read("io.stat"), self._devices.physical)
@@ -132,7 +134,7 @@ class Cgroup:
         self._held.clear()
         self._refused.forget()
 
-    def _cpu(self) -> tuple[int | None, int | None]:
+    def _cpu(self) -> tuple[int | None, int | None, int | None]:
         # Each living cgroup has this file, with or without the controller: it tells whether there is one at all.
         if not (data := self._read("cpu.stat")):
             raise Vanished(f"{self.path} is not there")

@@ -154,7 +154,7 @@ class Usage:
         seen, self._slot = self._slot, None
         assert seen is not None
         self.latest = seen.signals
-        self._tellings.count(seen.signals)
+        self._tellings.count(seen.totals)
         self._measure(seen)
         self.signals.beat()
 

@@ -22,7 +22,9 @@ class Brief(msgspec.Struct, frozen=True, gc=False):
     tasks_refused: int | None = None
     memory_high_hits: int | None = None
     memory_max_hits: int | None = None
+    oom_hits: int | None = None
     oom_kills: int | None = None
+    throttled_periods: int | None = None
 
 
 class Io(msgspec.Struct, frozen=True, gc=False):
@@ -80,14 +82,15 @@ def _total(data: bytes, found: int) -> int | None:
     return _int(data[found + 6 : end if end >= 0 else len(data)])
 
 
-def cpu(data: bytes | None) -> tuple[int | None, int | None]:
-    """Of `cpu.stat`: time used, and time that its own quota held it, both in µs.
+def cpu(data: bytes | None) -> tuple[int | None, int | None, int | None]:
+    """Of `cpu.stat`: time used, and time that its own quota held it, both in µs; and in how many periods it did.
 
     Ancestors' quotas, which `cpu.stat.local` counts too, are left out: where a parent of many sites is full, a site
     waits for its neighbours, not for itself.
     """
     lines = b"\n" + data if data else data
-    return value(lines, b"\nusage_usec "), value(lines, b"\nthrottled_usec ")
+    used, throttled = value(lines, b"\nusage_usec "), value(lines, b"\nthrottled_usec ")
+    return used, throttled, value(lines, b"\nnr_throttled ")
 
 
 def io(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -11,6 +11,7 @@ from agent.signals import Signals, SiteSigns
 from agent.usage import habits, report, seconds
 from agent.usage.accesslog import Web
 from agent.usage.habits import Habits, Observer
+from agent.usage.happened import Counts, Happened
 from agent.usage.ledger import Ledger, Row, Terms
 from agent.usage.sampler import BUSY_CORES, Sampler
 from agent.usage.web import WebSide
@@ -29,10 +30,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished round. `tables`: of Prometheus' metrics, when they are due."""
+    """One finished round. `totals`: what happened since the beginning. `tables`: of Prometheus, when they are due."""
 
     signals: Signals
     took_s: float
+    totals: Mapping[SiteId, Counts] = {}
     rows: tuple[Row, ...] = ()
     tables: dict[str, dict[tuple[str, ...], float]] | None = None
 
@@ -56,6 +58,7 @@ class Looking:
         self._sampler, self._web, self._observer = sampler, web, observer
         self._every_s, self._wall, self._series, self._give = every_s, wall, series, give
         self._ledger = Ledger()
+        self._happened = Happened()
         self._tables_at = float("-inf")
         self._told: dict[SiteId, Web] = {}  # the web side's last round
         self._merged: dict[SiteId, Web] = {}
@@ -96,11 +99,14 @@ class Looking:
         signals = msgspec.structs.replace(seen.signals, sites=sites)
         self._awake = frozenset(s for s, signs in sites.items() if is_awake(signs))
         rows = self._ledger.add(signals, seen.fresh, wanted.terms, self._wall())
+        self._happened.add(signals, seen.fresh)
+        totals = self._happened.totals
         tables = None
         if now >= self._tables_at:
             self._tables_at = now + TABLES_S
-            tables = report.series(signals, self._series(signals))
-        return Seen(signals=signals, took_s=time.monotonic() - began, rows=rows, tables=tables)
+            tables = report.series(signals, self._series(signals), totals)
+        took_s = time.monotonic() - began
+        return Seen(signals=signals, took_s=took_s, totals=totals, rows=rows, tables=tables)
 
     def look_at_web(self, now: float) -> None:
         """One round of the web side, and of what its users do besides."""

@@ -12,6 +12,7 @@ import msgspec
 from agent.signals import SiteSigns
 from agent.usage.kernel import Brief, Full, Io
 from fleet.caps import Attachment
+from fleet.messages import HAPPENINGS
 
 # Two readings closer than this (a round after a late one) say nothing about a rate.
 SHORTEST_S = 0.05
@@ -57,7 +58,9 @@ def brief(before: Brief | None, after: Brief, attachment: Attachment) -> SiteSig
         tasks_refused=events(was.tasks_refused, after.tasks_refused),
         memory_high_hits=events(was.memory_high_hits, after.memory_high_hits),
         memory_max_hits=events(was.memory_max_hits, after.memory_max_hits),
+        oom_hits=events(was.oom_hits, after.oom_hits),
         oom_kills=events(was.oom_kills, after.oom_kills),
+        throttled_periods=events(was.throttled_periods, after.throttled_periods),
     )
 
 
@@ -114,7 +117,7 @@ def _sum(devices: dict[str, Four] | None, which: int) -> float | None:
     return None if devices is None else sum(rates[which] for rates in devices.values())
 
 
-EVENTS = ("tasks_refused", "memory_high_hits", "memory_max_hits", "oom_kills", "workers_short")
+EVENTS = (*HAPPENINGS, "workers_short")
 # A stall is a share of the time: two of them don't add up, the worse one counts.
 WORST = ("every_s", "throttled_ratio", "cpu_stall", "memory_stall", "io_stall")
 SUMS = (

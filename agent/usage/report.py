@@ -7,8 +7,9 @@ from zlib import crc32
 import msgspec
 
 from agent.signals import Signals, SiteSigns
+from agent.usage.happened import Counts, since
 from fleet.caps import Evidence, Limits, Penalty
-from fleet.messages import LINE_MAX, LOAD_MAX, RATE_MAX, Past, SiteUse, Usage
+from fleet.messages import DEVICES_MAX, LINE_MAX, LOAD_MAX, RATE_MAX, Past, SiteUse, Usage
 from fleet.model import HostId, SiteId, Why
 from fleet.quota import DiskUse
 
@@ -50,7 +51,7 @@ def within(told: float | None, most: float) -> float | None:
     return None if told is None else min(told, most)
 
 
-def use(signs: SiteSigns, held: Held, past: Past | None, oom_kills: int = 0) -> SiteUse:
+def use(signs: SiteSigns, held: Held, past: Past | None, happened: Counts) -> SiteUse:
     return SiteUse(
         attachment=signs.attachment,
         cpu_cores=within(signs.cpu_cores, LOAD_MAX),
@@ -62,7 +63,9 @@ def use(signs: SiteSigns, held: Held, past: Past | None, oom_kills: int = 0) -> 
         write_bytes_per_s=within(signs.write_bytes_per_s, RATE_MAX),
         tasks=signs.tasks,
         requests_per_s=within(signs.requests_per_s, RATE_MAX),
-        oom_kills=oom_kills,
+        file_bytes=signs.file_bytes,
+        devices=_devices(signs),
+        **happened,
         slice=held.slice,
         wanted=held.wanted,
         held=held.held,
@@ -72,6 +75,12 @@ def use(signs: SiteSigns, held: Held, past: Past | None, oom_kills: int = 0) -> 
     )
 
 
+def _devices(signs: SiteSigns) -> dict[str, float]:
+    """Those that it works on most."""
+    some = sorted(signs.device_bytes_per_s.items(), key=lambda each: -each[1])[:DEVICES_MAX]
+    return {device: min(rate, RATE_MAX) for device, rate in some if rate > 0}
+
+
 class Tellings:
     """What one host tells, time after time: not everything needs to be said each time."""
 
@@ -79,13 +88,14 @@ class Tellings:
         self._host = host
         self._number = 0
         self._held: dict[SiteId, Held] = {}  # as last told
-        self._kills: dict[SiteId, int] = {}  # not told yet
+        self._totals: Mapping[SiteId, Counts] = {}
+        self._told: dict[SiteId, Counts] = {}
 
-    def count(self, signals: Signals) -> None:
-        """What happened in this round, whether or not it is told at its end."""
-        for site, signs in signals.sites.items():
-            if signs.oom_kills:
-                self._kills[site] = self._kills.get(site, 0) + signs.oom_kills
+    def count(self, totals: Mapping[SiteId, Counts]) -> None:
+        """What happened to each site up to now; told is what is new of it."""
+        self._totals = totals
+        for gone in self._told.keys() - totals.keys():
+            del self._told[gone]
 
     def turn(self, signals: Signals) -> tuple[SiteId, ...]:
         """Whose past is to be told next; PAST_TURNS have everybody's."""
@@ -117,7 +127,7 @@ class Tellings:
                     signals.sites[site],
                     self._news(site, word),
                     past.get(site),
-                    self._kills.pop(site, 0),
+                    self._happened(site),
                 )
                 for site in names
             },
@@ -127,7 +137,18 @@ class Tellings:
             driver=word.driver,
             unable=word.unable[:LINE_MAX],
             drift=word.drift,
+            cores=min(signals.host.cores, LOAD_MAX) or None,
+            memory_total_bytes=signals.host.memory_total_bytes,
+            has_swap=signals.host.has_swap,
         )
+
+    def _happened(self, site: SiteId) -> Counts:
+        """Since it was told last."""
+        totals = self._totals.get(site, {})
+        news = since(self._told.get(site, {}), totals)
+        if news:
+            self._told[site] = totals
+        return news
 
     def _news(self, site: SiteId, word: Word) -> Held:
         """What is held, where it changed or it is the site's turn; its slice is always said."""
@@ -153,6 +174,7 @@ SERIES: Mapping[str, Callable[[SiteSigns], float | None]] = {
     "relevo_site_throttled_ratio": lambda s: s.throttled_ratio,
     "relevo_site_memory_bytes": lambda s: s.memory_bytes,
     "relevo_site_anon_memory_bytes": lambda s: s.anon_bytes,
+    "relevo_site_file_memory_bytes": lambda s: s.file_bytes,
     "relevo_site_swap_bytes": lambda s: s.swap_bytes,
     "relevo_site_read_bytes_per_second": lambda s: s.read_bytes_per_s,
     "relevo_site_write_bytes_per_second": lambda s: s.write_bytes_per_s,
@@ -175,13 +197,27 @@ def busiest(signals: Signals, most: int) -> tuple[SiteId, ...]:
     return tuple(sorted(signals.sites, key=weight, reverse=True)[:most])
 
 
-def series(signals: Signals, sites: Collection[SiteId]) -> dict[str, dict[tuple[str, ...], float]]:
-    """Each metric's table for `sites`; of what is not known there is no row."""
+def series(
+    signals: Signals, sites: Collection[SiteId], totals: Mapping[SiteId, Counts]
+) -> dict[str, dict[tuple[str, ...], float]]:
+    """Each metric's table for `sites`; of what is not known, and of what never happened, there is no row."""
     return {
-        name: {
-            (site,): float(told)
+        "relevo_site_events_total": {
+            (site, name): float(count)
             for site in sites
-            if (told := tell(signals.sites[site])) is not None
-        }
-        for name, tell in SERIES.items()
+            for name, count in totals.get(site, {}).items()
+        },
+        "relevo_site_device_bytes_per_second": {
+            (site, device): rate
+            for site in sites
+            for device, rate in _devices(signals.sites[site]).items()
+        },
+        **{
+            name: {
+                (site,): float(told)
+                for site in sites
+                if (told := tell(signals.sites[site])) is not None
+            }
+            for name, tell in SERIES.items()
+        },
     }

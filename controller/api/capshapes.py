@@ -60,7 +60,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     `known`: its host has told what should be held and what is; else null in the chain is "not told", not "no limit".
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
     `edges`: null where they hold nothing of it. `waits`: caps of its plan that are only measured, beside looser ones
-    that hold.
+    that hold. `last_hour`: how often the kernel refused it something, or held it, as in its usage.
     """
 
     site: SiteId
@@ -79,6 +79,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     past: tuple[Ended, ...]
     edges: AtEdges | None = None
     waits: dict[str, Waiting] = {}
+    last_hour: dict[str, int] = {}
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +122,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What a site used by its host's last word, and what that host's history says of it (`use.past`).
 
-    `against`: the same use as a share of each plan's caps; its own plan's are with its override.
+    `against`: the same use as a share of each plan's caps; its own plan's are with its override. `last_hour`: what the
+    kernel counted for it, by this controller's hearing: memory_high_hits, memory_max_hits, oom_hits, oom_kills,
+    tasks_refused, throttled_periods (of 100 ms); what did not happen is left out.
     """
 
     site: SiteId
@@ -130,6 +133,7 @@ class SiteUsage(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None
     use: SiteUse | None
     against: dict[PlanId, Share]
+    last_hour: dict[str, int] = {}
 
 
 class PenaltyTold(msgspec.Struct, frozen=True, kw_only=True):

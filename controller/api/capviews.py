@@ -85,6 +85,7 @@ class CapsView:
             enforced_from=self._force(site).enforced_from,
             enforced=self._enforced(site),
             waits=self._waits(site),
+            last_hour=self._uses.happened(site.id),
             override=override,
             ruling=mirror.rulings.get(site.id),
             penalties=kept.standing(self._wall) if kept else (),
@@ -171,6 +172,7 @@ class CapsView:
             age_s=self._age_s(word),
             use=word.use if word else None,
             against={id: share(word.use, caps) for id, caps in plans.items()} if word else {},
+            last_hour=self._uses.happened(site.id),
         )
 
     def penalties(self, *, host: str, site: str, ended: bool) -> Iterator[PenaltyTold]:

@@ -45,7 +45,8 @@ async def write(coop: Served, fleet: str, query: str = "") -> dict[str, Any]:
 
 
 async def held(coop: Served) -> dict[str, Any]:
-    return (await get(coop, "/v1/sites/huerto/caps"))["waits"]
+    waits: dict[str, Any] = (await get(coop, "/v1/sites/huerto/caps"))["waits"]
+    return waits
 
 
 async def test_arming_too_soon_is_refused_with_what_shadow_found(coop: Served) -> None:
@@ -112,3 +113,27 @@ async def test_two_people_at_once_never_lose_a_word(coop: Served) -> None:
     assert force.is_on(wall()) == (armed == 200)
     assert plan.tasks == (60 if written == 200 else 80)
     assert force.caps(plan, wall()).tasks in (80, plan.tasks)
+
+
+async def test_a_plan_that_a_host_can_t_hold_as_written_is_warned_of(coop: Served) -> None:
+    """By what the host that has its sites said of itself; it is declared all the same."""
+    async with agent(coop, HOST) as socket:
+        await tell(coop, socket, cores=2.0, memory_total_bytes=1 << 34, has_swap=False)
+        made = await write(coop, GOOD.replace("cpu_percent: 100", "cpu_percent: 200"))
+    said = str(made["warnings"])
+    assert "is more than half of the CPU of mx1-web-01 (2 cores)" in said
+    assert "needs swap or zram, which mx1-web-01 has not" in said
+    assert coop.controller.mirror.fleet.plans[PLAN].caps.cpu_percent == 200
+
+
+async def test_what_the_kernel_counted_in_the_last_hour_is_told(coop: Served) -> None:
+    """Summed over what its host told, with its use and with what holds it; who changes hosts begins anew."""
+    async with agent(coop, HOST) as socket:
+        for _ in range(2):
+            counts = {"memory_high_hits": 40, "tasks_refused": 1, "throttled_periods": 7}
+            await tell(coop, socket, sites={SITE: use(**counts, devices={"8:0": 5.0, "8:16": 1.0})})
+    expected = {"memory_high_hits": 80, "tasks_refused": 2, "throttled_periods": 14}
+    used = await get(coop, "/v1/sites/huerto/usage")
+    assert used["last_hour"] == expected and used["use"]["devices"] == {"8:0": 5.0, "8:16": 1.0}
+    assert (await get(coop, "/v1/sites/huerto/caps"))["last_hour"] == expected
+    assert (await get(coop, "/v1/sites/blog/caps"))["last_hour"] == {}

@@ -78,13 +78,15 @@ class State:
     tasks_refused: int = 0
     high: int = 0
     max: int = 0
+    oom: int = 0
     oom_kill: int = 0
+    throttled: int = 0
 
     def files(self) -> dict[str, str]:
         return {
             "cpu.stat": (
                 f"usage_usec {self.cpu_us}\nuser_usec {self.cpu_us}\nsystem_usec 0\n"
-                f"nr_periods 0\nnr_throttled 0\nthrottled_usec {self.throttled_us}\n"
+                f"nr_periods 0\nnr_throttled {self.throttled}\nthrottled_usec {self.throttled_us}\n"
                 "nr_bursts 0\nburst_usec 0\n"
             ),
             "memory.current": f"{self.memory}\n",
@@ -98,7 +100,7 @@ class State:
                 anon=self.anon, file=self.file, pgscan=self.pgscan, pgsteal=self.pgsteal
             ),
             "memory.events": (
-                f"low 0\nhigh {self.high}\nmax {self.max}\noom 0\n"
+                f"low 0\nhigh {self.high}\nmax {self.max}\noom {self.oom}\n"
                 f"oom_kill {self.oom_kill}\noom_group_kill 0\n"
             ),
             "pids.events": f"max {self.tasks_refused}\n",

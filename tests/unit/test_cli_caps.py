@@ -160,6 +160,8 @@ USAGE = SiteUsage(
         attachment=Attachment.POOL,
         cpu_cores=0.75,
         memory_bytes=300 << 20,
+        file_bytes=200 << 20,
+        devices={"8:0": 5 << 20},
         disk=DiskUse(used_bytes=3 << 30, used_inodes=4500),
         past=Past(
             days=30.0,
@@ -180,6 +182,7 @@ USAGE = SiteUsage(
         )
         for name, ratio in (("plus", 0.25), ("solidarity", 0.75), ("standard", 0.5))
     },
+    last_hour={"memory_high_hits": 9, "oom_kills": 1, "throttled_periods": 40, "later": 1},
 )
 
 LOOKS = [
@@ -188,7 +191,10 @@ LOOKS = [
         USAGE,
         [
             "CPU 0.75 cores",
-            "memory 300 MiB",
+            "memory 300 MiB of it cache 200 MiB",
+            "disk 8:0 5 MiB/s",
+            "in the last hour slowed 9 times at memory.high, 1 processes ended for want of memory",
+            "held by its CPU quota in 40 tenths of a second",
             "processes not known",
             "95 % of the time at most 0.90 cores",
             "IN 30 d",

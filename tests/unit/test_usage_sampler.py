@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.layout.attached import Attached
-from agent.signals import SiteSigns
+from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage import kernel, processes, rates, report
+from agent.usage.happened import Happened
 from agent.usage.kernel import Brief, Full, Io
 from agent.usage.sampler import FULL_S, Round, Sampler
 from fleet.caps import Attachment
@@ -72,7 +73,9 @@ def test_a_site_is_read_with_all_that_its_kernel_tells(tree: Tree) -> None:
             tasks_refused=3,
             high=5,
             max=2,
+            oom=4,
             oom_kill=1,
+            throttled=6,
         ),
     )
     seen = one.round(102.0)
@@ -99,7 +102,9 @@ def test_a_site_is_read_with_all_that_its_kernel_tells(tree: Tree) -> None:
         tasks_refused=3,
         memory_high_hits=5,
         memory_max_hits=2,
+        oom_hits=4,
         oom_kills=1,
+        throttled_periods=6,
     )
 
 
@@ -407,7 +412,11 @@ def test_no_two_readings_make_a_negative_rate(a: Brief, b: Brief, c: Full, d: Fu
 def test_whatever_is_seen_can_be_told(a: Brief, b: Brief, c: Full, d: Full) -> None:
     """A controller refuses a whole message for one value that is out of bounds: there is none."""
     signs = rates.full(c, d, rates.brief(a, b, Attachment.SLICE))
-    told = Usage(host=HostId("h1"), sites={A: report.use(signs, report.Held(), None)})
+    happened = Happened()
+    host = HostSigns(cores=1, memory_total_bytes=1, memory_available_bytes=1)
+    happened.add(Signals(at=0.0, host=host, sites={A: signs}), {A})
+    use = report.use(signs, report.Held(), None, happened.totals.get(A, {}))
+    told = Usage(host=HostId("h1"), sites={A: use})
     assert msgspec.json.decode(msgspec.json.encode(told), type=FromAgent) == told
 
 

@@ -13,13 +13,22 @@ from agent import config
 from agent.layout.attached import Attached
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage import keep, report
+from agent.usage.happened import Happened
 from agent.usage.keep import Usage
 from agent.usage.ledger import SLOT_S
 from agent.usage.report import CAPS_TURNS, SITES_AT_ONCE, Held, Tellings, Word
 from agent.usage.sampler import Sampler
 from fleet import messages
 from fleet.caps import Attachment, IoLimit, Level, Limits, Penalty, Resource, Tenant
-from fleet.messages import BEAT_LIMIT_BYTES, FromAgent, Orders, Past, SiteUse
+from fleet.messages import (
+    BEAT_LIMIT_BYTES,
+    DEVICES_MAX,
+    HAPPENINGS,
+    FromAgent,
+    Orders,
+    Past,
+    SiteUse,
+)
 from fleet.model import Epoch, HostId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
@@ -111,12 +120,55 @@ def test_caps_are_told_when_they_change_and_each_minute() -> None:
 
 def test_what_was_killed_between_two_tellings_is_told_once() -> None:
     """Five rounds lie between them; the last one alone would know of none."""
-    tellings = Tellings(HOST)
+    tellings, happened = Tellings(HOST), Happened()
     rounds = [Signals(at=n, host=CALM, sites={A: signs(oom_kills=n % 2)}) for n in range(5)]
     for one in rounds:
-        tellings.count(one)
+        happened.add(one, {A})
+    tellings.count(happened.totals)
     said = [next(tellings.all(rounds[-1], Word(), {})).sites[A].oom_kills for _ in range(2)]
     assert said == [2, 0]
+
+
+def test_all_that_a_kernel_counts_for_a_site_is_told() -> None:
+    """Each by its name; of a site that was gone meanwhile what it counted since it is back."""
+    tellings, happened = Tellings(HOST), Happened()
+
+    def tell(counts: dict[str, int] | None) -> SiteUse | None:
+        sites = {} if counts is None else {A: signs(**counts)}
+        one = Signals(at=1.0, host=CALM, sites=sites)
+        happened.add(one, sites.keys())
+        tellings.count(happened.totals)
+        return next(tellings.all(one, Word(), {})).sites.get(A)
+
+    def said(counts: dict[str, int] | None) -> dict[str, int]:
+        told = tell(counts)
+        return {name: n for name in HAPPENINGS if told and (n := getattr(told, name))}
+
+    every = {name: n for n, name in enumerate(HAPPENINGS, 1)}
+    assert said(every) == every
+    assert said({"oom_kills": 2}) == {"oom_kills": 2}
+    assert said({}) == {}
+    assert said(None) == {} and not happened.totals
+    assert said({"oom_kills": 2}) == {"oom_kills": 2}
+
+
+def test_what_did_not_happen_takes_no_room() -> None:
+    """A quiet site is told in as few bytes as before there were counts and devices."""
+    (told,) = Tellings(HOST).all(
+        Signals(at=1.0, host=CALM, sites={A: signs(0.5, memory_bytes=1 << 28)}), Word(), {}
+    )
+    assert len(msgspec.json.encode(told.sites[A])) < 80
+    busy = signs(0.5, file_bytes=5)
+    busy = msgspec.structs.replace(busy, device_bytes_per_s={f"8:{n}": float(n) for n in range(99)})
+    (told,) = Tellings(HOST).all(Signals(at=1.0, host=CALM, sites={A: busy}), Word(), {})
+    assert told.sites[A].file_bytes == 5
+    assert min(told.sites[A].devices.values()) == 99 - DEVICES_MAX, "the busiest"
+
+
+def test_what_a_host_has_is_told_with_its_sites() -> None:
+    """Plans are compared with it where they are written."""
+    (told,) = Tellings(HOST).all(Signals(at=1.0, host=CALM), Word(), {})
+    assert (told.cores, told.memory_total_bytes, told.has_swap) == (4, 1 << 36, False)
 
 
 def test_everybodys_past_is_told_within_an_hour() -> None:
@@ -137,14 +189,22 @@ def test_the_busiest_have_series_and_what_is_not_known_has_none() -> None:
     """At most as many sites as configured; a site whose memory is not told has no series of memory."""
     signals = crowd(100)
     assert report.busiest(signals, 2) == ("s0099", "s0098")
-    one = Signals(at=1.0, host=CALM, sites={A: signs(0.5)})
-    tables = report.series(one, [A])
+    of_two = msgspec.structs.replace(
+        signs(0.5), device_bytes_per_s={"8:0": 5.0, "8:16": 0.0, "9:0": 2.5}
+    )
+    one = Signals(at=1.0, host=CALM, sites={A: of_two})
+    tables = report.series(one, [A], {A: {"oom_kills": 2}, B: {"oom_kills": 9}})
     assert tables["relevo_site_cpu_cores"] == {("a",): 0.5}
     assert tables["relevo_site_memory_bytes"] == {}
     exporter = Exporter(AGENT)
     for name, table in tables.items():
         exporter.replace(name, table)
-    assert b'relevo_site_cpu_cores{site="a"} 0.5' in exporter.render()
+    text = exporter.render().decode()
+    assert 'relevo_site_cpu_cores{site="a"} 0.5' in text
+    assert "# TYPE relevo_site_events_total counter" in text
+    assert 'relevo_site_events_total{site="a",event="oom_kills"} 2.0' in text
+    assert 'relevo_site_device_bytes_per_second{site="a",device="9:0"} 2.5' in text
+    assert 'device="8:16"' not in text and 'site="b"' not in text
 
 
 class Host:
