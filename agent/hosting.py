@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Never
 
-from agent.caps.choose import Chosen, choose, facts, people, say, servers
+from agent.caps.choose import Chosen, choose, common, facts, people, say, servers
 from agent.caps.egress import Nft
-from agent.caps.keeper import Keeper, Kept
+from agent.caps.keeper import Keeper
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
 from agent.caps.systemd import Systemd
+from agent.caps.telling import Kept
 from agent.config import Config
 from agent.isolation import Isolation
 from agent.layout.adoption import Adoption
@@ -170,5 +171,6 @@ def _keeper(
         exporter=exporter,
         changed=changed,
         servers=servers(caps),
+        common=common(),
         verify_s=caps.verify_s,
     )

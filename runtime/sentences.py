@@ -259,6 +259,13 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "before a person says so: relevo site quarantine {site}."
     ),
     # What of its caps is not held, and why.
+    "cap-waits-for": "Its caps wait: {sites} run in {slice} too and are in shadow, and one cap would hold them all.",
+    "mail-waits-for": "Port 25 is open to it: it runs as {user}, and so do {sites}, whose caps are in shadow.",
+    "mail-open": "Port 25 is open to it: no account that it runs as is known on its host.",
+    "egress-open": (
+        "It is closed at the edges only: it runs as an account of many, whom closing what it "
+        "sends out would close too."
+    ),
     "cap-in-steps": (
         "{limit} goes down in steps, never under what is in use: {wanted} wanted, {now} now, {used} in use."
     ),

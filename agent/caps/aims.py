@@ -7,7 +7,7 @@ from msgspec.structs import replace as replace_limits
 
 from agent.caps.limits import FREE
 from agent.caps.ours import Ours
-from agent.caps.wants import World, protected_above, shares
+from agent.caps.wants import Share, World, protected_above
 from fleet.caps import Limits
 from fleet.model import SiteId, Why
 
@@ -39,9 +39,8 @@ class Aim:
         return replace(self, limits=replace_limits(held, memory_low_bytes=low))
 
 
-def aims_of(world: World, ours: Mapping[str, Ours]) -> dict[str, Aim]:
+def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours]) -> dict[str, Aim]:
     """By slice. Let go is what is in shadow, was told to be removed, or lives in another slice now."""
-    shared = shares(world)
     aims = {
         name: Aim(
             sites=share.sites,

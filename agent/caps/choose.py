@@ -14,10 +14,13 @@ from agent.caps.egress import Rules
 from agent.caps.limits import CONTROLLERS, HostFacts
 from agent.caps.systemd import Systemd
 from agent.discover.accounts import SHARED, accounts, is_person
+from agent.discover.found import Account
 from runtime import log
 from runtime.pulse import Pulse
 
 CGROUPS = Path("sys/fs/cgroup")
+# Sites' PHP may run as these; as the rest of what is shared runs what is no site's.
+WEB = SHARED - {"root", "nobody", "daemon"}
 
 _log = log.logger("caps")
 
@@ -130,7 +133,7 @@ def people(root: Path = Path("/")) -> Callable[[], Mapping[str, int]]:
     """What reads who has an account that may be a site's, by name, in a thread. Raises OSError."""
 
     def read() -> Mapping[str, int]:
-        found = accounts((root / "etc/passwd").read_text(errors="replace"))
+        found = _accounts(root)
         return {
             name: account.uid
             for name, account in found.items()
@@ -138,6 +141,19 @@ def people(root: Path = Path("/")) -> Callable[[], Mapping[str, int]]:
         }
 
     return read
+
+
+def common(root: Path = Path("/")) -> Callable[[], Mapping[str, int]]:
+    """What reads the accounts of web servers, by name, in a thread. Raises OSError."""
+
+    def read() -> Mapping[str, int]:
+        return {name: account.uid for name, account in _accounts(root).items() if name in WEB}
+
+    return read
+
+
+def _accounts(root: Path) -> Mapping[str, Account]:
+    return accounts((root / "etc/passwd").read_text(errors="replace"))
 
 
 def facts(settings: config.Caps, root: Path = Path("/")) -> Callable[[], HostFacts]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
 
@@ -14,9 +13,11 @@ from agent.caps.egress import Firewall, Rules
 from agent.caps.kernel import comparable, look, unlike
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.ours import Memory, Ours
+from agent.caps.outward import open_to, rules
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
-from agent.caps.wants import World, next_change_s, rules
+from agent.caps.telling import Kept, tell, waiting
+from agent.caps.wants import Share, World, next_change_s, shares
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.caps import Limits, Penalty
@@ -38,20 +39,6 @@ EGRESS = "egress"  # among slices' names, which end in ".slice"
 _log = log.logger("caps")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """One site's caps. `wanted` is what should be held, free in shadow; `held`: what the kernel says; None: not there.
-
-    `short`: what of its caps is not held, and why. `because`: why `wanted` is so, by field.
-    """
-
-    slice: str
-    wanted: Limits
-    held: Limits | None = None
-    because: Mapping[str, Why] = field(default_factory=dict)
-    short: tuple[Why, ...] = ()
-
-
 class Keeper:
     """`driver`: None where nothing can be enforced, and `unable` says why. `changed` is the drivers' pulse too."""
 
@@ -67,6 +54,7 @@ class Keeper:
         exporter: Exporter,
         changed: Pulse,
         servers: Callable[[], Rules] = Rules,
+        common: Callable[[], Mapping[str, int]] = dict,
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
     ) -> None:
@@ -74,7 +62,7 @@ class Keeper:
         self.told = Pulse()  # beats when `state` has changed
         self._driver, self._firewall, self._facts = driver, firewall, facts
         self._unable = unable
-        self._people = people
+        self._people, self._common = people, common
         self._exporter, self._changed = exporter, changed
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
@@ -115,7 +103,7 @@ class Keeper:
             self._changed.beat()
 
     def state(self) -> Mapping[SiteId, Kept]:
-        """Of the sites that have a slice, as of the last look."""
+        """Of the sites that something is held of, or something not that should be, as of the last look."""
         return self._kept
 
     async def keep(self) -> Never:
@@ -141,13 +129,14 @@ class Keeper:
                 attached=self._attached or {},
                 penalties=self._penalties,
                 people=await look(self._people),
+                common=await look(self._common),
                 facts=facts,
                 now=self._wall(),
             )
             servers = await look(self._servers)
             self._reach((*servers.resolvers, *servers.mail, *servers.databases))
             await self._shut_in(world, servers)
-            await self._hold(aims_of(world, self._memory.slices))
+            await self._hold(world)
         except DriverError as error:
             self._fail("", error)
             return self._again_s()
@@ -172,14 +161,16 @@ class Keeper:
         self._tries += 1
         return RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED)
 
-    async def _hold(self, aims: Mapping[str, Aim]) -> None:
+    async def _hold(self, world: World) -> None:
+        known, shared = self._memory.slices, shares(world)
+        aims = aims_of(world, shared, known)
+        beyond = self._beyond(world, shared)
         if self._driver is None or self._stops is None:
-            self._report(aims, {})
+            self._report({n: aim for n, aim in aims.items() if not aim.beside}, {}, beyond)
             return
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
-        known = self._memory.slices
         aims = {
             name: self._stops.judge(name, aim.on(held.get(name)))
             for name, aim in aims.items()
@@ -196,7 +187,14 @@ class Keeper:
             held = {**held, **await self._driver.held(wrong)}
         self._verify(aims, held)
         await self._remember({name: aim for name, aim in aims.items() if self._stays(name, aim)})
-        self._report(aims, held)
+        self._report(aims, held, beyond)
+
+    def _beyond(self, world: World, shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
+        """What is not held of sites, but for their slices."""
+        waits = waiting(shared)
+        holds = self._firewall is not None and EGRESS not in self._failed
+        leaves = open_to(world) if holds else {}
+        return {s: (*waits.get(s, ()), *leaves.get(s, ())) for s in waits.keys() | leaves.keys()}
 
     def _forget_others(self, aims: Mapping[str, Aim]) -> None:
         """What was known of slices that are not ours any more."""
@@ -294,30 +292,25 @@ class Keeper:
             _log.error("caps are not as they should be", what=what or "all", error=text)
         self._failed[what] = text
 
-    def _errors(self, name: str) -> tuple[Why, ...]:
-        """What of a slice was refused lately."""
+    def _falls_short(self, name: str) -> tuple[Why, ...]:
+        """What of a slice is not reached, or was refused lately."""
         stops = self._stops.failed if self._stops is not None else {}
         told = [known[name] for known in (self._failed, stops) if name in known]
-        return tuple(Why("cap-refused", {"error": text[:ERROR_MAX]}) for text in told)
+        refused = (Why("cap-refused", {"error": text[:ERROR_MAX]}) for text in told)
+        return (*self._short.get(name, ()), *refused)
 
-    def _report(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
-        kept = {
-            site: Kept(
-                slice=name,
-                wanted=aim.limits,
-                held=comparable(aim.limits, now) if (now := held.get(name)) else None,
-                because=aim.because,
-                short=self._short.get(name, ()) + self._errors(name),
-            )
-            for name, aim in aims.items()
-            if not aim.beside
-            for site in aim.sites
-        }
+    def _report(
+        self,
+        aims: Mapping[str, Aim],
+        held: Mapping[str, Limits],
+        beyond: Mapping[SiteId, tuple[Why, ...]],
+    ) -> None:
+        kept = tell(aims, held, self._falls_short, beyond)
         if kept != self._kept:
             self._kept = kept
             self.told.beat()
         if self._driver is None:
             return
-        short = sum(1 for name in aims if self._short.get(name) or self._errors(name))
+        short = sum(1 for name in aims if self._falls_short(name))
         self._exporter.set("relevo_caps_slices", len(aims) - short, state="held")
         self._exporter.set("relevo_caps_slices", short, state="short")

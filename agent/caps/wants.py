@@ -2,15 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from msgspec.structs import replace as replace_caps
 
-from agent.caps.egress import Rules
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
-from fleet.caps import Level, Penalty, Tenant, armed, effective
+from fleet.caps import Penalty, Tenant, armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, SiteId
 
@@ -35,7 +34,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What is known when it is decided what to hold; `now` is Unix s. `people`: this host's users, no system's."""
+    """What is known when it is decided what to hold; `now` is Unix s. `people`: this host's users, no system's.
+
+    `common`: its web servers' accounts.
+    """
 
     orders: Orders
     attached: Mapping[SiteId, Attached]
@@ -43,6 +45,7 @@ class World:
     penalties: tuple[Penalty, ...]
     facts: HostFacts
     now: float
+    common: Mapping[str, int] = field(default_factory=dict)
 
     def penalties_of(self, sites: Iterable[SiteId]) -> tuple[Penalty, ...]:
         """Those that are to be held now."""
@@ -158,22 +161,6 @@ def _low_ratio(world: World, shared: Iterable[list[Held]]) -> float:
     )
     most = LOW_RATIO * world.facts.memory_total_bytes
     return min(1.0, most / promised) if promised and most else 1.0
-
-
-def rules(world: World, servers: Rules) -> Rules:
-    """What the users of these sites may send out, beside what `servers` names.
-
-    A user that others share is not shut in for what one site does: its slice is.
-    """
-    sites: set[int] = set()
-    isolated: set[int] = set()
-    for site, tenant in world.orders.tenants.items():
-        attached = world.attached.get(site)
-        if world.in_force(tenant):
-            sites.update(world.uids(tenant))
-        if attached and any(p.level >= Level.ISOLATE for p in world.penalties_of((site,))):
-            isolated.update(attached.uids)
-    return replace(servers, sites=frozenset(sites), isolated=frozenset(isolated))
 
 
 def next_change_s(world: World) -> float:

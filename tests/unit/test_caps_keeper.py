@@ -13,9 +13,10 @@ import pytest
 from agent.caps import keeper as keeping
 from agent.caps import stops as stopping
 from agent.caps.egress import Rules
-from agent.caps.keeper import Keeper, Kept
+from agent.caps.keeper import Keeper
 from agent.caps.kernel import services
 from agent.caps.limits import FREE, HostFacts
+from agent.caps.telling import Kept
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.caps import Attachment, Level, Limits, Override, Penalty, Resource, Tenant
@@ -194,7 +195,7 @@ async def test_sites_in_force_hold_their_plan(tmp_path: Path) -> None:
         await host.until(lambda: host.keeper.state().keys() == {SHOP, NEWS})
         kept = host.keeper.state()[SHOP]
         assert (kept.slice, kept.held, kept.short) == (ONE, kept.wanted, ())
-        assert kept.wanted.cpu_quota_us == PLAN
+        assert kept.held is not None and kept.held.cpu_quota_us == PLAN
         assert kept.because["cpu_quota_us"] == Why("cap-plan")
         assert host.wall.rules == [Rules(sites=frozenset({1001, 1002}))]
         await host.settled()
@@ -470,7 +471,7 @@ async def test_absence_takes_no_cap_away(tmp_path: Path) -> None:
         await host.until(lambda: host.held(TWO) == FREE)
         host.keeper.attach({SHOP: attached(None, 1001)})
         await host.until(lambda: host.held() == FREE)
-        await host.until(lambda: host.keeper.state() == {})
+        await host.until(lambda: host.keeper.state()[SHOP] == Kept(short=(Why("mail-open"),)))
 
 
 async def test_sites_of_one_user_share_a_slice_and_wait_for_each_other(tmp_path: Path) -> None:
@@ -484,6 +485,9 @@ async def test_sites_of_one_user_share_a_slice_and_wait_for_each_other(tmp_path:
         host.keeper.follow(changed(orders(shop=one, news=two), plans=plans))
         await host.settled()
         assert host.held() == FREE
+        waits = Why("cap-waits-for", {"slice": ONE, "sites": "news"})
+        assert host.keeper.state()[SHOP].short[0] == waits, "it is in force, and not held"
+        assert NEWS not in host.keeper.state()
         two = changed(two, enforced_from=0.0)
         host.keeper.follow(changed(orders(shop=one, news=two), plans=plans))
         await host.until(lambda: host.held().cpu_quota_us == 2 * PLAN)
@@ -546,7 +550,7 @@ async def test_without_a_driver_it_still_tells_what_should_be(tmp_path: Path) ->
         host.keeper.follow(orders())
         await host.until(lambda: SHOP in host.keeper.state())
         kept: Kept = host.keeper.state()[SHOP]
-        assert kept.wanted.cpu_quota_us == PLAN and kept.held is None
+        assert kept.wanted is not None and kept.wanted.cpu_quota_us == PLAN and kept.held is None
         assert (host.keeper.driver, host.keeper.unable) == ("", "no controllers")
 
 
@@ -604,9 +608,12 @@ async def test_sessions_beside_a_site_are_held_once_they_are_there(tmp_path: Pat
         host.kernel.reloaded.beat()
         await host.until(lambda: host.held(TWO).tasks_max == STANDARD.background_tasks)
         assert host.held(ONE).cpu_quota_us == PLAN
-        assert host.keeper.state().keys() == {SHOP}, (
-            "what holds a site is told, not what is beside it"
-        )
+        for site, slice in ((SHOP, ONE), (NEWS, TWO)):
+            kept = host.keeper.state()[site]
+            assert kept.slice == (own if site == SHOP else "")
+            assert [(one.slice, one.wanted, one.held) for one in kept.beside] == [
+                (slice, host.held(slice), host.held(slice))
+            ], "what is beside a site is told as that"
         host.kernel.there = {own}
         count = len(host.kernel.applied)
         await host.settled()

@@ -1,0 +1,89 @@
+"""What the processes of this host's sites may send out, by the account that they run as. Pure.
+
+An account that several sites share is closed once all of them are in force, as their slice is held; it is not shut in
+for what one of them does.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from agent.caps.egress import Rules
+from agent.caps.sparing import some
+from agent.caps.wants import World
+from fleet.caps import Level
+from fleet.model import SiteId, Why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """An account, and the sites that run as it; `shadow`: those of them whose caps are not in force."""
+
+    name: str
+    sites: frozenset[SiteId]
+    shadow: frozenset[SiteId]
+
+
+def senders(world: World) -> dict[int, Sender]:
+    """By uid."""
+    names: dict[int, str] = {}
+    sites: dict[int, set[SiteId]] = defaultdict(set)
+    for site, tenant in world.orders.tenants.items():
+        attached = world.attached.get(site)
+        found = {user: world.people[user] for user in tenant.users if user in world.people}
+        if attached is not None and attached.in_common:
+            found |= world.common
+        for user, uid in found.items():
+            names[uid] = user
+            sites[uid].add(site)
+    shadow = {s for s, t in world.orders.tenants.items() if not world.in_force(t)}
+    return {
+        uid: Sender(name=names[uid], sites=frozenset(of), shadow=frozenset(of & shadow))
+        for uid, of in sites.items()
+    }
+
+
+def rules(world: World, servers: Rules) -> Rules:
+    """What these accounts may send out, beside what `servers` names."""
+    closed = {uid for uid, sender in senders(world).items() if not sender.shadow}
+    isolated = {
+        uid
+        for site, attached in world.attached.items()
+        if site in world.orders.tenants and _is_isolated(site, world)
+        for uid in attached.uids
+    }
+    return replace(servers, sites=frozenset(closed), isolated=frozenset(isolated))
+
+
+def open_to(world: World) -> dict[SiteId, tuple[Why, ...]]:
+    """What stays open to sites that are in force, and why; of those that this host knows."""
+    of: dict[SiteId, list[Sender]] = defaultdict(list)
+    for sender in senders(world).values():
+        for site in sender.sites:
+            of[site].append(sender)
+    found = {
+        site: (*_mail(of.get(site, ())), *_rest(site, world))
+        for site, tenant in world.orders.tenants.items()
+        if world.in_force(tenant) and site in world.attached
+    }
+    return {site: whys for site, whys in found.items() if whys}
+
+
+def _mail(senders: Collection[Sender]) -> tuple[Why, ...]:
+    if not senders:
+        return (Why("mail-open"),)
+    waits = {sender.name: some(sender.shadow) for sender in senders if sender.shadow}
+    return tuple(
+        Why("mail-waits-for", {"user": user, "sites": sites})
+        for user, sites in sorted(waits.items())
+    )
+
+
+def _rest(site: SiteId, world: World) -> tuple[Why, ...]:
+    attached = world.attached[site]
+    held = attached.slice is not None or attached.uids
+    return (Why("egress-open"),) if _is_isolated(site, world) and not held else ()
+
+
+def _is_isolated(site: SiteId, world: World) -> bool:
+    return any(p.level >= Level.ISOLATE for p in world.penalties_of((site,)))

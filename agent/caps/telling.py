@@ -1,0 +1,75 @@
+"""What is said of each site's caps: what should be held, what the kernel holds, and why they differ. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from agent.caps.aims import Aim
+from agent.caps.kernel import comparable
+from agent.caps.sparing import some
+from agent.caps.wants import Share
+from fleet.caps import Limits
+from fleet.model import SiteId, Why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What one slice holds for a site. `wanted` is what should be held, free in shadow; `held`: what the kernel says.
+
+    None: it is not there. `short`: what is not held, and why. `because`: why `wanted` is so, by field. `beside`: slices
+    of its users', for sessions and jobs. Without a slice of its own `slice` is empty.
+    """
+
+    slice: str = ""
+    wanted: Limits | None = None
+    held: Limits | None = None
+    because: Mapping[str, Why] = field(default_factory=dict)
+    short: tuple[Why, ...] = ()
+    beside: tuple["Kept", ...] = ()
+
+
+def waiting(shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
+    """Of sites in force whose slice is not: others that share it are in shadow."""
+    found: dict[SiteId, tuple[Why, ...]] = {}
+    for name, share in sorted(shared.items()):
+        for site in share.sites:
+            if share.waits_for and site not in share.waits_for:
+                waits = Why("cap-waits-for", {"slice": name, "sites": some(share.waits_for)})
+                found[site] = (*found.get(site, ()), waits)
+    return found
+
+
+def tell(
+    aims: Mapping[str, Aim],
+    held: Mapping[str, Limits],
+    short: Callable[[str], tuple[Why, ...]],
+    beyond: Mapping[SiteId, tuple[Why, ...]],
+) -> dict[SiteId, Kept]:
+    """By site. `short`: of a slice; `beyond`: what else is not held of a site."""
+    own: dict[SiteId, Kept] = {}
+    beside: dict[SiteId, list[Kept]] = {}
+    # What is let go is told of those that hold nothing else.
+    for name, aim in sorted(aims.items(), key=lambda item: (item[1].release, item[0])):
+        kept = _kept(name, aim, held.get(name), short(name))
+        for site in aim.sites:
+            if aim.beside:
+                beside.setdefault(site, []).append(kept)
+            else:
+                own.setdefault(site, kept)
+    return {
+        site: _with(own.get(site, Kept()), beside.get(site, ()), beyond.get(site, ()))
+        for site in own.keys() | beside.keys() | beyond.keys()
+    }
+
+
+def _kept(name: str, aim: Aim, held: Limits | None, short: tuple[Why, ...]) -> Kept:
+    return Kept(
+        slice=name,
+        wanted=aim.limits,
+        held=comparable(aim.limits, held) if held else None,
+        because=aim.because,
+        short=short,
+    )
+
+
+def _with(kept: Kept, beside: Iterable[Kept], beyond: tuple[Why, ...]) -> Kept:
+    return replace(kept, short=(*kept.short, *beyond), beside=tuple(beside))
