@@ -182,6 +182,10 @@ class Machine:
     hog: Kind | None = None
     starts_s: float = math.inf
     system_disk: float = 0.0  # MiB/s that no site moves, from the half of a minute on
+    system_memory: float = (
+        0.0  # MiB/s by which the system grows from the second minute on, until there is no more
+    )
+    cache: float = 0.0  # MiB of files that one innocent site has read long ago
     system_cores: float = 0.0  # that the system itself takes now and then, for some seconds
     system_until: float = 0.0
     besides: Mapping[SiteId, Hog] = field(default_factory=dict)  # what innocent sites do
@@ -283,11 +287,15 @@ class Machine:
         disk = (sum(wanted.values()) + system) / self.disk
         slow = min(1.5, 4.0 * max(0.0, disk - 0.75))
         free = self.memory - sum(d.memory for d in demands.values())
+        free = max(
+            min(free, 0.02 * self.memory), free - self.system_memory * max(0.0, self.now - 60)
+        )
         scans = sum(d.scans for d in demands.values())
         short = min(1.0, max(0.0, 0.08 - free / self.memory) * 8 + scans / 400)
         noise = self.rng.gauss
         sites = {}
         for site, d in demands.items():
+            cache = self.cache if site == self.culprit else 0.0
             own = min(1.0, given[site])
             moved = wanted[site] / max(1.0, disk)
             stall = own * wait + (0.8 * excess[site] if excess[site] else 0.0)
@@ -297,12 +305,12 @@ class Machine:
                 cpu_cores=given[site],
                 throttled_ratio=throttled[site],
                 cpu_stall=min(1.0, max(0.0, stall * (1 + noise(0, 0.2)))),
-                memory_bytes=int((d.memory + 40) * MIB),
+                memory_bytes=int((d.memory + 40 + cache) * MIB),
                 anon_bytes=int(d.memory * MIB * (1 + noise(0, 0.001))),
                 swap_bytes=0,
                 memory_stall=min(1.0, max(0.0, short * (own + 0.02) * (1 + noise(0, 0.2)))),
-                scanned_per_s=(d.scans + short * own * 5) * MIB / 4096,
-                stolen_per_s=(d.scans * 0.6 + short * own * 4) * MIB / 4096,
+                scanned_per_s=(d.scans + short * (own * 5 + cache * 0.1)) * MIB / 4096,
+                stolen_per_s=(d.scans * 0.6 + short * (own * 4 + cache * 0.09)) * MIB / 4096,
                 read_bytes_per_s=d.reads / (d.reads + d.writes + 1e-9) * moved * MIB,
                 write_bytes_per_s=d.writes / (d.reads + d.writes + 1e-9) * moved * MIB,
                 read_ops_per_s=d.reads * 8,
@@ -476,6 +484,8 @@ def run(
     peaks: bool = False,
     system_disk: float = 0.0,
     system_cores: float = 0.0,
+    system_memory: float = 0.0,
+    cache: float = 0.0,
     busy: float | None = None,
     besides: Callable[[Machine], dict[SiteId, Hog]] | None = None,
 ) -> Course:
@@ -483,7 +493,15 @@ def run(
     rng = Random(seed)
     # Half busy, a host takes in a site at its cap; with a hog it is to be more than that.
     busy = busy or (0.6 if kind else 0.5)
-    machine = Machine(rng, hog=kind, busy=busy, system_disk=system_disk, system_cores=system_cores)
+    machine = Machine(
+        rng,
+        hog=kind,
+        busy=busy,
+        system_disk=system_disk,
+        system_cores=system_cores,
+        system_memory=system_memory,
+        cache=cache,
+    )
     machine.besides = besides(machine) if besides else {}
     machine.starts_s = (quiet + rng.random()) * ROUND_S if kind else math.inf
     state, orders, course = State(), house(machine), Course(machine.culprit)

@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.isolate.measure import held, latest, series, stalls
+from agent.isolate.learn import LEAST
+from agent.isolate.measure import growth, latest, series, sizes, stalls
 from agent.isolate.policy import HOUR_S, Policy
 from agent.isolate.state import HOURS, Frame, Past
-from agent.signals import HostSigns, SiteSigns
+from agent.signals import HostSigns
 from fleet.caps import Resource
 from fleet.model import Caps, SiteId
 
@@ -65,8 +66,13 @@ def suspects(
         if site not in caps or part.share < policy.share or part.amount < floor:
             continue
         steady, correlation = _correlation(window, stall, site, resource, part, policy)
+        if resource is Resource.MEMORY:
+            scarce = policy.scarce_ratio * host.memory_total_bytes
+            correlation = max(correlation, _took(window, site, scarce, policy))
         above = (part.share - _weight(caps[site], resource) / of) / policy.above_full
-        novelty = _novelty(past.get(site, {}).get(resource), part.amount, at, known_s, policy)
+        novelty = _novelty(
+            resource, past.get(site, {}).get(resource), part.amount, at, known_s, policy
+        )
         score = 0.5 * max(0.0, correlation) + 0.3 * min(1.0, max(0.0, above)) + 0.2 * novelty
         if score >= policy.score and correlation >= policy.correlation:
             found.append(
@@ -89,7 +95,8 @@ def _parts(window: Sequence[Frame], host: HostSigns, resource: Resource) -> dict
     recent = recent if len(recent) > 1 else [*window[-2:]]  # a host that is late with its rounds
     amounts = {}
     for site in window[-1].sites:
-        values = [value for value in series(recent, site, resource)[1:] if value is not None]
+        used = series(window, site, resource, len(recent))
+        values = [value for value in used[1:] if value is not None]
         if values:
             amounts[site] = sum(values) / len(values)
     everyone = sum(amounts.values())
@@ -99,6 +106,8 @@ def _parts(window: Sequence[Frame], host: HostSigns, resource: Resource) -> dict
             whole = host.cores  # what no site uses is no site's fault
         case Resource.IO:
             whole = max(everyone, host.io_bytes_per_s or 0.0)
+        case Resource.MEMORY:
+            whole = max(everyone, _filling(recent))
         case _:
             whole = everyone
     return {
@@ -106,6 +115,12 @@ def _parts(window: Sequence[Frame], host: HostSigns, resource: Resource) -> dict
         for site, amount in amounts.items()
         if amount and whole
     }
+
+
+def _filling(recent: Sequence[Frame]) -> float:
+    """How fast the host's memory fills, by whomever, bytes/s."""
+    passed_s = recent[-1].at - recent[0].at
+    return growth([frame.used_bytes for frame in recent]) / passed_s if passed_s else 0.0
 
 
 def _weight(caps: Caps, resource: Resource) -> float:
@@ -139,13 +154,20 @@ def _correlation(
         suffer = [value >= alarm.stall_ratio for value in stall]
         found = max(found, sufficiency(suffer, used, part.amount))
     if resource is Resource.MEMORY:  # a leak hurts by its size long after it began to grow
-        sizes = (frame.sites.get(site) for frame in window)
-        found = max(found, correlation(stall, [_size(signs) for signs in sizes]))
+        found = max(found, correlation(stall, sizes(window, site)))
     return False, found
 
 
-def _size(signs: SiteSigns | None) -> float | None:
-    return None if signs is None else held(signs)
+def _took(window: Sequence[Frame], site: SiteId, scarce: float, policy: Policy) -> float:
+    """Of what the host has less now than it had within the window, the part that `site` took, where that is most of it.
+
+    Memory hurts when the last of it goes, long after who takes it began: its rhythm tells that too late. `scarce`: so
+    many bytes are missed.
+    """
+    took, lost = growth(sizes(window, site)), growth([frame.used_bytes for frame in window])
+    if took < scarce or lost <= 0 or took < policy.dominant * lost:
+        return 0.0
+    return min(1.0, took / lost)
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -184,9 +206,16 @@ def sufficiency(suffer: Sequence[bool], used: Sequence[float | None], amount: fl
 
 
 def _novelty(
-    usual: Sequence[float] | None, amount: float, at: float, known_s: float, policy: Policy
+    resource: Resource,
+    usual: Sequence[float] | None,
+    amount: float,
+    at: float,
+    known_s: float,
+    policy: Policy,
 ) -> float:
     """0: as at this hour of other days; 1: twice that, or more."""
+    if resource not in LEAST:
+        return UNKNOWN_NOVELTY  # its past is not kept
     if usual is None or not any(usual):
         # Of a site that was seen for long and never used enough to be remembered, this much is new.
         return 1.0 if known_s >= policy.learn_s else UNKNOWN_NOVELTY

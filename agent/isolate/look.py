@@ -18,7 +18,13 @@ DIPS = 0.75
 def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
     """`state` with this round in it."""
     at = clock.at
-    frame = Frame(at=at, stall=suffered(signals, policy), sites=signals.sites)
+    host = signals.host
+    frame = Frame(
+        at=at,
+        stall=suffered(signals, policy),
+        sites=signals.sites,
+        used_bytes=float(host.memory_total_bytes - host.memory_available_bytes),
+    )
     window = (*(old for old in state.window if at - policy.window_s <= old.at < at), frame)
     futile = _futile(state, signals, policy, at)
     relieved = {site: until for site, until in state.relieved.items() if at < until}
@@ -28,7 +34,7 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
         for site, since in futile.items()
         if at - since >= policy.futile_s and site not in relieved
     }
-    danger = (signals.host.memory_stall or 0.0) > policy.danger_ratio
+    danger = (host.memory_stall or 0.0) > policy.danger_ratio
     state = msgspec.structs.replace(
         state,
         clock=clock,

@@ -1,5 +1,6 @@
 """What a round's signals mean for attribution: how much a site uses of a resource, and how much its victims wait."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from agent.isolate.policy import CONTENDED, Policy
@@ -13,6 +14,7 @@ PAGE_BYTES = 4096
 OPERATION_BYTES = 32 << 10
 THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
 BUSY = 0.02  # of a core, all victims together: less is not enough to suffer with
+GROWN = 0.1  # of what it holds, within the window: less is what comes and goes with its visitors
 HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
 PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
 
@@ -53,20 +55,55 @@ def taken(signs: SiteSigns, resource: Resource) -> float:
     return use(signs, resource) or 0.0
 
 
-def series(window: Sequence[Frame], site: SiteId, resource: Resource) -> list[float | None]:
-    """A site's use in each frame, oldest first. Memory: what it grew by and what reclaim did for it, bytes/s."""
+def series(
+    window: Sequence[Frame], site: SiteId, resource: Resource, last: int = 0
+) -> list[float | None]:
+    """A site's use in each frame, or in the `last` ones, oldest first.
+
+    Memory: what it grew by and what reclaim did for it, bytes/s.
+
+    The host's own reclaim looks at everybody, and most at who has most cache: of a site that has not grown it counts
+    only where the site is at a limit of its own, or does not give what is taken.
+    """
     found: list[float | None] = []
     before: tuple[float, float] | None = None
-    for frame in window:
+    has_grown = resource is Resource.MEMORY and _has_grown(window, site)
+    for frame in window[-last:]:
         signs = frame.sites.get(site)
         value = None if signs is None else use(signs, resource)
         if resource is Resource.MEMORY and signs is not None and value is not None:
             size = held(signs) or 0.0
+            if not (has_grown or _reclaims(signs)):
+                value = 0.0
             if before is not None and frame.at > before[0]:
                 value += max(0.0, size - before[1]) / (frame.at - before[0])
             before = (frame.at, size)
         found.append(value)
     return found
+
+
+def _reclaims(signs: SiteSigns) -> bool:
+    """Whether what reclaim looks at of it is its own doing: by a limit of its own, or it reads again what is taken."""
+    if signs.memory_high_hits or signs.memory_max_hits:
+        return True
+    return (signs.stolen_per_s or 0.0) * PAGE_BYTES <= (signs.read_bytes_per_s or 0.0)
+
+
+def growth(sizes: Sequence[float | None]) -> float:
+    """By how much the last of `sizes` (bytes) is above the least of them."""
+    known = [size for size in sizes if size is not None]
+    return known[-1] - min(known) if known else 0.0
+
+
+def sizes(window: Sequence[Frame], site: SiteId) -> list[float | None]:
+    """What a site holds in each frame, bytes."""
+    found = (frame.sites.get(site) for frame in window)
+    return [None if signs is None else held(signs) for signs in found]
+
+
+def _has_grown(window: Sequence[Frame], site: SiteId) -> bool:
+    held_now = sizes(window, site)
+    return growth(held_now) >= GROWN * (held_now[-1] or math.inf)
 
 
 def suffered(signals: Signals, policy: Policy) -> dict[Resource, float]:

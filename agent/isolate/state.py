@@ -68,11 +68,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One round in the window. `stall`: what the victims suffered by each resource (0..1)."""
+    """One round in the window. `stall`: what the victims suffered by each resource (0..1); `used_bytes`: of memory."""
 
     at: float
     stall: dict[Resource, float]
     sites: Mapping[SiteId, SiteSigns]
+    used_bytes: float | None = None
 
 
 # Site -> resource -> for each hour of the day (UTC) the most it used, fading over a week.
@@ -86,8 +87,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     `acted`: resource -> the last action for it; `shadowed`: the last one that was only recorded. `futile`: since when a
     site reclaims in vain; `relieved`: until when its memory.high is lifted for it. `ordered`: since when (Unix s)
-    people hold a site. `endangered`: since when the host is. `since`: the first round ever; `learned`: the last one
-    that the past was brought up to date in.
+    people hold a site. `endangered`: since when the host is; `queued`: since when visitors of many sites wait for
+    nothing that is known. `since`: the first round ever; `learned`: the last one that the past was brought up to date
+    in.
     """
 
     clock: Clock | None = None
@@ -100,6 +102,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     relieved: dict[SiteId, float] = {}
     ordered: dict[SiteId, float] = {}
     endangered: float | None = None
+    queued: float | None = None
     past: dict[SiteId, dict[Resource, Hours]] = {}
     since: float | None = None
     learned: float = 0.0
@@ -112,7 +115,7 @@ def kept(state: State) -> State:
     """
     clock = state.clock and msgspec.structs.replace(state.clock, seen=None)
     return msgspec.structs.replace(
-        state, clock=clock, window=(), alarms={}, futile={}, endangered=None
+        state, clock=clock, window=(), alarms={}, futile={}, endangered=None, queued=None
     )
 
 

@@ -56,6 +56,14 @@ def test_what_the_system_takes_is_held_against_no_site() -> None:
     assert course.changes == []
 
 
+@pytest.mark.parametrize("cache", [0.0, 2000.0])
+def test_a_database_that_fills_the_memory_is_no_sites_fault(cache: float) -> None:
+    """All wait, and reclaim looks most at who has most cache: he took nothing, and nobody is held."""
+    courses = [run(None, seed, rounds=130, system_memory=40.0, cache=cache) for seed in range(3)]
+    assert [course.changes for course in courses] == [[], [], []]
+    assert {code for course in courses for code in course.asked} == {"isolation-no-culprit"}
+
+
 def test_a_host_whose_own_backup_fills_the_disk_punishes_no_site() -> None:
     """What the machine itself moves counts in what a site's share is a share of."""
     course = run(None, seed=6, rounds=80, system_disk=70.0)

@@ -197,6 +197,89 @@ def test_what_grew_is_the_memory_that_is_fought_for() -> None:
     assert one.site == SHOP
 
 
+def reclaimed(one: SiteSigns, *, used: Sequence[float] = ()) -> list[Suspect]:
+    """The suspects for memory where the shop was as `one` all the time; `used`: GiB of the host in each round."""
+    stall = CALM + HURT
+    window = [
+        Frame(
+            at=NOON + 2.0 * number,
+            stall={Resource.MEMORY: stalled},
+            sites={SHOP: one if stalled > 0.1 else msgspec.structs.replace(one, scanned_per_s=0)},
+            used_bytes=used[number] * 1024 * MIB if used else None,
+        )
+        for number, stalled in enumerate(stall)
+    ]
+    caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | {SHOP: CAPS}
+    return [
+        *suspects(window, HOST, Resource.MEMORY, caps, {}, POLICY, at=window[-1].at, known_s=DAY_S)
+    ]
+
+
+CACHED = SiteSigns(
+    memory_bytes=2 << 30, anon_bytes=200 << 20, scanned_per_s=50_000, stolen_per_s=45_000
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "suspected"),
+    [
+        # The host looks at everybody's pages; who gives them took nothing.
+        (CACHED, False),
+        (msgspec.structs.replace(CACHED, read_bytes_per_s=1 << 20), False),
+        # It reads again what was taken: it and the others take turns in what there is not for both.
+        (msgspec.structs.replace(CACHED, read_bytes_per_s=200 << 20), True),
+        # Nothing is got of it, however often it is looked at.
+        (msgspec.structs.replace(CACHED, stolen_per_s=0), True),
+        # It is at a limit of its own.
+        (msgspec.structs.replace(CACHED, memory_high_hits=9), True),
+    ],
+)
+def test_what_the_hosts_own_reclaim_takes_is_held_against_nobody(
+    one: SiteSigns, suspected: bool
+) -> None:
+    """Pages are looked at where there are most; a cause has grown, reads again, or does not give."""
+    assert bool(reclaimed(one)) is suspected
+
+
+def test_beside_a_host_that_fills_a_site_has_a_small_part() -> None:
+    """What the database took counts in what a site's part is a part of."""
+    at_limit = msgspec.structs.replace(CACHED, memory_high_hits=9)
+    assert reclaimed(at_limit, used=[4.0] * 12) != []
+    assert reclaimed(at_limit, used=[4.0] * 8 + [6.0, 9.0, 12.0, 16.0]) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "lost", "suspected"), [(900.0, 1000.0, True), (150.0, 1000.0, False)]
+)
+def test_who_took_what_is_missing_is_told_before_there_is_a_rhythm(
+    most: float, lost: float, suspected: bool
+) -> None:
+    """Memory hurts when the last of it goes: most of what the host has less of now was taken by one, evenly."""
+    stall = [0.0] * 11 + [0.5]
+    window = [
+        Frame(
+            at=NOON + 2.0 * number,
+            stall={Resource.MEMORY: stalled},
+            sites={SHOP: SiteSigns(anon_bytes=int((100 + most * number / 11) * MIB))},
+            used_bytes=(3000 + lost * number / 11) * MIB,
+        )
+        for number, stalled in enumerate(stall)
+    ]
+    caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | {SHOP: CAPS}
+    who = suspects(window, HOST, Resource.MEMORY, caps, {}, POLICY, at=NOON + 22, known_s=DAY_S)
+    assert [one.site for one in who] == ([SHOP] if suspected else [])
+
+
+def test_what_is_not_learned_is_neither_new_nor_usual() -> None:
+    """No past of memory is kept: after a day it says no more than in the first hour."""
+    leak = [100.0 + 40 * n for n in range(12)]
+    scores = [
+        found(CALM + HURT, resource=Resource.MEMORY, shop=leak, known_s=known_s)[0].score
+        for known_s in (60, DAY_S)
+    ]
+    assert scores[0] == scores[1]
+
+
 def test_a_site_without_a_plan_is_not_judged() -> None:
     """What the orders do not know is no suspect, and counts in what the others' shares are of."""
     assert found(CALM + HURT, shop=[0.1] * 12, ghost=[0.1] * 8 + [6.0] * 4) == []
