@@ -105,7 +105,7 @@ class QuotaKeeper:
         soonest_s: float = SOONEST_S,
     ) -> None:
         """`most`: of how many sites there are series; None: of all."""
-        self.unable, self.drift = unable, 0
+        self.unable, self.drift, self._nobody = "", 0, unable
         self._quotas, self._files, self._path = quotas, files, state
         self._exporter, self._most, self._wall = exporter, most, wall
         self._every_s, self._soonest_s = every_s, soonest_s
@@ -142,8 +142,11 @@ class QuotaKeeper:
     async def _try(self) -> float:
         """Look, and set what is to be set; gives in how many seconds to look again."""
         orders, attached = self._orders, self._attached
-        if self._quotas is None or orders is None or attached is None:
+        if orders is None or attached is None:
             return self._every_s  # not seen yet is not gone (rule R7)
+        if self._quotas is None:
+            self.unable = self._nobody if any(t.users for t in orders.tenants.values()) else ""
+            return self._every_s
         if not orders.tenants and not self._ours:
             return self._every_s
         try:

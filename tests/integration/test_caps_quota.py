@@ -22,6 +22,8 @@ from agent.caps.systemd import PATH, SYSTEMD
 from agent.ports import DriverError
 from deploy.demo.logind import private_bus
 from fleet.quota import NO_QUOTA, quota
+from tests.integration.test_agent_caps import Controller, delegated, orders, use
+from tests.integration.test_agent_daemon import configure, free_port, listening, running
 
 pytestmark = [
     pytest.mark.integration,
@@ -184,6 +186,20 @@ async def test_a_program_that_fails_is_told_of(
         async with kind((sys.executable, "-c", program)).talk() as talk:
             await talk.ask(WISH)
     assert len(systemd.started) == (kind is Unit)
+
+
+async def test_an_agent_tells_of_the_disk_what_it_can(tmp_path: Path) -> None:
+    """From the orders to the telling: a site without a user of its own is said to be one, and nothing is made up."""
+    port = free_port()
+    caps = f'[caps]\nsubtree = "{tmp_path}/sites"\negress = false\nverify_s = 1\n'
+    config = configure(tmp_path, port, extra=f"{caps}[metrics]\nport = {port + 1}\n")
+    delegated(tmp_path / "sites")
+    controller = Controller(orders(1, in_force=True))
+    async with listening(controller, port), running(config):  # type: ignore[arg-type] # it has a link too
+        usage = await controller.until(lambda usage: use(usage).disk)
+    disk = use(usage).disk
+    assert disk is not None and disk.because["disk_bytes"].code == "quota-no-user"
+    assert (disk.used_bytes, disk.wanted, disk.held) == (None, None, None)
 
 
 async def test_a_bus_without_systemd_is_told_of(

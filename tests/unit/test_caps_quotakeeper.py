@@ -281,6 +281,30 @@ async def test_a_file_system_without_quotas_is_named_with_its_remedy(
         assert (use.used_bytes is not None) == (state == "counted")
 
 
+async def test_an_agent_that_may_not_says_so_where_there_is_somebody_to_hold(
+    tmp_path: Path,
+) -> None:
+    """Of sites without users of their own there is nothing to be sorry for."""
+    exporter = Exporter(AGENT)
+    keeper = QuotaKeeper(
+        None,
+        MadeUp(),
+        unable="not root",
+        state=tmp_path / "quota.json",
+        exporter=exporter,
+        every_s=0.01,
+        soonest_s=0.001,
+    )
+    host = Host(Disk(), keeper, exporter)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keeper.keep())
+        host.follow(world({SHOP: tenant("shop")}))
+        await host.until(lambda: keeper.unable == "not root")
+        host.follow(world({SHOP: tenant()}))
+        await host.until(lambda: keeper.unable == "")
+        task.cancel()
+
+
 async def test_a_spoilt_memory_takes_nothing_away(tmp_path: Path) -> None:
     """What was set before stays, and what is ordered is set all the same."""
     (tmp_path / "quota.json").write_text('{"/srv": {"one": 1}}')
