@@ -14,6 +14,7 @@ PAGE_BYTES = 4096
 OPERATION_BYTES = 32 << 10
 THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
 BUSY = 0.02  # of a core, all victims together: less is not enough to suffer with
+GIVES = 0.2  # of the pages that are looked at: of what nobody uses reclaim gets nearly all
 GROWN = 0.1  # of what it holds, within the window: less is what comes and goes with its visitors
 HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
 PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
@@ -83,10 +84,16 @@ def series(
 
 
 def _reclaims(signs: SiteSigns) -> bool:
-    """Whether what reclaim looks at of it is its own doing: by a limit of its own, or it reads again what is taken."""
+    """Whether what reclaim looks at of it is its own doing: by a limit of its own, or it holds on to what it has.
+
+    Who holds on gives little of what is looked at, or reads again what was taken.
+    """
     if signs.memory_high_hits or signs.memory_max_hits:
         return True
-    return (signs.stolen_per_s or 0.0) * PAGE_BYTES <= (signs.read_bytes_per_s or 0.0)
+    stolen = signs.stolen_per_s or 0.0
+    if stolen < GIVES * (signs.scanned_per_s or 0.0):
+        return True
+    return stolen * PAGE_BYTES <= (signs.read_bytes_per_s or 0.0)
 
 
 def growth(sizes: Sequence[float | None]) -> float:

@@ -245,7 +245,7 @@ def test_beside_a_host_that_fills_a_site_has_a_small_part() -> None:
     """What the database took counts in what a site's part is a part of."""
     at_limit = msgspec.structs.replace(CACHED, memory_high_hits=9)
     assert reclaimed(at_limit, used=[4.0] * 12) != []
-    assert reclaimed(at_limit, used=[4.0] * 8 + [6.0, 9.0, 12.0, 16.0]) == []
+    assert reclaimed(at_limit, used=[4.0] * 8 + [6.0, 9.0, 14.0, 20.0]) == []
 
 
 @pytest.mark.parametrize(
