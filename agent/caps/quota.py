@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from agent.caps.quotamounts import Mount, unheld
+from agent.caps.quotamounts import Mount
 from agent.discover.accounts import SHARED
 from agent.layout.attached import Attached
 from fleet.caps import Tenant, armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, Count, SiteId, Why
-from fleet.quota import NO_QUOTA, RATIO_MAX, UNIT_BYTES, DiskUse, Quota, quota
+from fleet.quota import NO_QUOTA, UNIT_BYTES, Quota, quota
 from fleet.units import format_bytes
 
 # What a site that keeps more than its plan when that is turned on may add yet: sessions, logs, a database's growth.
@@ -109,7 +109,7 @@ def holders(world: World) -> dict[Key, Holder]:
     """Every user of a site that is there, on every file system that it has files of the site on."""
     theirs: dict[Key, dict[SiteId, tuple[Tenant, Caps]]] = defaultdict(dict)
     mounts: dict[str, Mount] = {}
-    for site, tenant, caps in _known(world):
+    for site, tenant, caps in known(world):
         for user in _users(tenant):
             person = world.people.get(user)
             for path in _places(person, world.attached.get(site)) if person else ():
@@ -128,7 +128,7 @@ def _places(person: Person, attached: Attached | None) -> Iterator[Path]:
     yield from attached.roots if attached else ()
 
 
-def _known(world: World) -> Iterator[tuple[SiteId, Tenant, Caps]]:
+def known(world: World) -> Iterator[tuple[SiteId, Tenant, Caps]]:
     """Those whose plan these orders know, and that were looked for on this host (rule R7)."""
     for site, tenant in sorted(world.orders.tenants.items()):
         plan = world.orders.plans.get(tenant.plan)
@@ -182,18 +182,18 @@ def aims(
     """
     wanted: dict[Key, Aim] = {}
     for key, holder in found.items():
-        kept = _kept(seen, key)
+        kept = kept_of(seen, key)
         if holder.in_force and kept:
             wanted[key] = _aim(holder, kept, ours.get(key))
     for key, mine in ours.items():
-        if key not in wanted and _kept(seen, key):
+        if key not in wanted and kept_of(seen, key):
             gone = all(_spoken_of(site, world) for site in mine.sites)
             limits = mine.was if gone else mine.quota
             wanted[key] = Aim(sites=mine.sites, quota=limits, release=gone)
     return wanted
 
 
-def _kept(seen: Mapping[str, Seen], key: Key) -> Kept | None:
+def kept_of(seen: Mapping[str, Seen], key: Key) -> Kept | None:
     """None: it holds nobody, or was not to be seen."""
     mount = seen.get(key[0])
     return mount.users.get(key[1]) if mount and mount.state == "enforced" else None
@@ -244,66 +244,6 @@ def ask(world: World, keys: Iterable[Key]) -> dict[str, dict[int, None]]:
         if place in present and present[place].has_quota:
             asked[place][uid] = None
     return asked
-
-
-def uses(
-    world: World,
-    found: Mapping[Key, Holder],
-    seen: Mapping[str, Seen],
-    wanted: Mapping[Key, Aim],
-) -> dict[SiteId, DiskUse]:
-    """What there is to tell of each site; `seen` after what was set."""
-    keys: dict[SiteId, dict[Key, Holder]] = defaultdict(dict)
-    for key, holder in found.items():
-        for site in holder.sites:
-            keys[site][key] = holder
-    return {site: _use(keys[site], seen, wanted) for site, _, _ in _known(world)}
-
-
-def _use(
-    mine: Mapping[Key, Holder], seen: Mapping[str, Seen], wanted: Mapping[Key, Aim]
-) -> DiskUse:
-    if not mine:
-        return DiskUse(because={"disk_bytes": Why("quota-no-user")})
-    counted = {key: kept for key in mine if (kept := _counted(seen, key))}
-    off = [why for each in _mounts(mine) if (why := unheld(each, _state(seen, each.place)))]
-    told = DiskUse(
-        shared=any(len(holder.sites) > 1 for holder in mine.values()),
-        because={"disk_bytes": off[0]} if off else {},
-    )
-    if len(counted) < len(mine):
-        return told
-    full = {key: fullness(kept, mine[key].plan) for key, kept in counted.items()}
-    nearest = max(full, key=lambda key: full[key])
-    aim = wanted.get(nearest)
-    because = aim.because if aim else mine[nearest].because
-    return msgspec.structs.replace(
-        told,
-        used_bytes=sum(kept.used_bytes for kept in counted.values()),
-        used_inodes=sum(kept.used_inodes for kept in counted.values()),
-        ratio=min(full[nearest], RATIO_MAX),
-        wanted=aim.quota if aim and not aim.release else None,
-        held=counted[nearest].quota if _kept(seen, nearest) else None,
-        because={**because, **told.because},
-    )
-
-
-def _mounts(mine: Mapping[Key, Holder]) -> list[Mount]:
-    return [*{key[0]: holder.mount for key, holder in sorted(mine.items())}.values()]
-
-
-def _state(seen: Mapping[str, Seen], place: str) -> str:
-    return seen[place].state if place in seen else "off"
-
-
-def _counted(seen: Mapping[str, Seen], key: Key) -> Kept | None:
-    mount = seen.get(key[0])
-    return mount.users.get(key[1]) if mount else None
-
-
-def fullness(kept: Kept, plan: Quota) -> float:
-    """How much of what plans allow is kept, of bytes or of inodes, whichever is more; 1 is all."""
-    return max(kept.used_bytes / (plan.disk_bytes or 1), kept.used_inodes / (plan.inodes or 1))
 
 
 def size(size_bytes: int) -> str:

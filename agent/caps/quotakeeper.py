@@ -1,7 +1,6 @@
 """Keeps users' quotas as plans say: looked at when orders change, and each five minutes; drift is repaired."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Never, ParamSpec, TypeVar
 
 import msgspec
 
+from agent.caps import quotaours
 from agent.caps.quota import (
     Aim,
     Key,
@@ -21,10 +21,10 @@ from agent.caps.quota import (
     holders,
     next_change_s,
     paths,
-    uses,
 )
 from agent.caps.quotamounts import mounts, unheld
 from agent.caps.quotaunit import Quotas, Talk
+from agent.caps.quotauses import uses
 from agent.discover.accounts import SHARED, accounts, is_person
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -112,7 +112,7 @@ class QuotaKeeper:
         self._changed = Pulse()
         self._orders: Orders | None = None
         self._attached: Mapping[SiteId, Attached] | None = None
-        self._ours = read(state)
+        self._ours = quotaours.read(state)
         self._good: dict[Key, Quota] = {}  # what was verified
         self._uses: Mapping[SiteId, DiskUse] = {}
         self._tries, self._failed = 0, ""
@@ -238,7 +238,7 @@ class QuotaKeeper:
 
     async def _write(self, new: Mapping[Key, Ours]) -> None:
         if new != self._ours:
-            await bounded(write, self._path, new)
+            await bounded(quotaours.write, self._path, new)
             self._ours = dict(new)
 
     def _fail(self, error: str) -> None:
@@ -276,30 +276,3 @@ SERIES: Mapping[str, Callable[[DiskUse], float | None]] = {
 def _holds(seen: Mapping[str, Seen], key: Key, quota: Quota) -> bool:
     users = seen[key[0]].users if key[0] in seen else {}
     return key[1] in users and users[key[1]].quota == quota
-
-
-def read(path: Path) -> dict[Key, Ours]:
-    """Empty where there is none, or none that can be read: nothing is taken away then (rule R7)."""
-    try:
-        told = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[int, Ours]])
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        _log.error(
-            "what quotas were set can't be read: they stay", path=str(path), error=str(error)
-        )
-        return {}
-    return {(place, uid): mine for place, users in told.items() for uid, mine in users.items()}
-
-
-def write(path: Path, ours: Mapping[Key, Ours]) -> None:
-    """Replaced as a whole. Raises OSError."""
-    told: dict[str, dict[int, Ours]] = {}
-    for (place, uid), mine in ours.items():
-        told.setdefault(place, {})[uid] = mine
-    new = path.with_name(f"{path.name}.new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(told))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -23,9 +23,9 @@ from agent.caps.quota import (
     holders,
     next_change_s,
     paths,
-    uses,
 )
 from agent.caps.quotamounts import Mount
+from agent.caps.quotauses import uses
 from agent.layout.attached import Attached
 from fleet.caps import Attachment, Held, Override, Tenant
 from fleet.messages import Orders
