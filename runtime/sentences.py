@@ -392,6 +392,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and the cause seems to "
         "be {site}, whose caps are in shadow: nothing holds it. Arm them, or quarantine it."
     ),
+    "isolation-queues": (
+        "Visitors of {sites} sites wait for PHP longer than a second, for {for_s} s now, though CPUs, memory and "
+        "disks of this host have room: look at the database, the network, and what these sites ask elsewhere."
+    ),
     "isolation-look-again": (
         "{site} was cut off for as long as may be, and is open again: a person should look at it."
     ),

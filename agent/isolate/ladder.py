@@ -15,6 +15,7 @@ from agent.isolate.house import House
 from agent.isolate.look import look
 from agent.isolate.policy import Policy
 from agent.isolate.proof import ordered, proofs
+from agent.isolate.queues import plead, queued_since
 from agent.isolate.state import Clock, State, Step, told
 from agent.isolate.table import Finding
 from agent.signals import Signals
@@ -42,12 +43,15 @@ def decide(
     state: State, signals: Signals, house: House, policy: Policy, now: float, wall: float
 ) -> Decision:
     """Judge one round, seen at `now` (monotonic s) and `wall` (Unix s), and say who is held from now on."""
-    seen = look(state, signals, policy, told(state.clock, now, wall))
+    clock = told(state.clock, now, wall)
+    seen = look(state, signals, policy, clock)
+    seen = msgspec.structs.replace(seen, queued=queued_since(seen, signals, clock.at))
     climb = Climb(seen, signals, house, policy, wall)
     _obey(climb)
     rise.judge(climb)
     rise.signs(climb)
     rise.contention(climb)
+    plead(climb)
     climb.narrow()
     after = msgspec.structs.replace(climb.state, ordered=ordered(house, wall))
     return Decision(

@@ -6,7 +6,7 @@ from itertools import pairwise
 from agent.isolate import nature
 from agent.isolate.climb import Climb
 from agent.isolate.house import House
-from agent.isolate.measure import series
+from agent.isolate.measure import PAGE_BYTES, series
 from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Frame, State
 from fleet.caps import Evidence, Resource
@@ -62,7 +62,7 @@ def _proof(
     if resource is Resource.EGRESS and not any(series(window, site, resource)):
         resource = Resource.CPU  # a program of its own, or a door: what it works
     stall = _own(window, site) if own else _victims(window, resource)
-    used = series(window, site, resource)
+    used = _reclaimed(window, site) if own else series(window, site, resource)
     apart = [later.at - earlier.at for earlier, later in pairwise(window)]
     return Evidence(
         site=site,
@@ -85,6 +85,13 @@ def _victims(window: Sequence[Frame], resource: Resource) -> Series:
 def _own(window: Sequence[Frame], site: SiteId) -> Series:
     signs = (frame.sites.get(site) for frame in window)
     return [None if one is None else one.memory_stall for one in signs]
+
+
+def _reclaimed(window: Sequence[Frame], site: SiteId) -> Series:
+    """What reclaim looked at for it, bytes/s: of a relief whether it got any of that is the question."""
+    told = (frame.sites.get(site) for frame in window)
+    pages = [None if one is None else one.scanned_per_s for one in told]
+    return [None if count is None else count * PAGE_BYTES for count in pages]
 
 
 def _filled(values: Series) -> tuple[float, ...]:

@@ -38,6 +38,7 @@ class Seen:
     throttled: float = 0.0
     requests: float = 1.0
     clients: int = 20
+    queue: int = 0
     mails: float = 0.0
     refusedmails: float = 0.0
     destinations: float = 0.0
@@ -161,6 +162,7 @@ class World:
             oom_kills=seen.ooms,
             requests_per_s=seen.requests,
             clients=seen.clients,
+            queue=seen.queue,
             direct_mail_per_s=seen.mails,
             refused_mail_per_s=seen.refusedmails or None,
             new_destinations_per_s=seen.destinations,

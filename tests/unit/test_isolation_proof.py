@@ -102,13 +102,13 @@ def test_a_person_s_quarantine_is_proven_once() -> None:
 def test_a_relief_is_proven_by_the_site_s_own_stall() -> None:
     """Nobody else need suffer for it: what stands beside its reclaim is how long it stood still itself."""
     host = Host()
-    host.see(IDLE, rounds=6)
+    host.see(doing(scanned_per_s=0.0), rounds=6)
     stuck = doing(memory_stall=0.7, scanned_per_s=25_600.0, stolen_per_s=100.0)
     host.see(stuck, rounds=8)
     [found] = host.evidence
     assert (found.site, found.resource, found.own) == (SHOP, Resource.MEMORY, True)
     assert found.stall == (*[0.0] * 6, *[0.7] * 6)
-    assert found.use[-6:] == (100 * MIB,) * 6
+    assert found.use == (*[0.0] * 6, *[100 * MIB] * 6)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ class Storm:
             tasks_refused=rng.choice((0, 9)),
             requests_per_s=rng.choice((None, 0.0, 90.0)),
             clients=rng.choice((None, 2, 5000)),
+            queue=rng.choice((None, 0, 200)),
             direct_mail_per_s=9.0 if odd else 0.0,
             runs_from_uploads=odd,
         )
