@@ -76,9 +76,13 @@ class Adoption:
     async def _round(self, scopes: Scopes, attached: Mapping[SiteId, Attached]) -> None:
         wishes = await look(read_wishes, self._state)
         if wishes is None:
-            return  # what people want can't be told now: nothing moves
+            raise DriverError(
+                f"{self._state / WISHES} can't be read: what people want is not known"
+            )
         those = wanted(attached, wishes, everywhere=self._everywhere)
-        self._settle({site: one for site, one in self.adopted.items() if site in those})
+        await self._settle({site: one for site, one in self.adopted.items() if site in those})
+        if not those:
+            return
         seen = await look(kin.see, those, self._cgroups, self._proc)
         todo: list[tuple[SiteId, Step]] = []
         odd: dict[SiteId, str] = {}
@@ -90,7 +94,7 @@ class Adoption:
                 todo += [(site, step) for step in self.due(site, steps(site, of, one))]
         failed = {**odd, **(await scopes.carry_out(todo) if todo else {})}
         self._count(todo, failed)
-        self._settle(self._judged(those, todo, failed))
+        await self._settle(self._judged(those, todo, failed))
 
     def due(self, site: SiteId, planned: tuple[Step, ...]) -> tuple[Step, ...]:
         """What of a round's plan is done in it: nothing soon after a failure, no end of what is first seen orphaned."""
@@ -128,10 +132,20 @@ class Adoption:
         held = not tries or (same is not None and same.held)
         return Adopted(slice=of.slice, unit=of.unit, held=held, trouble=trouble)
 
-    def _settle(self, after: dict[SiteId, Adopted]) -> None:
+    async def _settle(self, after: dict[SiteId, Adopted]) -> None:
         """Told and kept when it changed; kept first, for after a restart its caps must still be known."""
         if after == self.adopted:
             return
+        try:
+            await look(write, self._state / KEPT, msgspec.json.encode(after))
+        except DriverError as error:
+            _log.error("a restart would forget what is adopted", error=str(error))
+        self._log_changes(after)
+        self.adopted = after
+        self._exporter.set("relevo_adoption_sites", sum(one.held for one in after.values()))
+        self._tell(after)
+
+    def _log_changes(self, after: Mapping[SiteId, Adopted]) -> None:
         for site in after.keys() | self.adopted.keys():
             old, new = self.adopted.get(site), after.get(site)
             if new is None:
@@ -142,13 +156,6 @@ class Adoption:
                     _log.warning("a pool's workers can't be adopted", **said, error=new.trouble)
                 elif new.held:
                     _log.info("a pool's workers are adopted", **said)
-        try:
-            write(self._state / KEPT, msgspec.json.encode(after))
-        except DriverError as error:
-            _log.error("a restart would forget what is adopted", error=str(error))
-        self.adopted = after
-        self._exporter.set("relevo_adoption_sites", sum(one.held for one in after.values()))
-        self._tell(after)
 
     def _count(self, todo: list[tuple[SiteId, Step]], failed: Mapping[SiteId, str]) -> None:
         moved = sum(

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.caps.limits import HostFacts
+from agent.caps.wants import World, shares
 from agent.layout import kin
 from agent.layout.adopt import (
     MOST,
@@ -23,15 +25,17 @@ from agent.layout.adopt import (
     steps,
     wanted,
 )
-from agent.layout.adoption import WISHES, Adoption
+from agent.layout.adoption import KEPT, WISHES, Adoption, kept
 from agent.layout.attach import attach
 from agent.layout.attached import Adoptable, Attached
 from agent.layout.keep import Layout
 from agent.layout.running import Reader, folder
 from agent.layout.wishes import inside, leave, wish
 from agent.ports import DriverError
+from deploy.demo.plans import STANDARD
 from fleet.caps import Attachment
-from fleet.model import SiteId, Why
+from fleet.messages import Orders
+from fleet.model import Epoch, HostId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from tests.unit.hosttree import write
@@ -144,6 +148,33 @@ def test_an_adopted_pool_is_attached_as_one_whose_caps_hold(tmp_path: Path) -> N
     assert huerto.adoptable == OF
     assert (libro.slice, libro.adopted, libro.cgroups) == (None, False, ())
     assert libro.adoptable is not None and libro.adoptable.slice == "user-1004.slice"
+
+
+def test_an_adopted_pools_plan_is_what_its_slice_holds(tmp_path: Path) -> None:
+    """All of it, as of a site with a unit of its own; of its neighbour only what logins get, beside its pool."""
+    host = write(tmp_path, BASE | TWO_VHOSTS | TWO_POOLS)
+    found = attach(TWO, Reader(str(host)).look(), CGROUPS, {HUERTO: ADOPTED})
+    armed = {site: changed(tenant, enforced_from=0.0) for site, tenant in TWO.items()}
+    orders = Orders(
+        epoch=Epoch(1, 1),
+        cluster="c",
+        host=HostId("web7"),
+        plans={STANDARD.id: STANDARD.caps},
+        tenants=armed,
+    )
+    world = World(
+        orders=orders,
+        attached=found,
+        people={"huerto": 1001, "libro": 1004},
+        penalties=(),
+        facts=HostFacts(cores=8),
+        now=1.0,
+    )
+    held = shares(world)
+    huerto, libro = held["user-1001.slice"], held["user-1004.slice"]
+    assert (huerto.sites, huerto.beside, libro.beside) == ((HUERTO,), False, True)
+    assert huerto.wanted.limits.tasks_max == STANDARD.caps.tasks
+    assert huerto.wanted.limits.memory_max_bytes == STANDARD.caps.memory_max_bytes
 
 
 @pytest.mark.parametrize(
@@ -378,6 +409,12 @@ async def test_a_restart_of_the_agent_lets_nothing_go(kernel: Kernel) -> None:
         assert host.slice() == "user-1001.slice"
         await host.rounds()
         assert host.slice() == "user-1001.slice"
+
+
+def test_what_was_kept_and_can_not_be_read_is_nothing(tmp_path: Path) -> None:
+    """The agent starts all the same; the next round finds out anew."""
+    (tmp_path / KEPT).write_text('{"huerto": 1}')
+    assert kept(tmp_path) == {}
 
 
 async def test_where_systemd_refuses_workers_stay_and_it_is_said(kernel: Kernel) -> None:
