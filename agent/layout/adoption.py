@@ -61,8 +61,8 @@ class Adoption:
 
     async def keep(self) -> Never:
         """Eternal."""
-        while self._scopes is None:
-            await asyncio.Event().wait()
+        if self._scopes is None:
+            await self._nothing()
         while True:
             if self._attached is not None:  # not seen yet is not gone (rule R7)
                 try:
@@ -72,6 +72,16 @@ class Adoption:
                 else:
                     self._say("")
             await asyncio.sleep(self._every_s)
+
+    async def _nothing(self) -> Never:
+        """Nor does `relevo layout` say so, whatever another driver has left."""
+        try:
+            if await look(kept, self._state):
+                await look(write, self._state / KEPT, b"{}")
+        except DriverError as error:
+            self._say(str(error))
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def _round(self, scopes: Scopes, attached: Mapping[SiteId, Attached]) -> None:
         wishes = await look(read_wishes, self._state)

@@ -30,6 +30,7 @@ from agent.layout.attach import attach
 from agent.layout.attached import Adoptable, Attached
 from agent.layout.keep import Layout
 from agent.layout.running import Reader, folder
+from agent.layout.scopes import Scopes
 from agent.layout.wishes import inside, leave, wish
 from agent.ports import DriverError
 from deploy.demo.plans import STANDARD
@@ -277,6 +278,24 @@ class Kernel:
     def where(self, pid: int) -> str:
         return (self.proc / f"{pid}/cgroup").read_text().strip().rpartition("/")[2]
 
+    def adoption(
+        self,
+        scopes: Scopes | None,
+        tell: Callable[[Mapping[SiteId, Adopted]], None] = lambda _: None,
+        *,
+        everywhere: bool = True,
+    ) -> Adoption:
+        return Adoption(
+            scopes,
+            everywhere=everywhere,
+            state=self.root,
+            cgroups=self.cgroups,
+            tell=tell,
+            exporter=Exporter(AGENT),
+            proc=self.proc,
+            every_s=EVERY_S,
+        )
+
     async def carry_out(self, steps: Iterable[tuple[SiteId, Step]]) -> Mapping[SiteId, str]:
         failed = {}
         for site, step in steps:
@@ -330,16 +349,7 @@ def kernel(tmp_path: Path) -> Kernel:
 async def running(kernel: Kernel, *, everywhere: bool = False) -> AsyncIterator[Host]:
     """An agent's part of it, just after a round."""
     layout = Layout(str(kernel.root))
-    adoption = Adoption(
-        kernel,
-        everywhere=everywhere,
-        state=kernel.root,
-        cgroups=kernel.cgroups,
-        tell=layout.adopt,
-        exporter=Exporter(AGENT),
-        proc=kernel.proc,
-        every_s=EVERY_S,
-    )
+    adoption = kernel.adoption(kernel, layout.adopt, everywhere=everywhere)
 
     async def follow() -> None:
         count = 0
@@ -470,16 +480,23 @@ async def test_workers_that_outlived_their_master_are_ended(kernel: Kernel) -> N
         await host.until(lambda: {End(SCOPE), End(scope_of(LIBRO))} <= set(kernel.done))
 
 
+async def test_where_systemd_does_not_hold_the_caps_nothing_is_adopted(kernel: Kernel) -> None:
+    """Nor does anybody say so, whatever was kept when it did."""
+    async with running(kernel, everywhere=True) as host:
+        await host.until(host.slice)
+    adoption = kernel.adoption(None)
+    assert adoption.adopted == {}
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(adoption.keep())
+        async with asyncio.timeout(5):
+            while kept(kernel.root):
+                await asyncio.sleep(0.005)
+        keeping.cancel()
+
+
 async def test_an_end_needs_two_looks(kernel: Kernel) -> None:
     """In the moment in which a master executes itself anew it may be missed: nobody is taken for an orphan then."""
-    adoption = Adoption(
-        kernel,
-        everywhere=True,
-        state=kernel.root,
-        cgroups=kernel.cgroups,
-        tell=lambda _: None,
-        exporter=Exporter(AGENT),
-    )
+    adoption = kernel.adoption(kernel)
     assert adoption.due(HUERTO, (End(SCOPE),)) == ()
     assert adoption.due(HUERTO, (Take(SCOPE, (WORKER,)),)) == (Take(SCOPE, (WORKER,)),)
     assert adoption.due(HUERTO, (End(SCOPE),)) == ()
