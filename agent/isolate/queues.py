@@ -23,10 +23,11 @@ def waiting(signals: Signals, held: Collection[SiteId]) -> int:
 
     Who is `held`, or throttled by its own quota, waits for that.
     """
-    free = {site: one for site, one in signals.sites.items() if site not in held}
-    busy = [one for one in free.values() if one.queue is not None and _has_visitors(one)]
-    slow = sum(_is_slow(one) for one in busy)
-    return slow if slow >= max(LEAST, PART * len(busy)) else 0
+    slow = sum(_is_slow(one) for site, one in signals.sites.items() if site not in held)
+    if slow < LEAST:
+        return 0  # nearly always
+    told = (one for one in signals.sites.values() if one.queue is not None)
+    return slow if slow >= PART * sum(map(_has_visitors, told)) else 0
 
 
 def _has_visitors(signs: SiteSigns) -> bool:
