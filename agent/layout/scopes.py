@@ -69,10 +69,11 @@ async def _do(bus: MessageBus, step: Step) -> None:
 
 
 def _properties(step: Begin) -> Iterable[tuple[str, Variant]]:
-    """The scope lives no longer than the service: not when that is stopped, and not when its master is killed.
+    """The scope lives no longer than the service, and would never start a php-fpm that somebody has stopped.
 
-    Before= stops them in the right order: the master first, which ends its workers by itself; then what it left; and
-    only then, at a restart, the next master starts. None of these would start a php-fpm that somebody has stopped.
+    PartOf= ends it when the service is stopped, StopPropagatedFrom= also when the master dies; Before= lets the master
+    go first, which ends its workers by itself. A restart does not reach a scope, which systemd starts only once: there
+    the master's own word to its workers counts, and what it has left behind is the agent's to end.
     """
     yield "Description", Variant("s", f"Workers of {step.unit}, held by relevo")
     yield "Slice", Variant("s", step.slice)
