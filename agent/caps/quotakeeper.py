@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Never, ParamSpec, TypeVar
 
@@ -55,16 +55,29 @@ class Files:
         self._root = root
         self._looking = threading.Lock()  # one thread at most waits for a disk
 
-    async def look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
-        """In a thread. Raises DriverError."""
-        return await bounded(self._look, orders, attached, now)
+    async def look(
+        self,
+        orders: Orders,
+        attached: Mapping[SiteId, Attached],
+        now: float,
+        places: Collection[str] = (),
+    ) -> World:
+        """In a thread. `places`: where something was held before, whoever is there now. Raises DriverError."""
+        return await bounded(self._look, orders, attached, now, places)
 
-    def _look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
+    def _look(
+        self,
+        orders: Orders,
+        attached: Mapping[SiteId, Attached],
+        now: float,
+        places: Collection[str],
+    ) -> World:
         if not self._looking.acquire(blocking=False):
             raise TimeoutError("the last look has not ended")
         try:
             people = self.people()
-            found = mounts(paths(orders.tenants, attached, people), self._root)
+            asked = paths(orders.tenants, attached, people) | {Path(place) for place in places}
+            found = mounts(asked, self._root)
             return World(orders=orders, attached=attached, people=people, mounts=found, now=now)
         finally:
             self._looking.release()
@@ -85,7 +98,7 @@ async def bounded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with asyncio.timeout(LOOK_S):
             return await asyncio.to_thread(work, *args, **kwargs)
     except OSError as error:  # includes TimeoutError
-        raise DriverError(f"quotas: this host's files: {error!r}") from error
+        raise DriverError(f"quotas: this host's files: {str(error) or 'too slow'}") from error
 
 
 class QuotaKeeper:
@@ -142,7 +155,7 @@ class QuotaKeeper:
     async def _try(self) -> float:
         """Look, and set what is to be set; gives in how many seconds to look again."""
         orders, attached = self._orders, self._attached
-        if orders is None or attached is None:
+        if orders is None or (attached is None and orders.tenants):
             return self._every_s  # not seen yet is not gone (rule R7)
         if self._quotas is None:
             self.unable = self._nobody if any(t.users for t in orders.tenants.values()) else ""
@@ -150,7 +163,8 @@ class QuotaKeeper:
         if not orders.tenants and not self._ours:
             return self._every_s
         try:
-            world = await self._files.look(orders, attached, self._wall())
+            places = {place for place, _ in self._ours}
+            world = await self._files.look(orders, attached or {}, self._wall(), places)
             await self._round(self._quotas, world)
         except DriverError as error:
             self._fail(str(error))

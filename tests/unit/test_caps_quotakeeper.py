@@ -1,7 +1,7 @@
 """The keeper of quotas against a disk in memory: what should be held is, drift is repaired, shadow holds nobody."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from tests.unit.test_caps_limits import GB
 from tests.unit.test_caps_quota import LARGE, NEWS, PEOPLE, SHOP, SMALL, SRV, tenant, world
+from tests.unit.test_caps_quotalook import host as made_up_host
 
 PLAN = quota_of(SMALL)
 SHOPS, NEWSS = 1001, 1002
@@ -71,8 +72,14 @@ class Disk:
 class MadeUp(Files):
     """A host whose sites are all on /srv."""
 
-    async def look(self, orders: Orders, attached: Mapping[SiteId, Attached], now: float) -> World:
-        known = paths(orders.tenants, attached, PEOPLE)
+    async def look(
+        self,
+        orders: Orders,
+        attached: Mapping[SiteId, Attached],
+        now: float,
+        places: Collection[str] = (),
+    ) -> World:
+        known = paths(orders.tenants, attached, PEOPLE) | {Path(place) for place in places}
         return World(
             orders=orders,
             attached=attached,
@@ -207,6 +214,45 @@ async def test_drift_is_repaired_and_counted(tmp_path: Path) -> None:
         host.follow(world({SHOP: tenant("shop", plan="large"), NEWS: tenant("news")}))
         await host.until(lambda: host.disk.holds[SHOPS] == quota_of(LARGE))
         assert host.keeper.drift == 1
+
+
+async def test_the_last_site_of_a_host_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its file system is asked although no site is on it any more; then nobody asks."""
+    async with keeping(tmp_path) as host:
+        host.follow(world({SHOP: tenant("shop")}))
+        await host.until(lambda: host.disk.holds.get(SHOPS) == PLAN)
+        host.follow(world({}, removed=(SHOP,)))
+        await host.until(lambda: host.disk.holds[SHOPS] == NO_QUOTA)
+        await asyncio.sleep(0.05)
+        talks = host.disk.talks
+        await asyncio.sleep(0.05)
+        assert host.disk.talks == talks
+
+
+async def test_a_restart_forgets_nobody_who_is_to_be_let_go(tmp_path: Path) -> None:
+    """A host without sites has nothing to look for, and still knows whom it holds."""
+    disk = Disk()
+    async with keeping(tmp_path, disk) as host:
+        host.follow(world({SHOP: tenant("shop")}))
+        await host.until(lambda: disk.holds.get(SHOPS) == PLAN)
+    async with keeping(tmp_path, disk) as host:
+        host.keeper.follow(world({}, removed=(SHOP,)).orders)
+        await host.until(lambda: disk.holds[SHOPS] == NO_QUOTA)
+
+
+async def test_a_host_is_read_as_its_files_say(tmp_path: Path) -> None:
+    """Who may own a site, where their files are, and where something was held before."""
+    of = world({SHOP: tenant("shop"), NEWS: tenant("news")})
+    found = await Files(made_up_host(tmp_path)).look(of.orders, of.attached, 7.0, {"/data"})
+    assert found.people.keys() == {"shop", "news", "blog"}, "root is nobody's site"
+    assert {str(path): mount.place for path, mount in found.mounts.items()} == {
+        "/srv/shop": "/srv",
+        "/home/news": "/",
+        "/data": "/data",
+    }
+    (tmp_path / "etc/passwd").unlink()
+    with pytest.raises(DriverError, match="passwd"):
+        await Files(tmp_path).look(of.orders, of.attached, 7.0)
 
 
 async def test_a_date_turns_quotas_on(tmp_path: Path) -> None:
