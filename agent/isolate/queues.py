@@ -16,6 +16,7 @@ from fleet.model import SiteId, Why
 LEAST = 3  # sites: of two, each may have its own trouble
 PART = 0.1  # of the sites that have visitors: among five hundred there are always three with slow pages
 WAIT_S = 1.0  # of one request for a worker
+ASK_S = 120.0  # a database that restarts, or a lock that is held for long, is over by then: nobody is called for it
 
 
 def waiting(signals: Signals, held: Collection[SiteId]) -> int:
@@ -60,7 +61,7 @@ def _held(state: State) -> set[SiteId]:
 def plead(climb: Climb) -> None:
     """Ask for people once it has gone on for long."""
     since = climb.before.queued
-    if since is None or climb.at - since < climb.term(climb.policy.terms.ask_s):
+    if since is None or climb.at - since < climb.term(ASK_S):
         return
     sites = waiting(climb.signals, _held(climb.before))
     climb.asks.append(Why("isolation-queues", {"sites": sites, "for_s": round(climb.at - since)}))
