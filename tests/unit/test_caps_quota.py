@@ -282,6 +282,14 @@ def test_let_go_is_what_was_told_to_be(of: World, released: bool) -> None:
     assert aim.quota == (quota(3 * GB, 7) if released else quota_of(SMALL))
 
 
+def test_of_who_is_let_go_nothing_is_wanted_any_more() -> None:
+    """What is put back is not ours to want: somebody else's change of it is no difference."""
+    of = world({SHOP: tenant("shop", since=None)})
+    found = seen(shop=kept(held=quota_of(SMALL)))
+    use = uses(of, holders(of), found, aimed(of, found, MINE))[SHOP]
+    assert (use.wanted, use.held) == (None, quota_of(SMALL))
+
+
 def test_who_is_held_to_nothing_any_more_begins_anew() -> None:
     """What was held before, and lifted by somebody, is not put under what is kept since."""
     of = world({SHOP: tenant("shop")})
