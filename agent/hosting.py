@@ -23,7 +23,7 @@ from agent.questions import Questions
 from agent.usage.habits import Observer
 from agent.usage.keep import Send, Usage
 from agent.usage.report import Held, Word
-from fleet.messages import Orders
+from fleet.messages import BESIDE_SHORT_MAX, Beside, Orders
 from fleet.model import SiteId
 from fleet.quota import DiskUse
 from metrics.exporter import Exporter
@@ -134,12 +134,34 @@ def _firewall(config: Config, chosen: Chosen) -> Nft | None:
 def _held(kept: Mapping[SiteId, Kept], disks: Mapping[SiteId, DiskUse]) -> dict[SiteId, Held]:
     """Of sites in slices, and of those that keep something."""
     slices = {
-        site: Held(slice=one.slice, wanted=one.wanted, held=one.held, because=one.because)
+        site: Held(
+            slice=one.slice,
+            wanted=one.wanted,
+            held=one.held,
+            because=one.because,
+            short=one.short,
+            beside=tuple(map(_beside, sorted(one.beside, key=_calm))),
+        )
         for site, one in kept.items()
     }
     return slices | {
         site: replace(slices.get(site, Held()), disk=disk) for site, disk in disks.items()
     }
+
+
+def _calm(kept: Kept) -> bool:
+    """What is as it should be can be left out, where not all fits."""
+    return kept.wanted == kept.held and not kept.short
+
+
+def _beside(kept: Kept) -> Beside:
+    return Beside(
+        slice=kept.slice,
+        wanted=kept.wanted,
+        held=kept.held,
+        because={field: why for field, why in kept.because.items() if why.code != "cap-plan"},
+        short=kept.short[:BESIDE_SHORT_MAX],
+    )
 
 
 def _quotas(config: Config, exporter: Exporter) -> QuotaKeeper:

@@ -94,6 +94,24 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     comes: float | None = None
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice of a site's users beside its own."""
+
+    slice: str
+    known: bool
+    chain: tuple[Link, ...]
+    differs: tuple[str, ...]
+    short: tuple[Reason, ...]
+
+
+class Short(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a site's caps is not held, and why."""
+
+    site: str
+    slice: str
+    short: tuple[Reason, ...]
+
+
 class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     host: str | None
@@ -116,6 +134,8 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     edges: AtEdges | None = None
     waits: dict[str, Waiting] = {}
     last_hour: dict[str, int] = {}
+    short: tuple[Reason, ...] = ()
+    beside: tuple[Beside, ...] = ()
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +157,7 @@ class HostCaps(msgspec.Struct, frozen=True, kw_only=True):
     differing: tuple[Differing, ...]
     unknown: tuple[str, ...]
     help: tuple[Reason, ...]
+    short: tuple[Short, ...] = ()
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):

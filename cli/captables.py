@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cli.capanswers import (
     AtEdges,
+    Beside,
     Differing,
     Disk,
     Ended,
@@ -66,15 +67,10 @@ def site(of: SiteCaps) -> list[RenderableType]:
         "",
         _chain(of.chain, known=of.known),
     ]
-    reasons = [
-        f"{link.cap}: {why(link.because)}"
-        for link in of.chain
-        if link.because and link.because.code != "cap-plan"
-    ]
-    parts += [plain(reason) for reason in reasons]
-    if of.differs:
-        said = f"the kernel holds something else: {', '.join(of.differs)}"
-        parts.append(plain(said, "bold red"))
+    parts += _reasons(of)
+    for one in of.beside:
+        heading = f"beside it, for sessions and jobs of its users: {one.slice}"
+        parts += ["", plain(heading, "bold"), _chain(one.chain, known=one.known), *_reasons(one)]
     for penalty in of.penalties:
         parts += ["", *_penalty(penalty)]
     if of.penalties and of.evidence:
@@ -82,6 +78,17 @@ def site(of: SiteCaps) -> list[RenderableType]:
     if of.past:
         parts += ["", table("ENDED", "WAS", "FOR", "WHERE", rows=_past(of.past))]
     return parts
+
+
+def _reasons(of: SiteCaps | Beside) -> Iterator[RenderableType]:
+    """Why a slice is to hold what it is, and why it does not."""
+    for link in of.chain:
+        if link.because and link.because.code != "cap-plan":
+            yield plain(f"{link.cap}: {why(link.because)}")
+    if of.differs:
+        yield plain(f"the kernel holds something else: {', '.join(of.differs)}", "bold red")
+    for short in of.short:
+        yield plain(f"not held: {why(short)}", "red" if of.differs else "yellow")
 
 
 def _attachment(of: SiteCaps) -> str:
@@ -279,6 +286,11 @@ def host(of: HostCaps) -> list[RenderableType]:
         parts += ["", table("SITE", "CAP", ">WANTED", ">HELD", "SLICE", rows=rows)]
     elif of.age_s is not None and len(of.unknown) < of.sites:
         parts.append(plain("The kernel holds what it should.", "green"))
+    if of.short:
+        parts.append("")
+    for found in of.short:
+        where = f"{found.site} ({found.slice})" if found.slice else found.site
+        parts += [plain(f"{where}: {why(short)}", "yellow") for short in found.short]
     return parts
 
 

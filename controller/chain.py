@@ -87,7 +87,7 @@ def of_disk(
             wanted=getattr(disk.wanted, cap, None),
             held=getattr(disk.held, cap, None),
             because=disk.because.get(cap),
-            differs=cap in _unlike(disk.wanted, disk.held),
+            differs=cap in unlike(disk.wanted, disk.held),
         )
         for cap in Quota.__struct_fields__
     )
@@ -106,10 +106,11 @@ def value(limits: Limits | None, cap: str) -> Value:
 def differing(use: SiteUse) -> tuple[str, ...]:
     """The caps that the kernel holds otherwise than it should; of what is not known none."""
     disk = use.disk or DiskUse()
-    return (*_unlike(use.wanted, use.held), *_unlike(disk.wanted, disk.held))
+    return (*unlike(use.wanted, use.held), *unlike(disk.wanted, disk.held))
 
 
-def _unlike(wanted: Limits | Quota | None, held: Limits | Quota | None) -> tuple[str, ...]:
+def unlike(wanted: Limits | Quota | None, held: Limits | Quota | None) -> tuple[str, ...]:
+    """The fields that are held otherwise than they should be; none where either is not known."""
     if wanted is None or held is None or wanted == held:
         return ()
     fields = type(wanted).__struct_fields__

@@ -197,16 +197,32 @@ def _grown(before: SiteUse | None, use: SiteUse) -> SiteUse:
 
     Limits are told together: wanted without held is a slice that is not there now.
     """
-    if use.wanted is not None or use.held is not None or before is None:
-        limits = (use.wanted, use.held, _tidy(use.because))
-    else:
-        limits = (before.wanted, before.held, before.because)
+    tells = use.told or use.wanted is not None or use.held is not None
+    last = _tidied(use) if tells or before is None else before
     past = use.past or (before.past if before else None)
     disk = before.disk if before else None
     if use.disk is not None:
         disk = msgspec.structs.replace(use.disk, because=_tidy(use.disk.because))
     return msgspec.structs.replace(
-        use, wanted=limits[0], held=limits[1], because=limits[2], past=past, disk=disk
+        use,
+        wanted=last.wanted,
+        held=last.held,
+        because=last.because,
+        short=last.short,
+        beside=last.beside,
+        past=past,
+        disk=disk,
+    )
+
+
+def _tidied(use: SiteUse) -> SiteUse:
+    """With its reasons no longer than ours."""
+    beside = tuple(
+        msgspec.structs.replace(one, because=_tidy(one.because), short=tuple(map(tidy, one.short)))
+        for one in use.beside
+    )
+    return msgspec.structs.replace(
+        use, because=_tidy(use.because), short=tuple(map(tidy, use.short)), beside=beside
     )
 
 

@@ -17,7 +17,8 @@ ALIVE = "/.relevo/alive"  # an edge answers for itself here, to other edges and 
 BEAT_LIMIT_BYTES = 1 << 20
 FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256 disks
 USAGE_BYTES = 256 << 10  # twenty penalties with all their evidence
-SITE_USE_BYTES = 2 << 10  # one site with its limits on four disks, wanted and held
+SITE_USE_BYTES = 8 << 10  # one site with its limits on four disks, and those of two slices beside
+SHORT_MAX, BESIDE_MAX, BESIDE_SHORT_MAX = 4, 2, 2
 ORDERS_LIMIT_BYTES = 16 << 20
 
 # What an agent says is bounded field by field: it may be a compromised server's (rule R15).
@@ -183,6 +184,16 @@ HAPPENINGS = (
 )
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One slice of a site's users, for their sessions and jobs beside its own. Fields as in SiteUse."""
+
+    slice: Annotated[str, Meta(max_length=255)]
+    wanted: Limits | None = None
+    held: Limits | None = None
+    because: dict[str, Why] = {}
+    short: Annotated[tuple[Why, ...], Meta(max_length=BESIDE_SHORT_MAX)] = ()
+
+
 class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one site used since its host's last word of it; None: it can't be attributed, which is not zero.
 
@@ -190,6 +201,8 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `slice`: what is held; "" where nothing of it can be. `because`: why `wanted` is so, by its field, told with it.
     `past` is told each hour; None: as last told. `disk` is told with the limits; None: as last told. `devices`: bytes/s
     read and written by physical device, where there are several. What is in HAPPENINGS is counted since the last word.
+    `short`: what of its caps is not held, and why; `beside`: what its users' slices hold beside its own, some of them.
+    `told`: limits, and these two, are as they are now, also where they are empty.
     """
 
     attachment: Attachment
@@ -214,6 +227,9 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wanted: Limits | None = None
     held: Limits | None = None
     because: dict[str, Why] = {}
+    short: Annotated[tuple[Why, ...], Meta(max_length=SHORT_MAX)] = ()
+    beside: Annotated[tuple[Beside, ...], Meta(max_length=BESIDE_MAX)] = ()
+    told: bool = False
     past: Past | None = None
     disk: DiskUse | None = None
 

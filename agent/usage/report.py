@@ -9,7 +9,18 @@ import msgspec
 from agent.signals import Signals, SiteSigns
 from agent.usage.happened import Counts, since
 from fleet.caps import Evidence, Limits, Penalty
-from fleet.messages import DEVICES_MAX, LINE_MAX, LOAD_MAX, RATE_MAX, Past, SiteUse, Usage
+from fleet.messages import (
+    BESIDE_MAX,
+    DEVICES_MAX,
+    LINE_MAX,
+    LOAD_MAX,
+    RATE_MAX,
+    SHORT_MAX,
+    Beside,
+    Past,
+    SiteUse,
+    Usage,
+)
 from fleet.model import HostId, SiteId, Why
 from fleet.quota import DiskUse
 
@@ -24,12 +35,15 @@ PAST_SITES, PAST_TURNS = 10, 360
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What one site's slice should hold and holds; `because`: why so, by field of `wanted`. `disk`: what it keeps."""
+    """What one site's slice should hold and holds; fields as in SiteUse."""
 
     slice: str = ""
     wanted: Limits | None = None
     held: Limits | None = None
     because: Mapping[str, Why] = field(default_factory=dict)
+    short: tuple[Why, ...] = ()
+    beside: tuple[Beside, ...] = ()
+    told: bool = False
     disk: DiskUse | None = None
 
 
@@ -70,6 +84,9 @@ def use(signs: SiteSigns, held: Held, past: Past | None, happened: Counts) -> Si
         wanted=held.wanted,
         held=held.held,
         because=dict(held.because),
+        short=held.short[:SHORT_MAX],
+        beside=held.beside[:BESIDE_MAX],
+        told=held.told,
         past=past,
         disk=held.disk,
     )
@@ -157,7 +174,7 @@ class Tellings:
         steady = _steady(held)
         if mine or self._held.get(site) != steady:
             self._held[site] = steady
-            return held
+            return replace(held, told=True)
         return Held(slice=held.slice)
 
 

@@ -53,6 +53,24 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     comes: float | None = None
 
 
+class BesideCaps(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice of a site's users, for their sessions and jobs beside its own; fields as in SiteCaps."""
+
+    slice: str
+    known: bool
+    chain: tuple[Link, ...]
+    differs: tuple[str, ...]
+    short: tuple[Why, ...]
+
+
+class Short(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a site's caps is not held on its host, and why; `slice`: where, or ""."""
+
+    site: SiteId
+    slice: str
+    short: tuple[Why, ...]
+
+
 class SiteCaps(Heldness, frozen=True, kw_only=True):
     """The chain from plan to kernel of one site, and all that bears on it.
 
@@ -60,7 +78,8 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     `known`: its host has told what should be held and what is; else null in the chain is "not told", not "no limit".
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
     `edges`: null where they hold nothing of it. `waits`: caps of its plan that are only measured, beside looser ones
-    that hold. `last_hour`: how often the kernel refused it something, or held it, as in its usage.
+    that hold. `last_hour`: how often the kernel refused it something, or held it, as in its usage. `short`: what of its
+    caps is not held, and why. `beside`: what its users' slices hold beside its own.
     """
 
     site: SiteId
@@ -80,10 +99,12 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     edges: AtEdges | None = None
     waits: dict[str, Waiting] = {}
     last_hour: dict[str, int] = {}
+    short: tuple[Why, ...] = ()
+    beside: tuple[BesideCaps, ...] = ()
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
-    """A site of which the kernel holds something else than it should."""
+    """A slice of a site of which the kernel holds something else than it should."""
 
     site: SiteId
     slice: str
@@ -95,7 +116,8 @@ class HostCaps(Heldness, frozen=True, kw_only=True):
     """Whether a host's kernel holds what it should, site by site.
 
     `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits, or of which
-    nothing runs now. `help`: what is suffered there that no site was found to be the cause of.
+    nothing runs now. `help`: what is suffered there that no site was found to be the cause of. `short`: of whom not all
+    is held, and why.
     """
 
     sites: int
@@ -104,6 +126,7 @@ class HostCaps(Heldness, frozen=True, kw_only=True):
     differing: tuple[Differing, ...]
     unknown: tuple[SiteId, ...]
     help: tuple[Why, ...]
+    short: tuple[Short, ...] = ()
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import msgspec
+
 from controller.api.capshapes import (
     AtEdges,
+    BesideCaps,
     Differing,
     EnforcementTold,
     HostCaps,
@@ -14,16 +17,17 @@ from controller.api.capshapes import (
     Pending,
     Reported,
     Share,
+    Short,
     SiteCaps,
     SiteUsage,
     Waiting,
 )
-from controller.chain import Link, chain, differing, of_disk
+from controller.chain import Link, chain, differing, of_disk, unlike
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
 from fleet.enforcement import Force, Forces
-from fleet.messages import LIMIT_MAX, SiteUse
+from fleet.messages import LIMIT_MAX, Beside, SiteUse
 from fleet.model import Caps, HostId, Placement, Site, SiteId
 from fleet.quota import DiskUse
 from runtime.clock import wall
@@ -95,6 +99,23 @@ class CapsView:
             differs=differing(use) if use else (),
             past=kept.past if kept else (),
             edges=self._edges(site, kept.penalties if kept else ()),
+            short=use.short if use else (),
+            beside=tuple(self._beside(site, one) for one in use.beside) if use else (),
+        )
+
+    def _beside(self, site: Site, one: Beside) -> BesideCaps:
+        plan = self._mirror.fleet.plans[site.plan].caps
+        # What stands in a plan for what runs beside a site's services.
+        tasks = min(plan.tasks, plan.background_tasks)
+        caps = msgspec.structs.replace(plan, tasks=tasks, memory_low_bytes=0)
+        override = self._mirror.overrides.get(site.id)
+        links = chain(caps, override, one.wanted, one.held, one.because, self._wall)
+        return BesideCaps(
+            slice=one.slice,
+            known=one.wanted is not None and one.held is not None,
+            chain=links,
+            differs=unlike(one.wanted, one.held),
+            short=one.short,
         )
 
     def _edges(self, site: Site, penalties: Iterable[Penalty]) -> AtEdges | None:
@@ -137,18 +158,24 @@ class CapsView:
             enforced=sum(map(self._enforced, here)),
             attachments=dict(Counter(found.use.attachment.value for found in told.values())),
             differing=tuple(
-                Differing(
-                    site=site,
-                    slice=found.use.slice,
-                    age_s=self._age_s(found) or 0.0,
-                    chain=tuple(link for link in self._chain(site, found.use) if link.differs),
-                )
-                for site, found in told.items()
-                if differing(found.use)
+                one for id, found in told.items() for one in self._differing(id, found)
             ),
+            short=tuple(one for id, found in told.items() for one in _short(id, found.use)),
             unknown=tuple(site.id for site in here if site.id not in known),
             help=word.help if word else (),
         )
+
+    def _differing(self, id: SiteId, found: SiteWord) -> Iterator[Differing]:
+        """Of its own slice, and of those beside it."""
+        use, age_s = found.use, self._age_s(found) or 0.0
+        if differing(use):
+            links = tuple(link for link in self._chain(id, use) if link.differs)
+            yield Differing(site=id, slice=use.slice, age_s=age_s, chain=links)
+        for one in use.beside:
+            if unlike(one.wanted, one.held):
+                of = self._beside(self._mirror.fleet.sites[id], one)
+                links = tuple(link for link in of.chain if link.differs)
+                yield Differing(site=id, slice=one.slice, age_s=age_s, chain=links)
 
     def _chain(self, site: SiteId, use: SiteUse | None) -> tuple[Link, ...]:
         mirror = self._mirror
@@ -282,6 +309,15 @@ class CapsView:
         place = self._place(site)
         word = self._uses.hosts.get(place.host) if place else None
         return "enforced" if word and word.driver else "unable"
+
+
+def _short(site: SiteId, use: SiteUse) -> Iterator[Short]:
+    """Of its own slice and beyond it, then of those beside."""
+    if use.short:
+        yield Short(site=site, slice=use.slice, short=use.short)
+    for one in use.beside:
+        if one.short:
+            yield Short(site=site, slice=one.slice, short=one.short)
 
 
 def share(use: SiteUse, caps: Caps) -> Share:

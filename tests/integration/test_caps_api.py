@@ -19,7 +19,7 @@ from fleet.caps import (
     Penalty,
     Resource,
 )
-from fleet.messages import Orders, Past, SiteUse, Usage
+from fleet.messages import Beside, Orders, Past, SiteUse, Usage
 from fleet.model import HostId, PlanId, SiteId, Why
 from runtime.clock import wall
 from tests.integration.controllers import Served, controller_served
@@ -146,6 +146,35 @@ async def test_a_host_is_verified_site_by_site(coop: Served) -> None:
     assert told["attachments"] == {"slice": 1}
     silent = await get(coop, "/v1/hosts/mx1-web-09/caps")
     assert (silent["age_s"], silent["unknown"]) == (None, ["blog"])
+
+
+async def test_what_is_not_held_is_told_with_its_reason_and_slices_beside_a_site_are_verified(
+    coop: Served,
+) -> None:
+    """As a sentence: of the site, of its users' slices, and of the host that has it."""
+    short = (Why("cap-no-file", {"file": "memory.swap.max"}),)
+    held = msgspec.structs.replace(WANTED, tasks_max=99)
+    beside = Beside(slice="user-1001.slice", wanted=WANTED, held=held, short=short)
+    waits = Why("cap-waits-for", {"slice": "ana.slice", "sites": "blog"})
+    async with agent(coop, HOST) as socket:
+        site = use(slice="huerto.slice", told=True, short=(waits,), beside=(beside,))
+        await tell(coop, socket, sites={SITE: site})
+    told = await get(coop, "/v1/sites/huerto/caps")
+    assert told["differs"] == [] and told["known"]
+    assert "blog" in told["short"][0]["text"] and "wait" in told["short"][0]["text"]
+    (one,) = told["beside"]
+    assert (one["slice"], one["known"], one["differs"]) == ("user-1001.slice", True, ["tasks_max"])
+    assert "memory.swap.max" in one["short"][0]["text"]
+    plan = {link["cap"]: link["plan"] for link in one["chain"]}
+    assert (plan["tasks_max"], plan["memory_low_bytes"]) == (20, 0)
+    host = await get(coop, f"/v1/hosts/{HOST}/caps")
+    (found,) = host["differing"]
+    assert (found["site"], found["slice"]) == ("huerto", "user-1001.slice")
+    assert [link["cap"] for link in found["chain"]] == ["tasks_max"]
+    assert [(one["site"], one["slice"], one["short"][0]["code"]) for one in host["short"]] == [
+        ("huerto", "huerto.slice", "cap-waits-for"),
+        ("huerto", "user-1001.slice", "cap-no-file"),
+    ]
 
 
 async def test_use_is_told_against_every_plan(coop: Served) -> None:

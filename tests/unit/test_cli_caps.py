@@ -8,6 +8,7 @@ import pytest
 from cli.failures import Exit
 from controller.api.capshapes import (
     AtEdges,
+    BesideCaps,
     Differing,
     EnforcementTold,
     HostCaps,
@@ -15,6 +16,7 @@ from controller.api.capshapes import (
     Report,
     Reported,
     Share,
+    Short,
     SiteCaps,
     SiteUsage,
     Waiting,
@@ -86,6 +88,16 @@ SITE = SiteCaps(
     chain=CHAIN,
     differs=("tasks_max",),
     past=(Ended(penalty=PENALTY, host=HostId("mx1-web-09"), ended=1_795_229_864.0),),
+    short=(Why("cap-not-held", {"caps": "tasks_max"}),),
+    beside=(
+        BesideCaps(
+            slice="user-1002.slice",
+            known=True,
+            chain=(Link(cap="tasks_max", plan=120, wanted=20, held=20),),
+            differs=(),
+            short=(),
+        ),
+    ),
     edges=AtEdges(
         state="slowed",
         until=None,
@@ -114,6 +126,7 @@ HOST = HostCaps(
     ),
     unknown=(SiteId("blog"),),
     help=(Why("no-culprit"),),
+    short=(Short(site=SiteId("huerto"), slice="user-1001.slice", short=(Why("cap-not-held"),)),),
 )
 REPORT = Report(
     days=7.0,
@@ -219,6 +232,9 @@ LOOKS = [
             "no limit",
             "cpu_quota_us: So it is.",
             "something else: tasks_max",
+            "not held: So it is.",
+            "sessions and jobs of its users: user-1002.slice",
+            "120 20 20",
             "cap cpu to 50%",
             "only recorded: crawled",
             "about the disk",
@@ -283,6 +299,7 @@ async def test_a_verified_host_is_told_by_the_exit_code(
         as_json = await relevo("caps", "verify", "mx1-web-01", "--json", "--url", url)
     assert (result.code, as_json.code) == (code, code)
     assert shown in " ".join(result.out.split())
+    assert "huerto (user-1001.slice): So it is." in result.out, "and why, where it is known"
     assert {request.path for request in requests} == {"/v1/hosts/mx1-web-01/caps"}
 
 

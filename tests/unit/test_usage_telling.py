@@ -22,8 +22,11 @@ from fleet import messages
 from fleet.caps import Attachment, IoLimit, Level, Limits, Penalty, Resource, Tenant
 from fleet.messages import (
     BEAT_LIMIT_BYTES,
+    BESIDE_MAX,
     DEVICES_MAX,
     HAPPENINGS,
+    SHORT_MAX,
+    Beside,
     FromAgent,
     Orders,
     Past,
@@ -116,6 +119,27 @@ def test_caps_are_told_when_they_change_and_each_minute() -> None:
     assert [use.wanted for use in said].count(LIMITS) == 3
     assert {use.slice for use in said} == {"s.slice"}
     assert tell(other).held == other
+
+
+def test_what_is_not_held_is_told_with_the_limits_and_so_is_that_all_is() -> None:
+    """Within what a message takes; that nothing is told for now differs from nothing being short."""
+    tellings, signals = Tellings(HOST), Signals(at=1.0, host=CALM, sites={A: signs()})
+    why = Why("cap-no-file", {"file": "memory.swap.max"})
+    beside = Beside(slice="user-1.slice", wanted=LIMITS)
+
+    def tell(*short: Why) -> SiteUse:
+        held = Held(short=short, beside=(beside,) * 9)
+        (told,) = tellings.all(signals, Word(held={A: held}), {})
+        assert msgspec.json.decode(msgspec.json.encode(told), type=FromAgent) == told
+        return told.sites[A]
+
+    first = tell(*[why] * 9)
+    assert (first.told, first.short, len(first.beside)) == (True, (why,) * SHORT_MAX, BESIDE_MAX)
+    again = [tell(*[why] * 9) for _ in range(CAPS_TURNS)]
+    assert [(use.told, bool(use.short)) for use in again].count((True, True)) == 1
+    assert [(use.told, bool(use.short)) for use in again].count((False, False)) == CAPS_TURNS - 1
+    now = tell()
+    assert (now.told, now.short) == (True, ())
 
 
 def test_what_was_killed_between_two_tellings_is_told_once() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent.caps.keeper import ERROR_MAX
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage.report import Held, Tellings, Word
 from controller.uses import REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
@@ -21,7 +22,11 @@ from fleet.caps import (
 )
 from fleet.messages import (
     BEAT_LIMIT_BYTES,
+    BESIDE_MAX,
+    BESIDE_SHORT_MAX,
     FRAME_LIMIT_BYTES,
+    SHORT_MAX,
+    Beside,
     Past,
     SiteUse,
     Usage,
@@ -101,6 +106,30 @@ async def test_what_is_told_seldom_is_kept() -> None:
     word = uses.of(OURS)
     assert word is not None
     assert (word.use.wanted, word.use.held) == (LIMITS, None), "its slice is not there now"
+
+
+async def test_what_is_not_held_is_kept_until_it_is_told_that_all_is() -> None:
+    """With the limits; an agent that does not know of it tells of limits only when it has some."""
+    _, uses = desk()
+    beside = (Beside(slice="user-1001.slice", wanted=LIMITS, held=None),)
+    open_ = (Why("mail-open", {"x" * 500: "y" * 500}),)
+
+    def known() -> SiteUse:
+        word = uses.of(OURS)
+        assert word is not None
+        return word.use
+
+    uses.take(A, Usage(host=A, sites={OURS: use(told=True, short=open_, beside=beside)}))
+    uses.take(A, Usage(host=A, sites={OURS: use(tasks=3)}))
+    assert (known().short[0].code, known().beside) == ("mail-open", beside)
+    assert len(msgspec.json.encode(known().short)) < 350, "a reason is no longer than ours"
+    uses.take(A, Usage(host=A, sites={OURS: use(told=True)}))
+    assert (known().short, known().beside) == ((), ())
+    uses.take(A, Usage(host=A, sites={OURS: use(told=True, wanted=LIMITS, held=LIMITS)}))
+    uses.take(A, Usage(host=A, sites={OURS: use()}))
+    assert known().wanted == LIMITS
+    uses.take(A, Usage(host=A, sites={OURS: use(told=True)}))
+    assert known().wanted is None, "its caps went back to shadow"
 
 
 async def test_a_part_of_the_sites_leaves_the_others_as_told() -> None:
@@ -202,7 +231,10 @@ async def test_a_frame_may_be_as_large_as_its_host_s_sites_need() -> None:
 
 @pytest.mark.parametrize("count", [1, 60, 1000])
 async def test_what_an_agent_tells_is_taken_whole(count: int) -> None:
-    """With its longest reasons, evidence and limits on four disks each frame fits, and every site is known after."""
+    """With its longest reasons, evidence and limits on four disks each frame fits, and every site is known after.
+
+    So it does with what is not held of each, and with what two slices hold beside it.
+    """
     ids = [SiteId(f"a-site-of-forty-characters-{n:013}") for n in range(count)]
     made = Desk(*ids)
     made.mirror.ready = True
@@ -212,7 +244,19 @@ async def test_what_an_agent_tells_is_taken_whole(count: int) -> None:
         read_bytes_per_s=10**10, write_bytes_per_s=10**10, read_ops_per_s=10**6, write_ops_per_s=10**6
     )  # fmt: skip
     limits = msgspec.structs.replace(LIMITS, io={f"259:{n}": disk for n in range(4)})
-    held = Held(slice="s" * 60 + ".slice", wanted=limits, held=limits, because={"tasks_max": long})
+    short = (Why("cap-refused", {"error": "e" * ERROR_MAX}),)
+    name, because = "s" * 60 + ".slice", {"tasks_max": long}
+    beside = Beside(
+        slice=name, wanted=limits, held=limits, because=because, short=short * BESIDE_SHORT_MAX
+    )
+    held = Held(
+        slice=name,
+        wanted=limits,
+        held=limits,
+        because=because,
+        short=short * SHORT_MAX,
+        beside=(beside,) * BESIDE_MAX,
+    )
     process = Process(pid=10**6, user="u" * 32, command="c" * 200, cpu_cores=1 / 3)
     evidence = tuple(
         Evidence(
