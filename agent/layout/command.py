@@ -167,7 +167,9 @@ def _wish(config: Path, site: str, yes: bool, *, adopt: bool) -> None:
     except DriverError as error:
         click.echo(f"relevo layout: {error}", err=True)
         raise SystemExit(1) from error
-    click.echo("Done: relevo layout shows it." if adopt else f"Done: {left} workers are left.")
+    if left:
+        click.echo(f"{left} workers are still at a request: they end after it, held by nothing.")
+    click.echo("Done: relevo layout shows it.")
 
 
 @command.command("undo")
