@@ -260,9 +260,9 @@ def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
 
 
 def _is_on_trial(step: Step, resource: Resource) -> bool:
-    """Whether a step is not to be changed for `resource` yet: what is less dangerous waits until it was judged."""
-    if step.judged or step.resource not in CONTENDED:
-        return False
+    """Whether a cap is not to be changed for `resource` yet: what is less dangerous waits until it was judged."""
+    if step.level < Level.CAP or step.judged or step.resource not in CONTENDED:
+        return False  # a cap of anything goes last too: what a soft step gave is not lost
     return CONTENDED.index(resource) > CONTENDED.index(step.resource)
 
 
