@@ -12,7 +12,7 @@ from agent.caps.keeper import Keeper
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
 from agent.caps.systemd import Systemd
-from agent.caps.telling import Kept
+from agent.caps.telling import Kept, with_company
 from agent.config import Config
 from agent.isolation import Isolation
 from agent.layout.adoption import Adoption
@@ -74,7 +74,7 @@ class Hosting:
     def word(self) -> Word:
         """What is known here beside use: who is penalized, what is held, and why."""
         return Word(
-            penalties=self.isolation.penalties,
+            penalties=with_company(self.isolation.penalties, self.keeper.company),
             evidence=self.isolation.evidence,
             help=self.isolation.asks,
             driver=self.keeper.driver,

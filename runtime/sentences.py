@@ -367,7 +367,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "isolation-after-stop": "It was stopped for long enough: it runs again, cut off from outside.",
     "isolation-forgotten": "Nothing more was seen of it.",
     "isolation-released": "A person released it.",
-    "isolation-by-person": "By {owner}: {reason}",
+    "isolation-by-person": (
+        "By {owner}, which holds {others} too, who share its slice: {reason}",
+        "By {owner}: {reason}",
+    ),
     "isolation-futile": (
         "It stands still reclaiming memory that is not there: its soft limit is lifted, so that what is too "
         "much ends inside the site."

@@ -16,7 +16,7 @@ from agent.caps.ours import Memory, Ours
 from agent.caps.outward import open_to, rules
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
-from agent.caps.telling import Kept, tell, waiting
+from agent.caps.telling import Kept, company, tell, waiting
 from agent.caps.wants import Share, World, next_change_s, shares
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -77,6 +77,7 @@ class Keeper:
         self._good: dict[str, Limits] = {}  # what was verified, by slice
         self._short: dict[str, tuple[Why, ...]] = {}
         self._failed: dict[str, str] = {}
+        self.company: Mapping[SiteId, frozenset[SiteId]] = {}  # who is held with each site
 
     @property
     def unable(self) -> str:
@@ -165,6 +166,7 @@ class Keeper:
         known, shared = self._memory.slices, shares(world)
         aims = aims_of(world, shared, known)
         beyond = self._beyond(world, shared)
+        self.company = company(shared)
         if self._driver is None or self._stops is None:
             self._report({n: aim for n, aim in aims.items() if not aim.beside}, {}, beyond)
             return

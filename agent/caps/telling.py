@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from msgspec.structs import replace as replace_struct
+
 from agent.caps.aims import Aim
 from agent.caps.kernel import comparable
-from agent.caps.sparing import some
+from agent.caps.sparing import OWNER, some
 from agent.caps.wants import Share
-from fleet.caps import Limits
+from fleet.caps import Level, Limits, Penalty
 from fleet.model import SiteId, Why
 
 
@@ -36,6 +38,31 @@ def waiting(shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
                 waits = Why("cap-waits-for", {"slice": name, "sites": some(share.waits_for)})
                 found[site] = (*found.get(site, ()), waits)
     return found
+
+
+def company(shared: Mapping[str, Share]) -> dict[SiteId, frozenset[SiteId]]:
+    """Who is held with each site, because something of them runs in one of its slices."""
+    found: dict[SiteId, frozenset[SiteId]] = {}
+    for share in shared.values():
+        for site in share.sites if len(share.among) > 1 else ():
+            found[site] = found.get(site, frozenset()) | (set(share.among) - {site})
+    return found
+
+
+def with_company(
+    penalties: Iterable[Penalty], company: Mapping[SiteId, frozenset[SiteId]]
+) -> tuple[Penalty, ...]:
+    """What a person ordered says in its reason whom else it holds; relevo spares them."""
+    return tuple(
+        replace_struct(each, why=_with_others(each.why, company[each.site]))
+        if each.owner != OWNER and each.level > Level.WATCH and each.site in company
+        else each
+        for each in penalties
+    )
+
+
+def _with_others(why: Why, others: frozenset[SiteId]) -> Why:
+    return replace_struct(why, values={**why.values, "others": some(others)})
 
 
 def tell(

@@ -22,13 +22,14 @@ class Share:
     """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow.
 
     `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere; there as long as they are.
-    `waits_for`: the sites in shadow of whom something runs in it.
+    `among`: all of whom something runs in it; `waits_for`: those of them that are in shadow.
     """
 
     sites: tuple[SiteId, ...]
     wanted: Wanted
     in_force: bool
     beside: bool = False
+    among: tuple[SiteId, ...] = ()
     waits_for: tuple[SiteId, ...] = ()
 
 
@@ -145,7 +146,14 @@ def _share(
         as_armed=world.as_armed(those[0][1]) if len(those) == 1 else frozenset(),
     )
     wanted = limits(case, in_force=not shadow)
-    return Share(sites=sites, wanted=wanted, in_force=not shadow, beside=beside, waits_for=shadow)
+    return Share(
+        sites=sites,
+        wanted=wanted,
+        in_force=not shadow,
+        beside=beside,
+        among=tuple(among),
+        waits_for=shadow,
+    )
 
 
 def _counts(tenant: Tenant, world: World) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.sparing import spare
+from agent.caps.telling import company, with_company
 from agent.caps.wants import Share, World, shares
 from agent.layout.attached import Attached
 from fleet.caps import Attachment, Level, Penalty, Resource, Tenant
@@ -109,6 +110,19 @@ def test_a_persons_word_holds_and_tells_everyone_whom_it_holds() -> None:
     assert "news" in explain(told) and "shop" in explain(told, "es")
     alone = held(ordered, slices={SHOP: SHARED})[SHARED]
     assert said(alone, "frozen") == Why("cap-stopped")
+
+
+def test_what_a_person_ordered_says_whom_else_it_holds() -> None:
+    """In its own reason, for who reads it at the site; relevo's does not, for it spares them."""
+    said = Why("isolation-by-person", {"owner": "ana", "reason": "spam"})
+    ordered = of(SHOP, Level.STOP, owner="ana", why=said)
+    ours, watched = of(SHOP, Level.STOP), of(SHOP, Level.WATCH, owner="ana", why=said)
+    shared = company(held(ordered, slices={SHOP: "site-shop.slice", NEWS: None}))
+    assert shared == {SHOP: {NEWS}, NEWS: {SHOP}}
+    told = with_company((ordered, ours, watched), shared)
+    assert told[1:] == (ours, watched)
+    assert "news" in explain(told[0].why) and "spam" in explain(told[0].why)
+    assert with_company((ordered,), company(held(slices={SHOP: SHARED}))) == (ordered,)
 
 
 def test_a_slice_whose_sites_all_are_to_be_isolated_is() -> None:
