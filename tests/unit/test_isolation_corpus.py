@@ -30,6 +30,7 @@ def test_a_quiet_day_has_no_penalty() -> None:
     assert (course.first, course.changes) == (None, []), course.changes
 
 
+@pytest.mark.patient
 def test_a_night_in_which_every_site_is_busy_punishes_nobody() -> None:
     """All crontabs begin at once and all sites wait for each other: that is nobody's fault, and people are asked."""
     courses = [run(None, seed, rounds=130, besides=nightly) for seed in range(3)]
@@ -37,12 +38,14 @@ def test_a_night_in_which_every_site_is_busy_punishes_nobody() -> None:
     assert {code for course in courses for code in course.asked} == {"isolation-no-culprit"}
 
 
+@pytest.mark.patient
 def test_a_site_that_turns_popular_while_nobody_waits_is_left_alone() -> None:
     """It takes two fifths of the host, and there is enough for all: no neighbour suffers, so nobody is squeezed."""
     courses = [run(None, seed, rounds=130, busy=0.25, besides=acclaimed) for seed in range(3)]
     assert [course.changes for course in courses] == [[], [], []]
 
 
+@pytest.mark.patient
 def test_a_hog_is_found_on_a_host_that_is_short_of_breath_by_itself() -> None:
     """The neighbours wait for the system too, now and then: no excuse for who makes them wait when it works."""
     courses = [run(HOGS["CPU spin"], seed, rounds=80, system_cores=3.0) for seed in range(4)]
@@ -56,6 +59,7 @@ def test_what_the_system_takes_is_held_against_no_site() -> None:
     assert course.changes == []
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("cache", [0.0, 2000.0])
 def test_a_database_that_fills_the_memory_is_no_sites_fault(cache: float) -> None:
     """All wait, and reclaim looks most at who has most cache: he took nothing, and nobody is held."""
