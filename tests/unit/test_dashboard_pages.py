@@ -44,7 +44,7 @@ from fleet.caps import (
 )
 from fleet.documents import read
 from fleet.enforcement import edition
-from fleet.messages import SiteUse
+from fleet.messages import Beside, SiteUse
 from fleet.model import (
     Arming,
     AuditEntry,
@@ -476,6 +476,19 @@ async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
     over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
     (page,) = await read_all(over, ["/sites/huerto"], "en")
     assert "isolated" not in page and "asked" not in page
+
+
+async def test_a_site_s_page_says_what_of_its_caps_is_not_held() -> None:
+    """Of its own slice and of those beside it, with the reason; what a host made up is text."""
+    beside = Beside(slice="user-1001.slice", short=(Why(EVIL, {"text": EVIL}),))
+    short = (Why("cap-no-file", {"file": "io.max"}),)
+    use = SiteUse(attachment=Attachment.SLICE, short=short, beside=(beside,))
+    word = SiteWord(host=WEB1, use=use, at=NOW - 4)
+    look = replace(well(), use_of=lambda site: word if site == HUERTO else None)
+    for language, says in (("en", "Not held"), ("es", "No se aplica")):
+        (page,) = await read_all(look, ["/sites/huerto"], language)
+        assert page.count(says) == 2 and "io.max" in page and "user-1001.slice" in page
+        assert "<script>alert" not in page
 
 
 async def test_a_site_s_page_says_which_caps_are_stricter_than_what_holds() -> None:
