@@ -1,6 +1,6 @@
 """How a host holds a site inside its plan: attachment, what is in force, penalties and their evidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Annotated, Literal
 
@@ -219,8 +219,13 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 def armed(plan: Caps, held: Sequence[Held], now: float) -> Caps:
     """The numbers of a plan that hold at `now` (Unix s): its own, and those of the newest of `held` in their place."""
-    begun = next((each for each in reversed(held) if each.since <= now), None)
-    return msgspec.structs.replace(plan, **begun.caps) if begun and begun.caps else plan
+    instead = as_armed(held, now)
+    return msgspec.structs.replace(plan, **instead) if instead else plan
+
+
+def as_armed(held: Sequence[Held], now: float) -> Mapping[str, Cap]:
+    """Those of the newest of `held` at `now` (Unix s)."""
+    return next((each.caps for each in reversed(held) if each.since <= now), {})
 
 
 def effective(plan: Caps, override: Override | None, now: float) -> Caps:

@@ -15,7 +15,7 @@ import msgspec
 from agent.caps.quotamounts import Mount
 from agent.discover.accounts import SHARED
 from agent.layout.attached import Attached
-from fleet.caps import Tenant, armed, effective
+from fleet.caps import Tenant, armed, as_armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, Count, SiteId, Why
 from fleet.quota import NO_QUOTA, UNIT_BYTES, Quota, quota
@@ -164,6 +164,8 @@ def _because(world: World, tenants: list[Tenant]) -> dict[str, Why]:
             because[name] = Why("cap-as-armed")
     if len(users := {*_users(tenant)} & world.people.keys()) > 1:
         because["disk_bytes"] = Why("quota-each", {"users": len(users)})
+    was = as_armed(tenant.held, world.now)
+    because |= {name: Why("cap-as-armed") for name in ("disk_bytes", "inodes") if name in was}
     if (over := tenant.override) and over.note.since <= world.now < over.note.until:
         said = Why("cap-override", {"owner": over.note.owner, "reason": over.note.reason})
         because |= {name: said for name in ("disk_bytes", "inodes") if name in over.caps}

@@ -9,7 +9,7 @@ from msgspec.structs import replace as replace_caps
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
-from fleet.caps import Penalty, Tenant, armed, effective
+from fleet.caps import Penalty, Tenant, armed, as_armed, effective
 from fleet.messages import Orders
 from fleet.model import Caps, SiteId
 
@@ -71,11 +71,6 @@ class World:
         """With the numbers that were armed, where they have become stricter since."""
         plan = self.orders.plans.get(tenant.plan)
         return armed(plan, tenant.held, self.now) if plan else None
-
-    def as_armed(self, tenant: Tenant) -> frozenset[str]:
-        """Its caps that are as they were when they were armed: its plan has become stricter since."""
-        begun = [each for each in tenant.held if each.since <= self.now]
-        return frozenset(begun[-1].caps) if begun else frozenset()
 
 
 Held = tuple[SiteId, Tenant, Caps]
@@ -143,7 +138,9 @@ def _share(
         spared=tuple(p for p in mercy.spared if p.site in sites),
         override=overrides[0] if overrides else None,
         sites=len(those),
-        as_armed=world.as_armed(those[0][1]) if len(those) == 1 else frozenset(),
+        as_armed=frozenset(as_armed(those[0][1].held, world.now))
+        if len(those) == 1
+        else frozenset(),
     )
     wanted = limits(case, in_force=not shadow)
     return Share(
