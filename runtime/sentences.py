@@ -347,6 +347,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "isolation-unhelpful": (
         "It was held, and its neighbours wait for {resource} as before: it was not the cause. It is let go."
     ),
+    "isolation-parted": "Holding it for {resource} helped nobody: that is undone, and the rest goes on.",
     "isolation-hacked": (
         "It does what no web site does ({signs}): nothing of it goes out but DNS, mail by the local server "
         "and the database."

@@ -193,6 +193,7 @@ class Machine:
     dwellers: dict[SiteId, Dweller] = field(default_factory=dict)
     held: dict[SiteId, float] = field(default_factory=dict)
     penalties: dict[SiteId, Penalty] = field(default_factory=dict)
+    shares: dict[tuple[SiteId, Resource], float] = field(default_factory=dict)
     harmed_at: float | None = None
     hurt_at: float = -math.inf
 
@@ -250,7 +251,7 @@ class Machine:
         """Plan and penalty, as the kernel would hold them."""
         penalty = self.penalties.get(site)
         held = penalty if penalty and penalty.enforced else None
-        share = {r: held.share if held and held.resource is r else 1.0 for r in Resource}
+        share = {r: self.shares.get((site, r), 1.0) for r in Resource}
         if held and held.level >= Level.STOP:
             demand.cores = demand.scans = demand.reads = demand.writes = demand.forks = 0.0
         if held and held.level >= Level.ISOLATE:
@@ -362,9 +363,7 @@ class Machine:
         return 20.0 if squeezed else 100.0
 
     def _quota(self, site: SiteId) -> float:
-        penalty = self.penalties.get(site)
-        capped = penalty and penalty.enforced and penalty.resource is Resource.CPU
-        return CAPS.cpu_percent / 100 * (penalty.share if penalty and capped else 1.0)
+        return CAPS.cpu_percent / 100 * self.shares.get((site, Resource.CPU), 1.0)
 
     def _system(self) -> float:
         """Cores that no site uses."""
@@ -403,6 +402,8 @@ class Machine:
 
     def hold(self, decision: Decision) -> None:
         self.penalties = {penalty.site: penalty for penalty in decision.penalties}
+        enforced = (p for p in decision.penalties if p.enforced and not p.is_relief)
+        self.shares = {(p.site, p.resource): p.share for p in enforced}
 
 
 def nightly(machine: Machine) -> dict[SiteId, Hog]:

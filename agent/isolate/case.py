@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from agent.isolate.attribution import Suspect
-from agent.isolate.state import Step
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
@@ -34,12 +33,3 @@ class Case:
     fell: float | None = None
     signs: tuple[str, ...] = ()
     mails_per_s: float | None = None
-
-
-def is_harder(old: Step | None, new: Step) -> bool:
-    """Whether more is held than before, or something else is; who goes down the ladder is held less of all."""
-    if new.level < PUNISHING or (old is not None and new.level < old.level):
-        return False
-    if old is None or new.level > old.level:
-        return True
-    return new.share < old.share or new.resource is not old.resource

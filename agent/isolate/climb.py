@@ -5,18 +5,18 @@ from functools import cached_property
 
 import msgspec
 
-from agent.isolate.case import PUNISHING, Case, Change, is_harder
+from agent.isolate.case import PUNISHING, Case, Change
+from agent.isolate.grip import TIGHT, TIGHTER, beside, is_harder, parted, shares
 from agent.isolate.house import House
 from agent.isolate.measure import taken
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import DAY_S, HOUR_S, Policy
-from agent.isolate.state import Record, State, Step
+from agent.isolate.state import Part, Record, State, Step
 from agent.isolate.table import TABLE, Finding, Row
 from agent.signals import Signals
 from fleet.caps import Level, Resource
 from fleet.model import Caps, SiteId, Why
 
-TIGHT, TIGHTER = 0.5, 0.25  # of its plan
 # Findings that squeeze a site out of nothing: each needs room within the radius.
 BEGINNING = frozenset(
     {
@@ -175,12 +175,16 @@ class Climb:
     ) -> Step | None:
         if row.to is Level.BASELINE:
             return None
-        old, share = record.step, 1.0
+        old, share, also = record.step, 1.0, dict[Resource, Part]()
+        if old is not None and finding is Finding.PARTED:
+            return parted(old)
+        loosens = finding is Finding.LOOSEN
         if row.to is Level.CAP:
-            same = old and old.level is Level.CAP and old.resource is case.resource
-            was = old.share if old and same else 1.0
-            share = TIGHT if finding is Finding.LOOSEN else max(TIGHTER, was / 2)
-        tried = old is not None and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
+            also = beside(old, case.resource, least=TIGHT if loosens else 0.0)
+            half = shares(old).get(case.resource, 1.0) / 2
+            share = TIGHT if loosens else max(TIGHTER, half)
+        same = old is not None and old.resource is case.resource
+        tried = same and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
         return Step(
             level=row.to,
             resource=case.resource,
@@ -191,9 +195,10 @@ class Climb:
             # What a second grip did is measured from before the first one.
             before=max(case.stall or 0.0, old.before if old and tried else 0.0),
             use=old.use if old and tried else self._use(case),
-            judged=finding is Finding.LOOSEN or not (case.suspect or tried),
+            judged=loosens or not (case.suspect or tried),
             why=self._reason(row, None, case),
             enforced=enforced,
+            also=also,
         )
 
     def _use(self, case: Case) -> float:
@@ -252,6 +257,7 @@ class Climb:
         if finding is Finding.UNHELPFUL:
             softs = tuple(at for at in softs if at < since)
             caps = tuple(at for at in caps if at < since)
+        if finding in (Finding.UNHELPFUL, Finding.PARTED):
             until = self.at + self.term(self.policy.terms.acquitted_s)
             acquitted = {**acquitted, case.resource: until}
         return Record(step=step, begun=begun, softs=softs, caps=caps, acquitted=acquitted)

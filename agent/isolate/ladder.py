@@ -83,23 +83,24 @@ def standing(state: State, house: House, policy: Policy, wall: float) -> tuple[P
     if state.clock is None:
         return ()
     found = {
-        site: _penalty(site, record.step, state.clock, enforced=house.enforced(site, wall))
+        site: _penalties(site, record.step, state.clock, enforced=house.enforced(site, wall))
         for site, record in state.records.items()
         if record.step is not None
     }
     for site in house.rulings:
         ruling = house.ruling(site, wall)
         if ruling is not None and ruling.word == "quarantine":
-            found[site] = _quarantine(site, ruling)
+            found[site] = (_quarantine(site, ruling),)
     relieved = (
         _relief(site, until, state.clock, policy, enforced=house.enforced(site, wall))
         for site, until in state.relieved.items()
     )
-    return (*(found[site] for site in sorted(found)), *relieved)
+    return (*(one for site in sorted(found) for one in found[site]), *relieved)
 
 
-def _penalty(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> Penalty:
-    return Penalty(
+def _penalties(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> tuple[Penalty, ...]:
+    """What a step was last for, and what it holds beside that."""
+    first = Penalty(
         site=site,
         level=step.level,
         resource=step.resource,
@@ -110,6 +111,13 @@ def _penalty(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> Penal
         why=step.why,
         enforced=step.enforced and enforced,
     )
+    beside = (
+        msgspec.structs.replace(
+            first, resource=on, share=part.share, since=clock.wall(part.since), why=part.why
+        )
+        for on, part in step.also.items()
+    )
+    return (first, *beside)
 
 
 def _relief(site: SiteId, until: float, clock: Clock, policy: Policy, *, enforced: bool) -> Penalty:

@@ -7,7 +7,8 @@ import msgspec
 from agent.isolate import nature
 from agent.isolate.attribution import Suspect, fall, suspects
 from agent.isolate.case import Case
-from agent.isolate.climb import TIGHTER, Climb
+from agent.isolate.climb import Climb
+from agent.isolate.grip import TIGHT, TIGHTER, shares
 from agent.isolate.measure import latest, taken
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import CONTENDED
@@ -27,9 +28,8 @@ def judge(climb: Climb) -> None:
         if step is None or climb.is_ruled(site, "release"):
             continue
         # Who may not be stopped, being crawled, is judged as any other.
-        stopped = _endangers(climb, site, step) and climb.move(
-            site, Finding.DANGER, _case(climb, step)
-        )
+        danger = _danger(climb, site, step)
+        stopped = danger is not None and climb.move(site, Finding.DANGER, danger)
         if not stopped and (finding := _finding(climb, site, step)) is not None:
             climb.move(site, finding, _case(climb, step))
             if finding is Finding.OVER and step.level is Level.ISOLATE:
@@ -45,11 +45,12 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
         return None
     if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
         return None
-    return _trial(climb, site, step)
+    found = _trial(climb, site, step)
+    return Finding.PARTED if found is Finding.UNHELPFUL and step.also else found
 
 
 def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    if step.level is Level.CAP and step.share < 0.5:
+    if min(shares(step).values(), default=1.0) < TIGHT:
         return Finding.LOOSEN
     terms = climb.policy.terms
     if step.level is Level.WATCH and (
@@ -107,18 +108,28 @@ def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
     return taken(signs, step.resource) <= step.use * least
 
 
-def _endangers(climb: Climb, site: SiteId, step: Step) -> bool:
+def _danger(climb: Climb, site: SiteId, step: Step) -> Case | None:
     """A memory stall or a storm of forks that a cap did not end."""
-    policy = climb.policy
-    holds = climb.holds(site, step) and step.level in (Level.CAP, Level.ISOLATE)
-    if not holds or not climb.may_act(step.resource):
+    if not (climb.holds(site, step) and step.level in (Level.CAP, Level.ISOLATE)):
+        return None
+    if _endangers(climb, site, step.resource, step.since):
+        return _case(climb, step)
+    for resource, part in step.also.items():
+        if _endangers(climb, site, resource, part.since):
+            stall = latest(climb.before.window, resource, _after_s(climb))
+            return Case(resource=resource, nature=step.nature, stall=stall)
+    return None
+
+
+def _endangers(climb: Climb, site: SiteId, resource: Resource, since: float) -> bool:
+    if not climb.may_act(resource) or resource not in climb.before.alarms:
         return False
-    if climb.at - step.since < policy.danger_s or step.resource not in climb.before.alarms:
+    if climb.at - since < climb.policy.danger_s:
         return False
-    if _is_endangered(climb, step.resource):
+    if _is_endangered(climb, resource):
         return True
     signs = climb.signals.sites.get(site)
-    return step.resource is Resource.TASKS and signs is not None and signs.tasks_refused > 0
+    return resource is Resource.TASKS and signs is not None and signs.tasks_refused > 0
 
 
 def _is_endangered(climb: Climb, resource: Resource) -> bool:
@@ -254,7 +265,7 @@ def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
         return True
     if step.level is Level.ISOLATE and _is_endangered(climb, case.resource):
         return climb.move(site, Finding.DANGER, case)
-    if step.level is Level.CAP and step.share <= TIGHTER and step.resource is case.resource:
+    if shares(step).get(case.resource, 1.0) <= TIGHTER:
         return False
     return climb.move(site, Finding.URGENT if _is_urgent(climb, case) else Finding.PERSISTS, case)
 
@@ -306,5 +317,6 @@ def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: fl
 
 def _was_tried(climb: Climb, record: Record, resource: Resource) -> bool:
     """Whether a site is held for `resource`, or was in vain."""
-    held = record.level >= Level.SOFT and record.step and record.step.resource is resource
+    step = record.step
+    held = step and step.level >= Level.SOFT and resource in (step.resource, *step.also)
     return bool(held) or climb.at < record.acquitted.get(resource, 0.0)

@@ -30,10 +30,19 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
         return at + self.offset
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier cap of the same squeeze leaves of one more resource."""
+
+    share: float
+    since: float
+    why: Why
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Where a site stands on the ladder, and until when.
 
     `before`, `use`: the victims' stall and the site's own use as it began; `judged`: its trial is over.
+    `also`: what a cap holds beside what it was last for.
     """
 
     level: Level
@@ -47,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     judged: bool = False
     why: Why
     enforced: bool = False
+    also: dict[Resource, Part] = {}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

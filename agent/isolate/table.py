@@ -17,6 +17,7 @@ class Finding(Enum):
     PARTLY = "partly"  # its victims are better, and not well
     UNBITTEN = "unbitten"  # it goes on as before: the step did not hold it
     UNHELPFUL = "unhelpful"  # it was held, and nobody is better
+    PARTED = "parted"  # what it was held for last helped nobody, the rest did
     LOOSEN = "loosen"  # the term of a tight cap is over
     OVER = "over"  # the term is over
     MANY = "many"  # the suspect again, after so many caps
@@ -60,6 +61,7 @@ _ROWS: tuple[tuple[tuple[Level, ...], Finding, Row], ...] = (
     ((B, W, S, C), F.HACKED, Row(I, "isolation-hacked", "each minute harms others outside")),
     ((C, I), F.DANGER, Row(X, "isolation-danger", "one site ends, or all of them stand still")),
     ((S, C, I, X), F.CROWDED, Row(W, "isolation-crowded", "past the radius a person decides")),
+    ((C,), F.PARTED, Row(C, "isolation-parted", "what helped nobody is undone, and only that")),
     ((C,), F.LOOSEN, Row(C, "isolation-loosened", "step by step: all at once is a second wave")),
     ((S, C), F.OVER, Row(W, "isolation-over", "its term is over; for a day it is looked at")),
     ((I,), F.OVER, Row(W, "isolation-isolated-long", "nothing lasts for ever: a person looks")),

@@ -1,9 +1,11 @@
 """The corpus of hogs, each on a host that is modelled: the right site is held, in time, and nobody else."""
 
+from random import Random
+
 import pytest
 
-from fleet.caps import Level
-from tests.hogs import HOGS, acclaimed, nightly, run
+from fleet.caps import Level, Nature, Resource
+from tests.hogs import HOGS, Demand, Kind, acclaimed, nightly, run
 
 
 @pytest.mark.parametrize("name", HOGS)
@@ -22,6 +24,20 @@ def test_neighbours_that_work_hard_beside_a_hog_are_not_held() -> None:
     """Whoever takes a little more than its part while a hog is held is given the time to be no suspect."""
     course = run(HOGS["CPU spin"], seed=1, rounds=90)
     assert (course.first, course.others) == (course.culprit, set()), course.changes
+
+
+def test_who_takes_two_things_is_held_for_both() -> None:
+    """A cap of one resource does not lift that of another: the site would go from one to the other for ever."""
+    course = run(Kind(_thrash_on_disk, Resource.MEMORY, Nature.HEAVY), seed=3, rounds=160)
+    caps = [line for line in course.changes if " CAP " in line]
+    assert [word in line for line, word in zip(caps, ("memory", "io"), strict=True)] == [True] * 2
+
+
+def _thrash_on_disk(demand: Demand, s: float, rng: Random) -> None:
+    demand.memory += min(1500.0, 300.0 * s)
+    demand.scans += 60.0 if s > 3 else 0.0
+    demand.reads += 48.0 * rng.uniform(0.7, 1.3)
+    demand.cores += 1.0
 
 
 def test_a_quiet_day_has_no_penalty() -> None:
