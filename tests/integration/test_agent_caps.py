@@ -12,7 +12,7 @@ from aiohttp import web
 from deploy.demo.plans import STANDARD
 from fleet.caps import Attachment, Level, Ruling, Tenant
 from fleet.messages import Ack, Beat, FromAgent, Orders, SiteUse, Usage
-from fleet.model import Epoch, HostId, Note, SiteId
+from fleet.model import Epoch, HostId, Note, SiteId, Why
 from runtime.clock import wall
 from tests.integration.systemds import PLAIN
 from tests.integration.test_agent_daemon import configure, free_port, listening, running
@@ -122,12 +122,17 @@ async def test_orders_are_held_told_repaired_and_lifted(tmp_path: Path) -> None:
                 session.get(f"http://127.0.0.1:{metrics}/metrics") as answer,
             ):
                 assert "relevo_caps_drift_total 1.0" in await answer.text()
+            (group / "pids.max").unlink()  # as a kernel without that controller
             note = Note(owner="ana", reason="looks hacked", since=wall(), until=wall() + 600)
             ruling = Ruling(word="quarantine", level=Level.SOFT, note=note)
             await controller.order(orders(3, in_force=True, rulings={SHOP: ruling}))
             await until(lambda: held("cpu.weight") == "20")
             usage = await controller.until(lambda usage: usage.penalties)
             assert usage.penalties[0].owner == "ana"
+            usage = await controller.until(lambda usage: use(usage).short)
+            assert use(usage).short == (Why("cap-no-file", {"file": "pids.max"}),)
+            assert use(usage).told
+        (group / "pids.max").write_text("7\n")
         controller.orders = orders(4, in_force=False)
         async with running(config):  # killed, and started again
             await until(lambda: held("pids.max") == "max")
