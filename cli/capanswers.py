@@ -170,6 +170,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     penalized_min: float
     penalties: int
     level: str
+    waits: bool = False
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

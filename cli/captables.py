@@ -315,7 +315,7 @@ def report(of: Report) -> list[RenderableType]:
             f"{one.shadow_min:g} min" if one.shadow_min else "",
             f"{one.penalized_min:g} min" if one.penalized_min else "",
             one.level,
-            "enforced" if one.enforced else "shadow",
+            "as armed" if one.waits else "enforced" if one.enforced else "shadow",
         )
         for one in of.sites
     ]

@@ -177,6 +177,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
 
     `shadow_min`: minutes in which it would have been slowed, by its host's history where that is told, else by the
     penalties that were only recorded. `penalized_min`: in which it was. `history`: what its host's history says.
+    `waits`: caps hold as they were armed, and its plan, stricter now, is what it would have been slowed by.
     """
 
     site: SiteId
@@ -189,6 +190,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     penalties: int
     level: Literal["", "soft", "cap", "isolate", "stop"]
     history: Past | None
+    waits: bool = False
 
 
 class Report(Page, frozen=True, kw_only=True):

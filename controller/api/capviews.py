@@ -241,6 +241,9 @@ class CapsView:
             penalties=len(lately),
             level=LEVELS.get(level, ""),
             history=history,
+            waits=bool(
+                self._force(site).waits(self._mirror.fleet.plans[site.plan].caps, self._wall)
+            ),
         )
 
     def _lately(self, site: SiteId) -> Iterator[tuple[Penalty, float]]:

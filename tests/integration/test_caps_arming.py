@@ -85,6 +85,9 @@ async def test_a_stricter_plan_waits_for_a_word_and_everybody_is_told(coop: Serv
     async with agent(coop, HOST) as socket:
         tenant = (await orders(socket)).tenants[SITE]
         assert tenant.enforced_from is not None and tenant.held[0].caps == {"tasks": 80}
+        await tell(coop, socket, sites={SITE: use(past=Past(days=9.0, shadow_min=14.0))})
+        (row,) = (await get(coop, "/v1/caps/report"))["sites"]
+        assert (row["enforced"], row["waits"], row["shadow_min"]) == (True, True, 14.0)
         assert (await arm(coop, scope="plan", id="solidarity"))[0] == 409
         assert (await arm(coop, scope="plan", id="solidarity", untried=True))[0] == 200
         assert not (await orders(socket)).tenants[SITE].held

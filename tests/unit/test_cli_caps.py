@@ -142,6 +142,7 @@ REPORT = Report(
             penalties=2,
             level="cap",
             history=None,
+            waits=True,
         ),
     ),
     quiet=80,
@@ -253,7 +254,7 @@ LOOKS = [
     (
         ("caps", "report"),
         REPORT,
-        ["huerto standard pool 14 min cap shadow", "80 sites: nothing", "known of 3 sites"],
+        ["huerto standard pool 14 min cap as armed", "80 sites: nothing", "known of 3 sites"],
     ),
 ]  # fmt: skip
 
