@@ -16,8 +16,8 @@ from agent.caps.ours import Memory, Ours
 from agent.caps.outward import open_to, rules
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
-from agent.caps.telling import Kept, company, tell, waiting
-from agent.caps.wants import Share, World, next_change_s, shares
+from agent.caps.telling import Kept, company, joined, tell, waiting
+from agent.caps.wants import World, next_change_s, shares
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.caps import Limits, Penalty
@@ -165,7 +165,8 @@ class Keeper:
     async def _hold(self, world: World) -> None:
         known, shared = self._memory.slices, shares(world)
         aims = aims_of(world, shared, known)
-        beyond = self._beyond(world, shared)
+        holds = self._firewall is not None and EGRESS not in self._failed
+        beyond = joined(waiting(shared), open_to(world) if holds else {})
         self.company = company(shared)
         if self._driver is None or self._stops is None:
             self._report({n: aim for n, aim in aims.items() if not aim.beside}, {}, beyond)
@@ -190,13 +191,6 @@ class Keeper:
         self._verify(aims, held)
         await self._remember({name: aim for name, aim in aims.items() if self._stays(name, aim)})
         self._report(aims, held, beyond)
-
-    def _beyond(self, world: World, shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
-        """What is not held of sites, but for their slices."""
-        waits = waiting(shared)
-        holds = self._firewall is not None and EGRESS not in self._failed
-        leaves = open_to(world) if holds else {}
-        return {s: (*waits.get(s, ()), *leaves.get(s, ())) for s in waits.keys() | leaves.keys()}
 
     def _forget_others(self, aims: Mapping[str, Aim]) -> None:
         """What was known of slices that are not ours any more."""

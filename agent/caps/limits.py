@@ -66,8 +66,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a row decides from. `among`: whose processes are in the slice, and `spared`: the penalties that hold it less
-    than they say, for that. `sites`: how many share the slice; `as_armed`: caps that its plan has made stricter.
+    """What a row decides from.
+
+    `sites`: how many share the slice; `among`: all of whom something runs in it; `spared`: penalties that hold it less
+    than they say, for those. `as_armed`: caps that its plan has made stricter.
     """
 
     caps: Caps

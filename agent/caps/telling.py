@@ -40,6 +40,12 @@ def waiting(shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
     return found
 
 
+def joined(*told: Mapping[SiteId, tuple[Why, ...]]) -> dict[SiteId, tuple[Why, ...]]:
+    """All that is told of each site, in that order."""
+    sites = {site for each in told for site in each}
+    return {site: tuple(why for each in told for why in each.get(site, ())) for site in sites}
+
+
 def company(shared: Mapping[str, Share]) -> dict[SiteId, frozenset[SiteId]]:
     """Who is held with each site, because something of them runs in one of its slices."""
     found: dict[SiteId, frozenset[SiteId]] = {}
