@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fleet.caps import Enforcement
-from fleet.enforcement import Forces
+from fleet.inforce import Forces
 from fleet.messages import Past
 from fleet.model import HostId, Plan, PlanId, Site, SiteId, Why
 

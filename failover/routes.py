@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from failover.limits import edge_limits
 from fleet.caps import Enforcement, Override, Penalty, Ruling, Tenant
-from fleet.enforcement import Force, Forces
+from fleet.inforce import Force, Forces
 from fleet.messages import ALIVE, EdgeLimit, Orders, Routes, Target
 from fleet.model import (
     Caps,

@@ -180,7 +180,7 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     """Where caps hold: the most specific word wins (site, plan, host, all). Begins in shadow.
 
     `editions`: the numbers that words name, by their digest. `since`: from when (Unix s) a plan has been at least as
-    strict as it is now. What follows from all this: fleet.enforcement.
+    strict as it is now. What follows from all this: fleet.inforce.
     """
 
     all: Turn = Turn()

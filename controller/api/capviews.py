@@ -26,7 +26,7 @@ from controller.chain import Link, chain, differing, of_disk, unlike
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
-from fleet.enforcement import Force, Forces
+from fleet.inforce import Force, Forces
 from fleet.messages import LIMIT_MAX, Beside, SiteUse
 from fleet.model import Caps, HostId, Placement, Site, SiteId
 from fleet.quota import DiskUse

@@ -14,7 +14,7 @@ from failover.guards import spent_causes
 from failover.judge import MOVING, Verdict
 from failover.policy import Policy
 from fleet.caps import Enforcement, Override, Penalty, Ruling, effective
-from fleet.enforcement import Force, Forces
+from fleet.inforce import Force, Forces
 from fleet.messages import Beat
 from fleet.model import (
     Arming,

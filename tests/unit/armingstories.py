@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from deploy.demo.plans import PLANS
 from fleet import enforcement
 from fleet.caps import Enforcement, Turn
-from fleet.enforcement import Forces, Said, Scope
+from fleet.enforcement import Said, Scope
+from fleet.inforce import Forces
 from fleet.model import Domain, HostId, MemberId, Plan, PlanId, Site, SiteId
 
 DAY_S = 86_400.0

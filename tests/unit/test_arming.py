@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from deploy.demo.plans import PLANS
 from fleet.caps import Enforcement, Held, Turn, armed
-from fleet.enforcement import FIELDS, Forces, changed, edition, loosest, stricter, waiting
+from fleet.enforcement import changed, waiting
+from fleet.inforce import FIELDS, Forces, edition, loosest, stricter
 from fleet.model import HostId, PlanId, SiteId
 from fleet.validate import cap_rules
 from tests.unit.armingstories import BEGAN, DAY_S, Story, plan_of, told

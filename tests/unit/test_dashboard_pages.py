@@ -43,7 +43,7 @@ from fleet.caps import (
     Turn,
 )
 from fleet.documents import read
-from fleet.enforcement import edition
+from fleet.inforce import edition
 from fleet.messages import Beside, SiteUse
 from fleet.model import (
     Arming,
