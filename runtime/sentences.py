@@ -411,7 +411,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     "layout-slice-beside": (
         "Its services are in {slice}; logins and cron jobs of {users} are in slices of "
-        "their own beside it, which its caps do not hold."
+        "their own beside it, each held to the plan by itself."
     ),
     "layout-slice-shared": (
         "It shares {slice} with {others}, and one cap holds them together. A Unix user for each "
