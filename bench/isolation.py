@@ -15,11 +15,11 @@ from tests.vm.hosting import SITES as HOSTED
 
 RUNS = 12  # of each hog, with other sites, another rhythm, another moment
 ROUNDS = 90
-QUIET_ROUNDS = (
-    43_200 // 20
-)  # a day at a twentieth of its length: its peaks come twenty times as steeply
+DAY_ROUNDS = 43_200
+STEEP_ROUNDS = DAY_ROUNDS // 20  # a day's peaks come twenty times as steeply
 BUSY_ROUNDS = 170
 SYSTEM = 3.0  # cores of six
+FILLS, CACHE = 40.0, 2000.0  # MiB/s by which a database grows; MiB of files that one site has read
 RIGHT, SOON_S, SOON_IO_S = 0.95, 5.0, 12.0
 SITES = 1000
 EVERY_S = 2.0  # a round of the sampler
@@ -59,14 +59,21 @@ def main(runs: int) -> None:
     )
     _soon("CPU, memory, tasks, egress: contention to squeeze", after[False], SOON_S)
     _soon("I/O: contention to squeeze", after[True], SOON_IO_S)
-    quiet = [run(None, seed, rounds=QUIET_ROUNDS, peaks=True) for seed in range(max(1, runs // 5))]
-    none("penalties in a quiet day", _held(quiet), f"{len(quiet)} days of 40 sites")
+    quiet = [run(None, 0, rounds=DAY_ROUNDS, peaks=True)]
+    none("penalties in a quiet day", _held(quiet), "1 day of 40 sites, round by round")
+    steep = [run(None, seed, rounds=STEEP_ROUNDS, peaks=True) for seed in range(1, runs)]
+    none("penalties in a quiet day, run through", _held(steep), f"{len(steep)} days of 40 sites")
     nights = [run(None, seed, rounds=BUSY_ROUNDS, besides=nightly) for seed in range(runs)]
     none("penalties while all crontabs run", _held(nights), f"{runs} nights of 40 sites")
     fame = [
         run(None, seed, rounds=BUSY_ROUNDS, busy=0.25, besides=acclaimed) for seed in range(runs)
     ]
     none("penalties of a crowd that hurts nobody", _held(fame), f"{runs} sites of 40 % of a host")
+    fills = [
+        run(None, seed, rounds=BUSY_ROUNDS, system_memory=FILLS, cache=CACHE * (seed % 2))
+        for seed in range(runs)
+    ]
+    none("penalties while a database fills the memory", _held(fills), f"{runs} hosts of 40 sites")
     _breathless(runs)
     _recorded()
     _cost()
