@@ -102,6 +102,7 @@ class Look:
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
     help: Mapping[HostId, Why] = field(default_factory=dict)
     use_of: Callable[[SiteId], SiteWord | None] = lambda site: None
+    happened: Callable[[SiteId], Mapping[str, int]] = lambda site: {}
     caps_on: Mapping[HostId, HostWord] = field(default_factory=dict)
 
     # --- hosts
@@ -351,6 +352,7 @@ def look(controller: "Controller") -> Look:
             if word.help and now - word.at < HELP_S
         },
         use_of=controller.uses.of,
+        happened=controller.uses.happened,
         caps_on=controller.uses.hosts,
     )
 

@@ -93,10 +93,19 @@ RULINGS = {
     "release": "released",
     "suspect": "suspected, for what it did elsewhere",
 }
+# What the kernel counts for a site, by its name in fleet.messages.HAPPENINGS.
+HAPPENINGS = {
+    "memory_high_hits": "Slowed, for its memory was high",
+    "memory_max_hits": "At its memory's maximum",
+    "oom_hits": "Without memory",
+    "oom_kills": "Processes ended for want of memory",
+    "tasks_refused": "New processes refused",
+    "throttled_periods": "Tenths of a second held by its CPU quota",
+}
 # Every table of words by the code that stands for them, so that none is left untranslated.
 TABLES = (
     VERDICTS, PHASES, MODES, ROLES, HEALTHS, WITNESSES, ARMINGS, STATES, RESTARTS,
-    LEVELS, RESOURCES, NATURES, ATTACHMENTS, RULINGS,
+    LEVELS, RESOURCES, NATURES, ATTACHMENTS, RULINGS, HAPPENINGS,
 )  # fmt: skip
 UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 

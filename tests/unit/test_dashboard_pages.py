@@ -491,6 +491,24 @@ async def test_a_site_s_page_says_what_of_its_caps_is_not_held() -> None:
         assert "<script>alert" not in page
 
 
+async def test_a_site_s_page_says_what_the_kernel_counted() -> None:
+    """In the last hour, of that site alone; a count of another release says its name."""
+    use = SiteUse(attachment=Attachment.SLICE)
+    look = replace(
+        well(),
+        use_of=lambda site: SiteWord(host=WEB1, use=use, at=NOW - 4),
+        happened=lambda site: {"oom_kills": 3, "later": 1} if site == HUERTO else {},
+    )
+    for language, says in (
+        ("en", "Processes ended for want of memory</dt><dd>3 in the last hour"),
+        ("es", "Procesos terminados por falta de memoria</dt><dd>3 en la última hora"),
+    ):
+        (page,) = await read_all(look, ["/sites/huerto"], language)
+        assert says in page and "<dt>later</dt>" in page
+        (page,) = await read_all(look, ["/sites/blog"], language)
+        assert "later" not in page
+
+
 async def test_a_site_s_page_says_which_caps_are_stricter_than_what_holds() -> None:
     """By name, beside the word that caps hold; of a site that has all of its plan there is no line."""
     look = well()
