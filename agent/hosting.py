@@ -81,6 +81,7 @@ class Hosting:
             unable=" ".join(filter(None, (self.keeper.unable, self.quotas.unable))),
             drift=self.keeper.drift + self.quotas.drift,
             held=_held(self.keeper.state(), self.quotas.state()),
+            looked=self.keeper.looked,
         )
 
     def services(self) -> dict[str, Coroutine[Any, Any, Any]]:

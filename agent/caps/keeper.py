@@ -60,6 +60,7 @@ class Keeper:
     ) -> None:
         self.drift = 0
         self.told = Pulse()  # beats when `state` has changed
+        self.looked = False  # before that `state` knows of nobody
         self._driver, self._firewall, self._facts = driver, firewall, facts
         self._unable = unable
         self._people, self._common = people, common
@@ -301,6 +302,7 @@ class Keeper:
         held: Mapping[str, Limits],
         beyond: Mapping[SiteId, tuple[Why, ...]],
     ) -> None:
+        self.looked = True
         kept = tell(aims, held, self._falls_short, beyond)
         if kept != self._kept:
             self._kept = kept

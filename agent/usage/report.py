@@ -49,7 +49,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """What the others on this host know: who is penalized and why, who holds the caps. Fields as in Usage."""
+    """What the others on this host know: who is penalized and why, who holds the caps. Fields as in Usage.
+
+    `looked`: who holds the caps has seen them since the agent began, so that nothing in `held` means nothing.
+    """
 
     penalties: tuple[Penalty, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -58,6 +61,7 @@ class Word:
     unable: str = ""
     drift: int = 0
     held: Mapping[SiteId, Held] = field(default_factory=dict)
+    looked: bool = True
 
 
 def within(told: float | None, most: float) -> float | None:
@@ -174,7 +178,7 @@ class Tellings:
         steady = _steady(held)
         if mine or self._held.get(site) != steady:
             self._held[site] = steady
-            return replace(held, told=True)
+            return replace(held, told=word.looked)
         return Held(slice=held.slice)
 
 

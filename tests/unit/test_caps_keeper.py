@@ -194,7 +194,7 @@ async def test_sites_in_force_hold_their_plan(tmp_path: Path) -> None:
         host.keeper.attach(BOTH)
         await host.until(lambda: host.keeper.state().keys() == {SHOP, NEWS})
         kept = host.keeper.state()[SHOP]
-        assert (kept.slice, kept.held, kept.short) == (ONE, kept.wanted, ())
+        assert (kept.slice, kept.held, kept.short) == (ONE, kept.wanted, ()) and host.keeper.looked
         assert kept.held is not None and kept.held.cpu_quota_us == PLAN
         assert kept.because["cpu_quota_us"] == Why("cap-plan")
         assert host.wall.rules == [Rules(sites=frozenset({1001, 1002}))]

@@ -140,6 +140,8 @@ def test_what_is_not_held_is_told_with_the_limits_and_so_is_that_all_is() -> Non
     assert [(use.told, bool(use.short)) for use in again].count((False, False)) == CAPS_TURNS - 1
     now = tell()
     assert (now.told, now.short) == (True, ())
+    (message,) = Tellings(HOST).all(signals, Word(looked=False), {})
+    assert not message.sites[A].told, "nobody has looked yet"
 
 
 def test_what_was_killed_between_two_tellings_is_told_once() -> None:
