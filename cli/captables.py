@@ -1,6 +1,6 @@
 """Caps, penalties and their evidence as people read them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -10,24 +10,22 @@ from cli.capanswers import (
     AtEdges,
     Beside,
     Differing,
-    Disk,
     Ended,
     Enforcement,
     HostCaps,
     Link,
-    Past,
     Penalty,
     Pending,
     Report,
     Ruling,
     SiteCaps,
     Turn,
-    Usage,
     Value,
 )
 from cli.durations import shown
 from cli.prooftables import evidence
 from cli.tables import facts, note, plain, size, table, when, why
+from cli.usagetables import happened
 from runtime.clock import wall
 
 LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
@@ -58,7 +56,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
             ("attachment", _attachment(of)),
             ("caps", _enforced(of.enforced, of.enforced_from)),
             ("only watched", _waits(of)),
-            ("in the last hour", _happened(of.last_hour)),
+            ("in the last hour", happened(of.last_hour)),
             ("host", _driver(of.age_s, of.driver, of.unable)),
             ("edges", _edges(of.edges) if of.edges else ""),
             ("word", _ruling(of.ruling) if of.ruling else ""),
@@ -186,86 +184,6 @@ def _past(of: Sequence[Ended]) -> list[tuple[str, ...]]:
         )
         for old in of[:PAST_SHOWN]
     ]
-
-
-def usage(of: Usage) -> list[RenderableType]:
-    """What a site uses now, and what each plan would have meant for it."""
-    use = of.use
-    if use is None:
-        return [plain(f"{of.site}: {_driver(of.age_s, '', '')}")]
-    past = use.past
-    parts: list[RenderableType] = [
-        facts(
-            ("site", f"{of.site}, plan {of.plan}, on {of.host}, told {shown(of.age_s)} ago"),
-            ("CPU", _told(use.cpu_cores, lambda cores: f"{cores:.2f} cores")),
-            ("throttled", f"{use.throttled_ratio:.0%} of the time" if use.throttled_ratio else ""),
-            ("memory", _told(use.memory_bytes, lambda it: size(int(it)))),
-            ("of it cache", size(use.file_bytes) if use.file_bytes is not None else ""),
-            ("swap", size(use.swap_bytes) if use.swap_bytes else ""),
-            ("reads", _told(use.read_bytes_per_s, lambda it: f"{size(int(it))}/s")),
-            ("writes", _told(use.write_bytes_per_s, lambda it: f"{size(int(it))}/s")),
-            ("processes", _told(use.tasks, lambda it: f"{it:.0f}")),
-            ("requests", _told(use.requests_per_s, lambda it: f"{it:.1f}/s")),
-            ("keeps", _kept(use.disk)),
-            *((f"disk {id}", f"{size(int(rate))}/s") for id, rate in sorted(use.devices.items())),
-            ("in the last hour", _happened(of.last_hour)),
-            ("95 % of the time", _usual(past) if past else ""),
-        ),
-        "",
-    ]
-    days = f" IN {past.days:.0f} d" if past else ""
-    rows = [
-        (
-            f"{plan} *" if plan == of.plan else plan,
-            *(_share(getattr(share, f"{name}_ratio")) for name in SHARES),
-            _share(
-                max(filter(None, (share.disk_ratio, share.inodes_ratio)), default=share.disk_ratio)
-            ),
-            f"{past.at_cap_min[plan]:.0f} min" if past and plan in past.at_cap_min else "?",
-        )
-        for plan, share in of.against.items()
-    ]
-    columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", ">DISK", f">AT A CAP{days}")
-    return [*parts, table("PLAN", *columns, rows=rows)]
-
-
-HAPPENED = {
-    "memory_high_hits": "slowed {} times at memory.high",
-    "memory_max_hits": "{} times at its memory's maximum",
-    "oom_hits": "{} times without memory",
-    "oom_kills": "{} processes ended for want of memory",
-    "tasks_refused": "{} new processes refused",
-    "throttled_periods": "held by its CPU quota in {} tenths of a second",
-}
-
-
-def _happened(of: Mapping[str, int]) -> str:
-    """What the kernel counted; a count of a newer release is left to --json."""
-    return ", ".join(said.format(of[name]) for name, said in HAPPENED.items() if of.get(name))
-
-
-SHARES = ("cpu", "memory", "tasks", "read", "write", "requests")
-
-
-def _kept(disk: Disk | None) -> str:
-    if disk is None or disk.used_bytes is None:
-        return "not known"
-    beside = ", with the other sites of its users" if disk.shared else ""
-    return f"{size(disk.used_bytes)} in {disk.used_inodes} files{beside}"
-
-
-def _told(value: float | None, said: Callable[[float], str]) -> str:
-    return "not known" if value is None else said(value)
-
-
-def _share(ratio: float | None) -> str:
-    return "?" if ratio is None else f"{ratio:.0%}"
-
-
-def _usual(of: Past) -> str:
-    cpu = "" if of.cpu_p95_cores is None else f"at most {of.cpu_p95_cores:.2f} cores"
-    memory = "" if of.memory_p95_bytes is None else f"at most {size(of.memory_p95_bytes)}"
-    return ", ".join(filter(None, (cpu, memory)))
 
 
 def host(of: HostCaps) -> list[RenderableType]:

@@ -5,7 +5,7 @@ import re
 import click
 import msgspec
 
-from cli import answers, capanswers, captables, pasttables
+from cli import answers, capanswers, captables, pasttables, usagetables
 from cli.caps import Date
 from cli.client import Controllers
 from cli.durations import WRITTEN, Duration
@@ -95,7 +95,7 @@ def usage(
         if until or step_s or plan:
             raise click.UsageError("say --since, such as --since 7d")
         body = to.get(path)
-        return raw(body) if as_json else show(*captables.usage(read(body, capanswers.Usage)))
+        return raw(body) if as_json else show(*usagetables.usage(read(body, capanswers.Usage)))
     said = {"since": since, "until": until, "step_s": step_s and int(step_s), "plan": plan}
     body = to.get(f"{path}/past", **{name: str(it) for name, it in said.items() if it is not None})
     return raw(body) if as_json else show(*pasttables.past(read(body, capanswers.SitePast)))
