@@ -10,6 +10,7 @@ import msgspec
 from agent.caps.aims import Aim, aims_of
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
+from agent.caps.guard import Guard
 from agent.caps.kernel import comparable, look, unlike
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.ours import Memory, Ours
@@ -34,7 +35,6 @@ RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
 ERROR_MAX = 200  # characters of an error that are told: it travels for each site
-EGRESS = "egress"  # among slices' names, which end in ".slice"
 
 _log = log.logger("caps")
 
@@ -58,10 +58,11 @@ class Keeper:
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
     ) -> None:
-        self.drift = 0
+        self._drift = 0
         self.told = Pulse()  # beats when `state` has changed
         self.looked = False  # before that `state` knows of nobody
-        self._driver, self._firewall, self._facts = driver, firewall, facts
+        self._driver, self._facts = driver, facts
+        self._guard = Guard(firewall, exporter, verify_s=verify_s) if firewall else None
         self._unable = unable
         self._people, self._common = people, common
         self._exporter, self._changed = exporter, changed
@@ -83,7 +84,12 @@ class Keeper:
     @property
     def unable(self) -> str:
         """What of the caps can't be held on this host: all, without a driver, or what leaves it."""
-        return self._unable or self._failed.get(EGRESS, "")
+        return self._unable or (self._guard.failed if self._guard else "")
+
+    @property
+    def drift(self) -> int:
+        """How often somebody else had changed what was held."""
+        return self._drift + (self._guard.drift if self._guard else 0)
 
     @property
     def driver(self) -> str:
@@ -115,6 +121,8 @@ class Keeper:
                 group.create_task(self._driver.keep())
             if self._stops is not None:
                 group.create_task(self._stops.keep())
+            if self._guard is not None:
+                group.create_task(self._guard.keep())
             while True:
                 count = self._changed.count
                 wait_s = await self._round()
@@ -137,7 +145,8 @@ class Keeper:
             )
             servers = await look(self._servers)
             self._reach((*servers.resolvers, *servers.mail, *servers.databases))
-            await self._shut_in(world, servers)
+            if self._guard is not None:
+                self._guard.follow(rules(world, servers))
             await self._hold(world)
         except DriverError as error:
             self._fail("", error)
@@ -152,7 +161,7 @@ class Keeper:
             waits.append(STEP_S)
         if self._stops is not None and self._stops.is_waiting:
             waits.append(FREEZE_S)
-        if self._failed.keys() - {EGRESS} or (self._stops is not None and self._stops.failed):
+        if self._failed or (self._stops is not None and self._stops.failed):
             waits.append(self._again_s())
         else:
             self._tries = 0
@@ -166,7 +175,7 @@ class Keeper:
     async def _hold(self, world: World) -> None:
         known, shared = self._memory.slices, shares(world)
         aims = aims_of(world, shared, known)
-        holds = self._firewall is not None and EGRESS not in self._failed
+        holds = self._guard is not None and not self._guard.failed
         beyond = joined(waiting(shared), open_to(world) if holds else {})
         self.company = company(shared)
         if self._driver is None or self._stops is None:
@@ -196,7 +205,7 @@ class Keeper:
     def _forget_others(self, aims: Mapping[str, Aim]) -> None:
         """What was known of slices that are not ours any more."""
         for known in (self._good, self._short, self._failed):
-            for name in known.keys() - aims.keys() - {"", EGRESS}:
+            for name in known.keys() - aims.keys() - {""}:
                 del known[name]
         if self._stops is not None:
             self._stops.forget_others(aims)
@@ -213,7 +222,7 @@ class Keeper:
             return good != aim.limits
         fields = unlike(aim.limits, comparable(aim.limits, held))
         if fields and good == aim.limits:
-            self.drift += 1
+            self._drift += 1
             self._exporter.count("relevo_caps_drift_total")
             _log.warning(
                 "somebody else changed what a slice holds: repaired",
@@ -268,19 +277,6 @@ class Keeper:
         if self._driver is not None and self._driver.reach(addresses):
             for name in [name for name, limits in self._good.items() if limits.egress_closed]:
                 del self._good[name]
-
-    async def _shut_in(self, world: World, servers: Rules) -> None:
-        if self._firewall is None:
-            return
-        try:
-            if await self._firewall.hold(rules(world, servers)):
-                self._exporter.count("relevo_caps_drift_total")
-                self.drift += 1
-                _log.warning("somebody else changed our firewall rules: repaired")
-        except DriverError as error:
-            self._fail(EGRESS, error)
-        else:
-            self._failed.pop(EGRESS, None)
 
     def _fail(self, what: str, error: DriverError) -> None:
         """Logged on the edge, counted always."""

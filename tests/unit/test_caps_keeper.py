@@ -97,8 +97,11 @@ class Wall:
 
     rules: list[Rules] = field(default_factory=list)
     missing: str = ""
+    waits: Callable[[], Awaitable[object]] | None = None
 
     async def hold(self, rules: Rules) -> bool:
+        if self.waits is not None:
+            await self.waits()
         if self.missing:
             raise DriverError(self.missing)
         if self.rules[-1:] != [rules]:
@@ -688,6 +691,21 @@ async def test_a_host_without_nft_holds_the_rest_and_says_what_it_cannot(tmp_pat
         host.wall.missing = ""
         host.kernel.reloaded.beat()
         await host.until(lambda: host.keeper.unable == "")
+
+
+async def test_a_firewall_that_hangs_delays_no_cap(tmp_path: Path) -> None:
+    """Slices are held, and squeezed, while it does; then what leaves the host is held too."""
+    async with keeping_house(tmp_path) as host:
+        answers = asyncio.Event()
+        host.wall.waits = answers.wait
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        assert host.wall.rules == []
+        answers.set()
+        await host.until(lambda: host.wall.rules == [Rules(sites=frozenset({1001, 1002}))])
 
 
 async def test_what_could_not_be_lifted_is_remembered_until_it_is(tmp_path: Path) -> None:
