@@ -64,7 +64,8 @@ def trial(
     known = {site: past for site in held if (past := told.get(site)) is not None}
     ahead_s = max(0.0, since - now)
     days = [
-        (min(past.days * DAY_S, now - old.since.get(sites[site][0].plan, 0.0)) + ahead_s) / DAY_S
+        (min(past.days * DAY_S, max(0.0, now - old.since.get(sites[site][0].plan, 0.0))) + ahead_s)
+        / DAY_S
         for site, past in known.items()
     ]
     slowed = [past.shadow_min for past in known.values() if past.shadow_min > 0]
