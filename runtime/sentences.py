@@ -141,7 +141,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "The fleet has changed since: compared with revision {base}, now at {now}. Compare again.",
     ),
     "caps-untried": (
-        "Shadow has watched these caps for {days} of {enough} days ({sites} sites, {untold} of which have told nothing yet); "
+        "Shadow has watched these caps for {days} of {enough} days "
+        "({sites} sites, {untold} of which have told nothing yet); "
         "in the last week they would have slowed {slowed} sites, for {minutes} minutes in all."
     ),
     "fleet-removes": "This would remove {names} ({removed} in all), and removing wants a word of its own.",
