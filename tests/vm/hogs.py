@@ -132,3 +132,7 @@ CORPUS = (
     Hog(name="backup job", resource=Resource.CPU, inside=BACKUP),
     Hog(name="crawler", resource=Resource.CPU, crowd=crowd(6, "?page=")),
 )
+# Where caps hold the firewall refuses it, and counts: nothing goes out, and its site is looked at.
+REFUSED_MAIL = Hog(
+    name="refused mail", resource=Resource.EGRESS, level=Level.WATCH, inside=MAIL_FLOOD
+)

@@ -1,6 +1,7 @@
 """Workers of a shared php-fpm held in their site's slice, under a real systemd, through all that happens to it."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -111,8 +112,10 @@ async def test_an_adopted_pool_is_held_while_its_php_fpm_reloads_restarts_and_di
 async def spins(vm: Machine) -> None:
     """Four workers ask for all of the processors; they get one, as planned, and the neighbour answers."""
     await unpack(vm, {f"{GARDEN.home}/public/spin.php": SPIN})
-    ask = f"ab -q -n 4 -c 4 -s 60 -H 'Host: {GARDEN.domain}' http://127.0.0.1:8080/spin.php"
-    await vm.do(f"systemd-run --quiet --collect --unit=spinners -- {ask}")
+    # One after the other: ab waits for its first answer before it asks again.
+    ask = f"ab -q -n 1 -s 60 -H 'Host: {GARDEN.domain}' http://127.0.0.1:8080/spin.php"
+    four = shlex.quote(f"for n in 1 2 3 4; do {ask} & done; wait")
+    await vm.do(f"systemd-run --quiet --collect --unit=spinners -- /bin/sh -c {four}")
     await until_adopted(vm, GARDEN, least=4)
     used = await cores(vm, GARDEN)
     await vm.do(f"visitors --once {ORCHARD.domain}")

@@ -8,7 +8,7 @@ from tests.vm.coop import SOUTH, coop, visit
 from tests.vm.installed import Pair, blocks, follow
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 # A visitor after the other, each on a connection of its own, until told to stop; prints how many were served, and not.
 VISITORS = f"""\

@@ -15,7 +15,7 @@ from fleet.model import Note
 from runtime.clock import wall
 from tests.vm import neighbours
 from tests.vm.capped import RECORD, Capped, Change, capped
-from tests.vm.hogs import CORPUS, Hog
+from tests.vm.hogs import CORPUS, REFUSED_MAIL, Hog
 from tests.vm.hosting import SITES, WORLD, Tenancy
 from tests.vm.machine import Saved
 
@@ -75,7 +75,7 @@ async def found(host: Capped, at_least: Level) -> Change:
         await asyncio.sleep(1.0)
 
 
-@pytest.mark.parametrize("hog", CORPUS, ids=lambda hog: hog.name)
+@pytest.mark.parametrize("hog", (*CORPUS, REFUSED_MAIL), ids=lambda hog: hog.name)
 async def test_a_noisy_site_is_found_and_nobody_else(
     wide: Saved, shadowed: Saved, hog: Hog
 ) -> None:

@@ -29,7 +29,7 @@ from tests.vm.installed import (
 )
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 # What changes wherever a package comes and goes, and what docs/uninstall.md says that stays.
 ANYWHERE = r"^/var/lib/(dpkg|apt|systemd|private|nginx)(/|$)|^/etc/ld.so.cache$|/__pycache__"

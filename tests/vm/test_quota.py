@@ -95,6 +95,7 @@ async def test_a_full_site_fails_alone(shadowed: Saved) -> None:
         assert (await as_site(host, GARDEN, FILL.format(file="big", count=256))).code == 0
 
 
+@pytest.mark.long
 async def test_a_site_that_keeps_too_much_is_not_broken_when_quotas_are_turned_on(
     shadowed: Saved,
 ) -> None:

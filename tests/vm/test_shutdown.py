@@ -12,7 +12,7 @@ from tests.vm.coop import coop, visit
 from tests.vm.installed import Pair
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 RESTARTED_S = 10.0  # longer than any shutdown takes to be known
 

@@ -9,7 +9,7 @@ from tests.vm.coop import coop, visit
 from tests.vm.installed import Pair
 from tests.vm.machine import Machine
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.long]
 
 UNITS = ("relevo-controller", "relevo-agent")
 # What a daemon says when its unit forbids it something.
