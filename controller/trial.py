@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 from fleet.caps import Enforcement
 from fleet.inforce import Forces
@@ -16,10 +16,10 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Of the `sites` that an order would hold, or hold tighter: for how many days shadow had watched half of them.
+    """Of the `sites` that an order would hold, or hold tighter: for how many days shadow had watched most of them.
 
-    `told`: those of which their hosts have told a history; of these `slowed` would have been, in the last week, for
-    `slowed_min` altogether.
+    `days`: more than half of the sites were watched for at least that long. `told`: those of which their hosts have
+    told a history; of these `slowed` would have been, in the last week, for `slowed_min` altogether.
     """
 
     sites: int = 0
@@ -58,21 +58,22 @@ def trial(
 ) -> Trial:
     """What changes from `old` words to `new` ones at `since` (Unix s); up to then shadow goes on watching.
 
-    A site has been watched since its host's history begins, with these numbers since its plan has them.
+    A site has been watched since its host's history begins, with these numbers since its plan has them; one of which
+    nothing is told has been watched for no day.
     """
     held = frozenset(_held_tighter(old, new, plans, sites, max(since, now)))
     known = {site: past for site in held if (past := told.get(site)) is not None}
     ahead_s = max(0.0, since - now)
-    days = [
-        (min(past.days * DAY_S, max(0.0, now - old.since.get(sites[site][0].plan, 0.0))) + ahead_s)
-        / DAY_S
+    watched_s = [
+        min(past.days * DAY_S, max(0.0, now - old.since.get(sites[site][0].plan, 0.0)))
         for site, past in known.items()
     ]
+    watched_s += [0.0] * (len(held) - len(known))
     slowed = [past.shadow_min for past in known.values() if past.shadow_min > 0]
     return Trial(
         sites=len(held),
         told=len(known),
-        days=median(days) if days else ahead_s / DAY_S,
+        days=(median_low(watched_s or [0.0]) + ahead_s) / DAY_S,
         slowed=len(slowed),
         slowed_min=sum(slowed),
     )

@@ -24,14 +24,20 @@ def story() -> Story:
     return found
 
 
-def asked(of: Story, *days: float | None, ahead_days: float = 0.0, minutes: float = 0.0) -> Trial:
+def asked(
+    of: Story,
+    *days: float | None,
+    ahead_days: float = 0.0,
+    minutes: float = 0.0,
+    sites: tuple[SiteId, ...] = SITES,
+) -> Trial:
     """To arm all, of sites of which their hosts have told so many days."""
     since = of.now + ahead_days * DAY_S
     said = Said(scope="all", id="", since=since)
     new = enforcement.arm(of.words, said, of.plans, of.sites, of.now)
     told = {
         site: None if seen is None else Past(days=seen, shadow_min=minutes)
-        for site, seen in zip(SITES, days, strict=True)
+        for site, seen in zip(sites, days, strict=True)
     }
     return trial(of.words, new, of.plans, of.sites, told, since=since, now=of.now)
 
@@ -42,18 +48,33 @@ def asked(of: Story, *days: float | None, ahead_days: float = 0.0, minutes: floa
         ((13.9, 13.9, 20.0), 0.0, False),
         ((1.0, 14.0, 20.0), 0.0, True),
         ((13.9, 13.9, 20.0), 0.2, True),
-        ((None, None, 20.0), 0.0, True),
+        ((None, None, 20.0), 0.0, False),
+        ((None, 14.0, 20.0), 0.0, True),
+        ((None, None, 20.0), 13.0, False),
         ((None, None, None), 13.0, False),
         ((None, None, None), 14.0, True),
     ],
 )
-def test_half_of_the_sites_were_watched_for_two_weeks(
+def test_more_than_half_of_the_sites_were_watched_for_two_weeks(
     days: tuple[float | None, ...], ahead: float, enough: bool
 ) -> None:
-    """One that came yesterday is no reason to wait; the time until a date counts; what is not told is not days."""
+    """One that came yesterday is no reason to wait; the time until a date counts; what is not told is no day."""
     found = asked(story(), *days, ahead_days=ahead)
     assert (found.objection is None) == enough
     assert (found.sites, found.told) == (3, sum(seen is not None for seen in days))
+
+
+def test_one_site_that_is_told_of_speaks_for_no_other() -> None:
+    """Of 500 sites one that was watched long says nothing; nor does half of them: more than half is needed."""
+    of, sites = Story(), tuple(SiteId(f"s{n:03}") for n in range(500))
+    for event in ("plan standard 80", *(f"site {id} standard h1" for id in sites)):
+        of.play(event.split())
+    of.words = replace(of.words, since={PlanId("standard"): BEGAN - YEAR_S})
+    for told, enough in ((1, False), (250, False), (251, True)):
+        days = (20.0 if n < told else None for n in range(500))
+        found = asked(of, *days, sites=sites)
+        assert (found.objection is None) == enough
+        assert (found.sites, found.told) == (500, told)
 
 
 def test_numbers_are_watched_since_a_plan_has_them() -> None:
@@ -84,7 +105,7 @@ def test_the_objection_says_what_shadow_found() -> None:
     assert why is not None and why.values == {
         "sites": 3,
         "untold": 1,
-        "days": 4.0,
+        "days": 3.0,
         "enough": 14,
         "slowed": 2,
         "minutes": 14,
