@@ -8,7 +8,7 @@ from msgspec.structs import replace as replace_limits
 from agent.caps.limits import FREE
 from agent.caps.ours import Ours
 from agent.caps.wants import Share, World, protected_above
-from fleet.caps import Limits
+from fleet.caps import Level, Limits
 from fleet.model import SiteId, Why
 
 
@@ -40,7 +40,10 @@ class Aim:
 
 
 def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours]) -> dict[str, Aim]:
-    """By slice. Let go is what is in shadow, was told to be removed, or lives in another slice now."""
+    """By slice. Let go is what is in shadow, was told to be removed, or lives elsewhere here now.
+
+    `shared`: with the slices that sites are held on in because they are seen in no other.
+    """
     aims = {
         name: Aim(
             sites=share.sites,
@@ -58,8 +61,8 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
         )
     for name, mine in ours.items():
         if name not in aims:
-            gone = all(_has_left(site, name, world) for site in mine.sites)
-            limits = FREE if gone else mine.limits
+            gone = all(_has_left(site, world) for site in mine.sites)
+            limits = FREE if gone else _as_it_is(mine, world)
             alone = not mine.sites
             aims[name] = Aim(
                 sites=mine.sites, limits=limits, because={}, release=gone, low_alone=alone
@@ -67,9 +70,26 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
     return {name: aim for name, aim in aims.items() if not aim.release or name in ours}
 
 
-def _has_left(site: SiteId, slice: str, world: World) -> bool:
-    """Whether a site was told to be removed, or lives elsewhere here; one that nobody speaks of stays (rule R7)."""
-    if site in world.orders.removed_sites:
+def _has_left(site: SiteId, world: World) -> bool:
+    """Whether a site was told to be removed, or is known to be held elsewhere here.
+
+    One that nobody speaks of, or whose plan nobody knows, stays (rule R7).
+    """
+    tenant = world.orders.tenants.get(site)
+    if tenant is None:
+        return site in world.orders.removed_sites
+    return site in world.attached and world.plan(tenant) is not None
+
+
+def _as_it_is(mine: Ours, world: World) -> Limits:
+    """What a slice holds stays; what was stopped there stays so while the term lasts, or none of it belongs here."""
+    stays = mine.stopped is not None and any(_is_stopped(site, world) for site in mine.sites)
+    return replace_limits(mine.limits, frozen=True) if stays else mine.limits
+
+
+def _is_stopped(site: SiteId, world: World) -> bool:
+    """Without a tenant nothing is in force, and its stop is told as if it were recorded only."""
+    if site not in world.orders.tenants and site not in world.orders.sites:
         return True
-    attached = world.attached.get(site)
-    return attached is not None and attached.slice != slice
+    stops = (p for p in world.penalties if p.site == site and p.level >= Level.STOP)
+    return any(world.now < p.until for p in stops)

@@ -173,7 +173,8 @@ class Keeper:
         return RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED)
 
     async def _hold(self, world: World) -> None:
-        known, shared = self._memory.slices, shares(world)
+        known = self._memory.slices
+        shared = shares(world, known)
         aims = aims_of(world, shared, known)
         holds = self._guard is not None and not self._guard.failed
         beyond = joined(waiting(shared), open_to(world) if holds else {})

@@ -5,7 +5,7 @@ for what one of them does.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from agent.caps.egress import Rules
@@ -45,24 +45,23 @@ def senders(world: World) -> dict[int, Sender]:
 
 def rules(world: World, servers: Rules) -> Rules:
     """What these accounts may send out, beside what `servers` names."""
-    closed = {uid for uid, sender in senders(world).items() if not sender.shadow}
+    of = senders(world)
+    closed = {uid for uid, sender in of.items() if not sender.shadow}
     isolated = {
-        uid
-        for site, attached in world.attached.items()
-        if site in world.orders.tenants and _is_isolated(site, world)
-        for uid in attached.uids
+        uid for site in world.orders.tenants if _is_isolated(site, world) for uid in _own(site, of)
     }
     return replace(servers, sites=frozenset(closed), isolated=frozenset(isolated))
 
 
 def open_to(world: World) -> dict[SiteId, tuple[Why, ...]]:
     """What stays open to sites that are in force, and why; of those that this host knows."""
+    by_uid = senders(world)
     of: dict[SiteId, list[Sender]] = defaultdict(list)
-    for sender in senders(world).values():
+    for sender in by_uid.values():
         for site in sender.sites:
             of[site].append(sender)
     found = {
-        site: (*_mail(of.get(site, ())), *_rest(site, world))
+        site: (*_mail(of.get(site, ())), *_rest(site, world, by_uid))
         for site, tenant in world.orders.tenants.items()
         if world.in_force(tenant) and site in world.attached
     }
@@ -79,10 +78,15 @@ def _mail(senders: Collection[Sender]) -> tuple[Why, ...]:
     )
 
 
-def _rest(site: SiteId, world: World) -> tuple[Why, ...]:
+def _rest(site: SiteId, world: World, of: Mapping[int, Sender]) -> tuple[Why, ...]:
     attached = world.attached[site]
-    held = attached.slice is not None or attached.uids
+    held = attached.slice is not None or (_own(site, of) and not attached.in_common)
     return (Why("egress-open"),) if _is_isolated(site, world) and not held else ()
+
+
+def _own(site: SiteId, of: Mapping[int, Sender]) -> list[int]:
+    """The accounts that nobody else runs as; whether anything of it is served now does not count."""
+    return [uid for uid, sender in of.items() if sender.sites == {site}]
 
 
 def _is_isolated(site: SiteId, world: World) -> bool:

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from msgspec.structs import replace as replace_caps
 
-from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
+from agent.caps.limits import FREE, Case, HostFacts, Wanted, limits, roomiest
+from agent.caps.ours import Ours
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
 from fleet.caps import Penalty, Tenant, armed, as_armed, effective
@@ -21,7 +23,8 @@ LOW_RATIO = 0.25
 class Share:
     """One slice: whose it is, and what it should hold. Not `in_force`: its plan is in shadow.
 
-    `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere; there as long as they are.
+    `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere, there as long as they are; or
+    one that nothing of its sites is seen in now.
     `among`: all of whom something runs in it; `waits_for`: those of them that are in shadow.
     """
 
@@ -76,23 +79,49 @@ class World:
 Held = tuple[SiteId, Tenant, Caps]
 
 
-def shares(world: World) -> dict[str, Share]:
-    """By slice. Sites that share one have the roomiest of their plans, and nothing before all of them are in force."""
+def shares(world: World, ours: Mapping[str, Ours] = MappingProxyType({})) -> dict[str, Share]:
+    """By slice. Sites that share one have the roomiest of their plans, and nothing before all of them are in force.
+
+    `ours`: what is held now. A site that is seen in no slice is held on in the one that it was in.
+    """
     held: dict[str, list[Held]] = defaultdict(list)
+    seen: set[str] = set()
     beside: dict[str, list[Held]] = defaultdict(list)
     for site, tenant in world.orders.tenants.items():
         attached, caps = world.attached.get(site), world.caps(tenant)
         if attached and caps:
             if attached.slice:
-                held[attached.slice].append((site, tenant, caps))
+                seen.add(attached.slice)
+            for name in [attached.slice] if attached.slice else _unseen(site, world, ours):
+                held[name].append((site, tenant, caps))
             for uid in world.uids(tenant):
                 beside[f"user-{uid}.slice"].append((site, tenant, _background(caps)))
     facts = replace(world.facts, low_ratio=_low_ratio(world, held.values()))
     users = {name: those for name, those in beside.items() if name not in held}
     return {
         **{name: _share(world, facts, those, beside=True) for name, those in users.items()},
-        **{name: _share(world, facts, those, beside.get(name, ())) for name, those in held.items()},
+        **{
+            name: _share(world, facts, those, beside.get(name, ()), beside=name not in seen)
+            for name, those in held.items()
+        },
     }
+
+
+def _unseen(site: SiteId, world: World, ours: Mapping[str, Ours]) -> list[str]:
+    """Where it was held, and may run again: the web server does not lead there now, or its master was ended.
+
+    Users' own slices are held anyway. An adoption that is over has let its slice go, but for what it must start again.
+    """
+    tenant, now = world.orders.tenants[site], world.attached[site]
+    users = {f"user-{uid}.slice" for uid in world.people.values()} - {tenant.slice}
+    return [
+        name
+        for name, mine in ours.items()
+        if site in mine.sites
+        and name not in users
+        and (now.adoptable is None or mine.stopped is not None)
+        and (mine.limits != FREE or mine.stopped is not None)
+    ]
 
 
 def protected_above(shared: Mapping[str, Share]) -> dict[str, int]:

@@ -112,17 +112,39 @@ def test_a_site_of_which_no_account_is_known_is_told_that_it_is_open() -> None:
     assert told(world(alone, shadow=frozenset({SHOP}))) == {}
 
 
+NOT_SERVED = Attached(attachment=Attachment.NONE, why=Why("layout-not-served"))
+
+
 @pytest.mark.parametrize(
-    ("attached", "shut"),
-    [(inside(), False), (pooled(), False), (pooled(1001), True), (sliced("x.slice"), True)],
+    ("attached", "users", "shut"),
+    [
+        (inside(), (), set()),
+        (inside(), ("shop",), {1001}),
+        (pooled(), ("moved-away",), set()),
+        (pooled(1001), ("shop", "www-data"), {1001}),
+        (sliced("x.slice"), (), set()),
+        (NOT_SERVED, ("shop",), {1001}),
+    ],
 )
-def test_who_can_not_be_shut_in_alone_is_told_so(attached: Attached, shut: bool) -> None:
-    """By a slice or a user of its own it can; what runs as an account of many is closed at the edges only."""
+def test_who_can_not_be_shut_in_alone_is_told_so(
+    attached: Attached, users: tuple[str, ...], shut: set[int]
+) -> None:
+    """By a slice or a user of its own it can; what runs as an account of many is closed at the edges only.
+
+    Whether the web server leads to it now makes no difference: its processes go on.
+    """
     isolated = changed(penalty(Level.ISOLATE, Resource.EGRESS), site=SHOP)
-    of = world({SHOP: (attached, ("shop",))}, penalties=(isolated,))
-    assert (Why("egress-open") in told(of).get(SHOP, ())) is not shut
-    assert rules(of, Rules()).isolated == frozenset(attached.uids)
-    assert 33 not in rules(of, Rules()).isolated
+    of = world({SHOP: (attached, users), CLUB: (inside(), ())}, penalties=(isolated,))
+    is_told = Why("egress-open") in told(of).get(SHOP, ())
+    assert is_told is (attached.slice is None and (not shut or attached.in_common))
+    assert rules(of, Rules()).isolated == shut
+
+
+def test_a_user_that_another_site_has_too_is_not_shut_in() -> None:
+    """For what one of them does the other one still works."""
+    isolated = changed(penalty(Level.ISOLATE, Resource.EGRESS), site=SHOP)
+    both = {SHOP: (pooled(), ("ana", "shop")), NEWS: (pooled(), ("ana",))}
+    assert rules(world(both, penalties=(isolated,)), Rules()).isolated == {1001}
 
 
 def test_only_accounts_of_web_servers_are_common() -> None:
