@@ -44,7 +44,7 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     )
     miner_cores: Ratio = 0.5  # half a core without a visitor...
     miner_requests_per_s: Annotated[float, Meta(ge=0)] = 0.1
-    miner_s: Seconds = 600.0  # ...for longer than an import or a backup keeps a core busy
+    miner_s: Seconds = 600.0  # ...for longer than most imports and backups keep a core busy
     crowd_requests_per_s: Seconds = 5.0  # fewer requests than that are not what costs the CPU
     crowd_share: Ratio = 0.3  # of its plan's request rate, or twice its own past
     client_requests_per_min: Seconds = (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from random import Random
 
 import msgspec
@@ -376,6 +377,30 @@ def test_two_signs_of_a_break_in_one_of_them_strong(
     shown = showing(shown, {SHOP: one}, POLICY, NOON + for_s)
     assert standing(shown.get(SHOP, {}), POLICY, NOON + for_s) == signs_
     assert is_hacked(signs_, POLICY) is hacked
+
+
+# What an owner does by hand, or by mistake: each sign, and what is seen of it.
+OWN: Mapping[str, Mapping[str, float | bool]] = {
+    "cron-changed": {"cron_changed": True},
+    "direct-mail": {"direct_mail_per_s": 5.0},
+    "listens": {"listens": True},
+    "miner": {"cpu_cores": 1.0, "requests_per_s": 0.0},
+    "refused-mail": {"refused_mail_per_s": 5.0},
+}
+PAIRS = [each for each in combinations(OWN, 2) if each != ("direct-mail", "refused-mail")]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_what_an_owner_does_is_no_break_in_however_much_of_it(first: str, second: str) -> None:
+    """An import added to the crontab, a server of his own, a newsletter: watched, and no reason to cut it off."""
+    one = msgspec.convert({**OWN[first], **OWN[second]}, SiteSigns)
+    shown, at = showing({}, {SHOP: one}, POLICY, NOON), NOON + POLICY.signs.miner_s
+    shown = showing(shown, {SHOP: one}, POLICY, at)
+    signs_ = standing(shown[SHOP], POLICY, at)
+    assert signs_ == (first, second)
+    assert not is_hacked(signs_, POLICY)
+    assert is_hacked((*signs_, "fan-out"), POLICY)
+    assert is_hacked((first, "runs-from-uploads"), POLICY)
 
 
 def test_a_changed_crontab_shows_for_an_hour() -> None:
