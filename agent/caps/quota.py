@@ -228,10 +228,15 @@ def _aim(holder: Holder, kept: Kept, mine: Ours | None) -> Aim:
 def hard(most: int, used: int, before: int | None) -> int:
     """What the kernel refuses at: `most`, but nothing that is in use is refused at once, and a little may be added.
 
-    Who keeps more goes down to `most` as it shrinks, in steps of the margin, and never up again. `before`: what we
-    had it at; None: nothing.
+    Who keeps more goes down to `most` as it shrinks, in steps of the margin, and never up again by what it writes
+    itself. `before`: what we had it at; None: nothing. More than that is root's doing: a copy of a site that was away
+    or was restored is stopped by no quota.
     """
     margin = max(1, int(most * MARGIN_RATIO))
+    if before is not None and used > before:
+        # A file system's own blocks pass a limit too, by little: to be given a margin for them each time, again and
+        # again, would be no limit.
+        return max(most, used + min(margin, used - before))
     room = used + margin
     if before is not None and before - room < margin:
         room = before
