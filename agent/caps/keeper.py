@@ -14,7 +14,7 @@ from agent.caps.guard import Guard
 from agent.caps.kernel import comparable, look, unlike
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.ours import Memory, Ours
-from agent.caps.outward import open_to, rules
+from agent.caps.outward import open_to
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
 from agent.caps.telling import Kept, company, joined, tell, waiting
@@ -62,7 +62,10 @@ class Keeper:
         self.told = Pulse()  # beats when `state` has changed
         self.looked = False  # before that `state` knows of nobody
         self._driver, self._facts = driver, facts
-        self._guard = Guard(firewall, exporter, verify_s=verify_s) if firewall else None
+        shut = state.with_name("outward.json")
+        self._guard = (
+            Guard(firewall, exporter, state=shut, verify_s=verify_s) if firewall else None
+        )
         self._unable = unable
         self._people, self._common = people, common
         self._exporter, self._changed = exporter, changed
@@ -146,7 +149,7 @@ class Keeper:
             servers = await look(self._servers)
             self._reach((*servers.resolvers, *servers.mail, *servers.databases))
             if self._guard is not None:
-                self._guard.follow(rules(world, servers))
+                self._guard.follow(world, servers)
             await self._hold(world)
         except DriverError as error:
             self._fail("", error)

@@ -7,8 +7,10 @@ for what one of them does.
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from agent.caps.egress import Rules
+from agent.caps.shut import Shut
 from agent.caps.sparing import some
 from agent.caps.wants import World
 from fleet.caps import Level
@@ -43,14 +45,40 @@ def senders(world: World) -> dict[int, Sender]:
     }
 
 
-def rules(world: World, servers: Rules) -> Rules:
-    """What these accounts may send out, beside what `servers` names."""
+def rules(
+    world: World, servers: Rules, shut: Mapping[SiteId, Shut] = MappingProxyType({})
+) -> Rules:
+    """What these accounts may send out, beside what `servers` names.
+
+    `shut`: whom it was closed to. Of sites that nobody speaks of these stay so, where no other site runs as them now.
+    """
     of = senders(world)
-    closed = {uid for uid, sender in of.items() if not sender.shadow}
+    now = {uid: sender for uid, sender in of.items() if not sender.shadow}
     isolated = {
         uid for site in world.orders.tenants if _is_isolated(site, world) for uid in _own(site, of)
     }
-    return replace(servers, sites=frozenset(closed), isolated=frozenset(isolated))
+    uids = {**world.people, **world.common}
+    gone = [was for site, was in shut.items() if site not in world.orders.tenants]
+    mail = {uids[user] for was in gone for user in was.mail if user in uids} - of.keys()
+    alone = {uids[user] for was in gone for user in was.isolated if user in uids} - of.keys()
+    return replace(
+        servers, sites=frozenset(now.keys() | mail), isolated=frozenset(isolated | alone)
+    )
+
+
+def shut_by(world: World, before: Mapping[SiteId, Shut]) -> dict[SiteId, Shut]:
+    """Whom it is closed to for each site; of one that nobody speaks of, whom it was closed to `before` (rule R7)."""
+    of = senders(world)
+    found = {site: _shut(site, world, of) for site in world.orders.tenants}
+    known = found.keys() | set(world.orders.removed_sites)
+    stays = {site: was for site, was in before.items() if site not in known}
+    return {site: one for site, one in (stays | found).items() if one.mail or one.isolated}
+
+
+def _shut(site: SiteId, world: World, of: Mapping[int, Sender]) -> Shut:
+    closed = (one.name for one in of.values() if site in one.sites and not one.shadow)
+    own = _own(site, of) if _is_isolated(site, world) else ()
+    return Shut(mail=tuple(sorted(closed)), isolated=tuple(sorted(of[uid].name for uid in own)))
 
 
 def open_to(world: World) -> dict[SiteId, tuple[Why, ...]]:

@@ -1,6 +1,7 @@
 """What sites may send out: port 25 is closed to each account once all its sites are in force; what is open is said."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from agent.caps.choose import common
 from agent.caps.egress import Rules
 from agent.caps.limits import HostFacts
-from agent.caps.outward import open_to, rules
+from agent.caps.outward import open_to, rules, shut_by
+from agent.caps.shut import Shut
 from agent.caps.wants import World
 from agent.layout.attached import Attached
 from fleet.caps import Attachment, Level, Penalty, Resource, Tenant
@@ -145,6 +147,27 @@ def test_a_user_that_another_site_has_too_is_not_shut_in() -> None:
     isolated = changed(penalty(Level.ISOLATE, Resource.EGRESS), site=SHOP)
     both = {SHOP: (pooled(), ("ana", "shop")), NEWS: (pooled(), ("ana",))}
     assert rules(world(both, penalties=(isolated,)), Rules()).isolated == {1001}
+
+
+def test_what_was_closed_for_a_site_that_nobody_speaks_of_stays_until_another_one_runs_as_it() -> (
+    None
+):
+    """That one is alive, and in shadow nothing is closed to it; an account that is deleted is nobody's."""
+    isolated = changed(penalty(Level.ISOLATE, Resource.EGRESS), site=SHOP)
+    before = shut_by(world(MIXED, penalties=(isolated,)), {})
+    assert before[SHOP] == Shut(mail=("shop",), isolated=("shop",))
+    assert before[NEWS] == Shut(mail=("news", "www-data"))
+
+    def after(of: World) -> tuple[set[int], set[int]]:
+        held = rules(of, Rules(), shut_by(of, before))
+        return {*held.sites}, {*held.isolated}
+
+    assert after(world({})) == ({1001, 1002, 33}, {1001})
+    again = world({SHOP: MIXED[SHOP]}, shadow=frozenset({SHOP}))
+    assert after(again) == ({1002, 33}, set())
+    heir = world({CLUB: (inside(), ("shop",))}, shadow=frozenset({CLUB}))
+    assert after(heir) == ({1002}, set())
+    assert after(replace(world({}), people={"news": 1002, "late": 1001})) == ({1002, 33}, set())
 
 
 def test_only_accounts_of_web_servers_are_common() -> None:

@@ -1,0 +1,44 @@
+"""Whom of each site the firewall was closed to, kept on disk: who is not spoken of any more stays shut (rule R7)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from agent.ports import DriverError
+from fleet.model import SiteId
+from runtime import log
+
+_log = log.logger("caps")
+
+
+class Shut(msgspec.Struct, frozen=True, kw_only=True):
+    """Accounts, by name: a uid may be another person's tomorrow. `isolated`: who is shut in."""
+
+    mail: tuple[str, ...] = ()
+    isolated: tuple[str, ...] = ()
+
+
+def read(path: Path) -> dict[SiteId, Shut]:
+    """Empty where there is none, or none that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[SiteId, Shut])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        _log.error("whom egress was closed to can't be read", path=str(path), error=str(error))
+        return {}
+
+
+def write(path: Path, shut: Mapping[SiteId, Shut]) -> None:
+    """Replaced as a whole. Raises DriverError."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(shut))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise DriverError(f"can't keep whom egress is closed to at {path}: {error}") from error
