@@ -84,7 +84,7 @@ class Isolation:
         self._house = House(plans={}, tenants={}, rulings={})
         self._attached: Mapping[SiteId, Attached] = {}
         self._state = read(self._path)
-        self._disk, self._looking = Lane(), Lane()
+        self._disk, self._looking, self._deciding = Lane(), Lane(), Lane()
         self._kept_at = self._cleared_at = float("-inf")
         self._unkept = self._begun = False
         self._recording = bool(policy.record)
@@ -127,7 +127,9 @@ class Isolation:
         now, wall = signals.at, self._wall()
         given = (self._state, signals, self._house, self._policy, now, wall)
         big = len(signals.sites) > BIG
-        decision = await asyncio.to_thread(decide, *given) if big else decide(*given)
+        decision = (
+            await self._deciding.run(None, partial(decide, *given)) if big else decide(*given)
+        )
         self._state, self._begun = decision.state, True
         self._hold(decision)
         self._measure(decision)

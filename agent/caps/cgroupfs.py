@@ -6,9 +6,9 @@ egress is held by user alone. Source: kernel, admin-guide/cgroup-v2, "Delegation
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Never
+from typing import Never, TypeVar
 
 import msgspec
 
@@ -16,10 +16,13 @@ from agent.caps import kernel
 from agent.caps.kernel import look
 from agent.caps.limits import CONTROLLERS, S_US
 from agent.caps.steps import in_steps, short_of
+from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
 from fleet.model import Why
 from runtime.pulse import Pulse
+
+T = TypeVar("T")
 
 LOOK_AGAIN_S = 1.0
 NO_EGRESS = Why("cap-egress-by-user")
@@ -32,6 +35,10 @@ class CgroupFs:
 
     def __init__(self, root: Path, changed: Pulse) -> None:
         self._root = root
+        self._reading = Lane()
+        self._writing: dict[
+            str, Lane
+        ] = {}  # by slice, while something is written: reclaim may hold it up
         self.reloaded = changed
         self._known: frozenset[str] = frozenset()
 
@@ -39,7 +46,7 @@ class CgroupFs:
         """Eternal: notice slices that come, go or come back."""
         while True:
             try:
-                seen = await look(self._names)
+                seen = await look(self._reading, self._names)
             except DriverError:
                 seen = frozenset()  # told by whoever applies
             if seen != self._known:
@@ -54,7 +61,7 @@ class CgroupFs:
         return False  # it knows no addresses
 
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
-        return await look(self._apply, slice, limits)
+        return await self._write(slice, lambda: self._apply(slice, limits))
 
     def _apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         group = self._group(slice)
@@ -86,7 +93,7 @@ class CgroupFs:
                 path.mkdir(exist_ok=True)
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
-        return await look(self._held, slices)
+        return await look(self._reading, self._held, slices)
 
     def _held(self, slices: Collection[str]) -> Mapping[str, Limits]:
         found = ((name, kernel.held(self._group(name))) for name in slices)
@@ -97,7 +104,16 @@ class CgroupFs:
         return ()
 
     async def kill(self, slice: str, units: Collection[str]) -> None:
-        await look(_write, self._group(slice) / "cgroup.kill", "1")
+        await self._write(slice, lambda: _write(self._group(slice) / "cgroup.kill", "1"))
+
+    async def _write(self, slice: str, writing: Callable[[], T]) -> T:
+        """One that hangs holds up no other slice's. Raises DriverError."""
+        lane = self._writing.setdefault(slice, Lane())
+        try:
+            return await look(lane, writing)
+        finally:
+            if not lane.hangs:
+                self._writing.pop(slice, None)
 
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
         return {}

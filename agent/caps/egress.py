@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from agent.caps.kernel import look
+from agent.lane import Lane
 from agent.ports import DriverError
 
 TABLE = "inet relevo"
@@ -134,6 +135,7 @@ class Nft:
 
     def __init__(self, path: Path, command: str = "nft") -> None:
         self._path, self._command = path, command
+        self._disk = Lane()
         self._held: Rules | None = None
         self._listed = ""  # our table as nft itself writes it
 
@@ -145,7 +147,7 @@ class Nft:
             if await self._list() == self._listed:
                 return False
             changed = True
-        await look(self._path.write_text, render(rules))
+        await look(self._disk, self._path.write_text, render(rules))
         await self._run("-f", str(self._path))
         self._held, self._listed = rules, await self._list()
         return changed

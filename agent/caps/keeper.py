@@ -19,6 +19,7 @@ from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
 from agent.caps.telling import Kept, company, joined, tell, waiting
 from agent.caps.wants import World, next_change_s, shares
+from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.caps import Limits, Penalty
@@ -72,6 +73,7 @@ class Keeper:
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
         self._memory = Memory(state)
+        self._lane = Lane()
         self._stops = Stops(driver, self._memory, changed, exporter) if driver else None
         self._orders: Orders | None = None
         self._attached: Mapping[SiteId, Attached] | None = None
@@ -136,17 +138,17 @@ class Keeper:
         if self._orders is None or (self._attached is None and self._orders.tenants):
             return self._verify_s  # not seen yet is not gone (rule R7)
         try:
-            facts = await look(self._facts)
+            facts = await look(self._lane, self._facts)
             world = World(
                 orders=self._orders,
                 attached=self._attached or {},
                 penalties=self._penalties,
-                people=await look(self._people),
-                common=await look(self._common),
+                people=await look(self._lane, self._people),
+                common=await look(self._lane, self._common),
                 facts=facts,
                 now=self._wall(),
             )
-            servers = await look(self._servers)
+            servers = await look(self._lane, self._servers)
             self._reach((*servers.resolvers, *servers.mail, *servers.databases))
             if self._guard is not None:
                 self._guard.follow(world, servers)

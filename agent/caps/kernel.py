@@ -1,8 +1,8 @@
 """What the kernel says that a cgroup holds, in the words of Limits. Source: kernel, admin-guide/cgroup-v2."""
 
-import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -10,6 +10,7 @@ import msgspec
 
 from agent.caps.limits import FREE, S_US
 from agent.caps.steps import InUse
+from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
 
@@ -25,12 +26,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def look(reading: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do what reads files in a thread: a kernel under pressure holds up no beat. Raises DriverError."""
+async def look(lane: Lane, reading: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do what reads files in the `lane` of whoever reads: a kernel under pressure holds up no beat, nor others' looks.
+
+    Raises DriverError.
+    """
     try:
-        async with asyncio.timeout(LOOK_S):
-            return await asyncio.to_thread(reading, *args, **kwargs)
-    except OSError as error:  # includes TimeoutError
+        return await lane.run(LOOK_S, partial(reading, *args, **kwargs))
+    except OSError as error:
         raise DriverError(f"can't read cgroups: {error!r}") from error
 
 

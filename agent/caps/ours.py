@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from agent.caps.kernel import look
+from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import Limits
 from fleet.model import SiteId
@@ -37,6 +38,7 @@ class Memory:
         self.slices: Mapping[str, Ours] = read(path)
         self._written: Mapping[str, Ours] = self.slices
         self._turn = asyncio.Lock()
+        self._disk = Lane()
 
     def stop(self, slice: str, units: tuple[str, ...] | None, *, ended: bool) -> None:
         """Note what is stopped of a slice that is ours, and whether it has ended."""
@@ -50,7 +52,7 @@ class Memory:
             if (new := self.slices) == self._written:
                 return
             try:
-                await look(write, self._path, new)
+                await look(self._disk, write, self._path, new)
                 self._written = new
             except DriverError as error:
                 _log.error("caps are held but a restart would forget whose", error=str(error))

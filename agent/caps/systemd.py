@@ -20,6 +20,7 @@ from dbus_fast.aio import MessageBus
 from agent.caps import kernel
 from agent.caps.kernel import look
 from agent.caps.steps import InUse, in_steps, short_of
+from agent.lane import Lane
 from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
 from fleet.caps import IoLimit, Limits
@@ -56,6 +57,7 @@ class Systemd:
         changed: Pulse,
     ) -> None:
         self._root, self._run = root, run
+        self._lane = Lane()
         self._reachable = _networks(())
         self._told_reachable: dict[str, Networks] = {}
         self.reloaded = changed
@@ -125,7 +127,7 @@ class Systemd:
         return self._reachable != before
 
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
-        held, used = await look(self._look, slice)
+        held, used = await look(self._lane, self._look, slice)
         now, told = in_steps(limits, used, held), self._set.get(slice)
         known = held or told  # of a slice that is not there what we said waits for it
         changed = kernel.unlike(now, known) if known else frozenset(Limits.__struct_fields__)
@@ -178,7 +180,7 @@ class Systemd:
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
         self._asked |= frozenset(slices)
         groups = {name: self._root / kernel.slice_path(name) for name in slices}
-        return await look(self._read, groups)
+        return await look(self._lane, self._read, groups)
 
     def _read(self, groups: Mapping[str, Path]) -> Mapping[str, Limits]:
         found = ((name, kernel.held(group)) for name, group in groups.items())
@@ -190,7 +192,7 @@ class Systemd:
         }
 
     async def units(self, slice: str) -> tuple[str, ...]:
-        services = await look(kernel.services, self._root / kernel.slice_path(slice))
+        services = await look(self._lane, kernel.services, self._root / kernel.slice_path(slice))
         doors = [door for unit in services for door in await self._triggers(unit)]
         return (*dict.fromkeys(doors), *services)
 
@@ -198,7 +200,7 @@ class Systemd:
         refused = await self._each("StopUnit", units)
         group = self._root / kernel.slice_path(slice)
         for _ in range(KILL_ROUNDS):
-            if not await look(kernel.is_populated, group):
+            if not await look(self._lane, kernel.is_populated, group):
                 break
             await self._call("KillUnit", "ssi", slice, "all", SIGKILL)
             await asyncio.sleep(KILL_ROUND_S)

@@ -9,6 +9,7 @@ from typing import Never
 import msgspec
 
 from agent.caps.kernel import look
+from agent.lane import Lane
 from agent.layout import kin
 from agent.layout.adopt import ROUND_S, Adopted, Begin, End, Step, Take, Wishes, steps, wanted
 from agent.layout.attached import Adoptable, Attached
@@ -52,6 +53,10 @@ class Adoption:
         self._failed: dict[SiteId, tuple[int, float]] = {}  # tries in a row, when to try again
         self._orphaned: dict[SiteId, int] = {}  # rounds in a row
         self._broken = ""
+        self._disk, self._looking = (
+            Lane(),
+            Lane(),
+        )  # a process whose memory is swapped out makes a look wait
         self.adopted: Mapping[SiteId, Adopted] = {} if scopes is None else kept(state)
         tell(self.adopted)
 
@@ -76,15 +81,15 @@ class Adoption:
     async def _nothing(self) -> Never:
         """Nor does `relevo layout` say so, whatever another driver has left."""
         try:
-            if await look(kept, self._state):
-                await look(write, self._state / KEPT, b"{}")
+            if await look(self._disk, kept, self._state):
+                await look(self._disk, write, self._state / KEPT, b"{}")
         except DriverError as error:
             self._say(str(error))
         await asyncio.Event().wait()
         raise AssertionError
 
     async def _round(self, scopes: Scopes, attached: Mapping[SiteId, Attached]) -> None:
-        wishes = await look(read_wishes, self._state)
+        wishes = await look(self._disk, read_wishes, self._state)
         if wishes is None:
             raise DriverError(
                 f"{self._state / WISHES} can't be read: what people want is not known"
@@ -93,7 +98,7 @@ class Adoption:
         await self._settle({site: one for site, one in self.adopted.items() if site in those})
         if not those:
             return
-        seen = await look(kin.see, those, self._cgroups, self._proc)
+        seen = await look(self._looking, kin.see, those, self._cgroups, self._proc)
         todo: list[tuple[SiteId, Step]] = []
         odd: dict[SiteId, str] = {}
         for site, of in those.items():
@@ -147,7 +152,7 @@ class Adoption:
         if after == self.adopted:
             return
         try:
-            await look(write, self._state / KEPT, msgspec.json.encode(after))
+            await look(self._disk, write, self._state / KEPT, msgspec.json.encode(after))
         except DriverError as error:
             _log.error("a restart would forget what is adopted", error=str(error))
         self._log_changes(after)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from agent.layout.adopt import Kin, Seen, scope_of
@@ -57,7 +58,7 @@ def crowd(of: Adoptable, cgroups: Path, proc: Path) -> Crowd:
     pids = _pids(cgroups / of.cgroup.lstrip("/"))
     if len(pids) > CROWD_MAX:
         raise Odd(f"{of.unit} has {len(pids)} processes")
-    everyone = tuple(kin for pid in pids if (kin := _kin(pid, proc)) is not None)
+    everyone = tuple(kin for pid in pids if (kin := _kin(pid, proc, titled=False)) is not None)
     masters = [
         kin.pid
         for kin in everyone
@@ -83,14 +84,19 @@ def _pids(cgroup: Path) -> tuple[int, ...]:
     )
 
 
-def _kin(pid: int, proc: Path) -> Kin | None:
-    """None: it is gone."""
+def _kin(pid: int, proc: Path, *, titled: bool = True) -> Kin | None:
+    """None: it is gone. A title is in the process's own memory: where that is swapped out, whoever reads it waits.
+
+    So root's are read always, among whom is the master, and others' only if they are to be `titled`.
+    """
     status = _text(proc / f"{pid}/status")
     uid, parent = UID.search(status), PARENT.search(status)
     if uid is None or parent is None:
         return None
-    title = _text(proc / f"{pid}/cmdline").replace("\0", " ").rstrip()
-    return Kin(pid, int(uid[1]), int(parent[1]), title)
+    kin = Kin(pid, int(uid[1]), int(parent[1]))
+    if not (titled or kin.uid == 0):
+        return kin
+    return replace(kin, title=_text(proc / f"{pid}/cmdline").replace("\0", " ").rstrip())
 
 
 def _text(path: Path, limit: int = TEXT_CHARS) -> str:

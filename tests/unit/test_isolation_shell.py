@@ -11,6 +11,7 @@ from random import Random
 import msgspec
 import pytest
 
+from agent import isolation
 from agent.evidence import FILES_MAX, KEEP_S, Shelf, processes
 from agent.isolate import House, Policy
 from agent.isolation import Isolation
@@ -281,6 +282,24 @@ async def test_work_that_hangs_takes_one_thread(tmp_path: Path) -> None:
     end.set()
     await asyncio.sleep(0.05)
     assert await lane.run(1, lambda: 7) == 7
+
+
+async def test_a_disk_that_hangs_delays_no_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a large host they are made in a thread, and all those of the loop may hang."""
+    monkeypatch.setattr(isolation, "BIG", 0)
+    host, end = Host(tmp_path), threading.Event()
+    host.follow()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(40):  # the loop has 32 at most
+            group.create_task(asyncio.to_thread(end.wait))
+        await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(2):
+                await host.isolation.round(host.machine.round())
+        finally:
+            end.set()
 
 
 async def test_pieces_of_work_wait_for_their_turn(tmp_path: Path) -> None:

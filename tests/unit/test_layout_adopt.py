@@ -1,9 +1,11 @@
 """Adoption of a shared pool's workers: decided from plain values, kept in a made-up /proc beside made-up cgroups."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 
 from agent.caps.limits import HostFacts
 from agent.caps.wants import World, shares
+from agent.lane import Lane
 from agent.layout import kin
 from agent.layout.adopt import (
     MOST,
@@ -516,7 +519,7 @@ def test_two_masters_of_one_configuration_are_odd(kernel: Kernel) -> None:
 def test_a_look_tells_who_is_where(kernel: Kernel) -> None:
     """The master by its title, of the others only the site's own; a slice that stands still; who is in a scope."""
     look = kin.see({HUERTO: OF}, kernel.cgroups, kernel.proc)[HUERTO]
-    assert look == seen(worker(WORKER))
+    assert look == seen(replace(worker(WORKER), title=""))
     slice = kernel.cgroups / "user.slice/user-1001.slice"
     kernel.move(WORKER, f"/user.slice/user-1001.slice/{SCOPE}")
     (slice / "cgroup.freeze").write_text("1\n")
@@ -525,6 +528,18 @@ def test_a_look_tells_who_is_where(kernel: Kernel) -> None:
     kernel.leave(MASTER)
     look = kin.see({HUERTO: OF}, kernel.cgroups, kernel.proc)[HUERTO]
     assert isinstance(look, Seen) and look.inside == (worker(WORKER),)
+
+
+async def test_a_worker_whose_memory_is_swapped_out_holds_up_no_look(kernel: Kernel) -> None:
+    """Its title is in that memory: where a site thrashes, each look would wait for it."""
+    title = kernel.proc / f"{WORKER}/cmdline"
+    title.unlink()
+    os.mkfifo(title)
+    look = partial(kin.see, {HUERTO: OF}, kernel.cgroups, kernel.proc)
+    try:
+        assert (await Lane().run(1, look))[HUERTO] == seen(replace(worker(WORKER), title=""))
+    finally:
+        os.close(os.open(title, os.O_RDWR | os.O_NONBLOCK))
 
 
 async def test_a_release_ends_nobody_whose_master_is_not_there(kernel: Kernel) -> None:
