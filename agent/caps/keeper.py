@@ -64,9 +64,7 @@ class Keeper:
         self.looked = False  # before that `state` knows of nobody
         self._driver, self._facts = driver, facts
         shut = state.with_name("outward.json")
-        self._guard = (
-            Guard(firewall, exporter, state=shut, verify_s=verify_s) if firewall else None
-        )
+        self._guard = Guard(firewall, exporter, state=shut, verify_s=verify_s) if firewall else None
         self._unable = unable
         self._people, self._common = people, common
         self._exporter, self._changed = exporter, changed
@@ -88,8 +86,9 @@ class Keeper:
 
     @property
     def unable(self) -> str:
-        """What of the caps can't be held on this host: all, without a driver, or what leaves it."""
-        return self._unable or (self._guard.failed if self._guard else "")
+        """What of the caps can't be held on this host: all, without a driver, what leaves it, or what is to be kept."""
+        lacks = self._guard.failed if self._guard else ""
+        return self._unable or "; ".join(filter(None, (lacks, self._memory.failed)))
 
     @property
     def drift(self) -> int:
@@ -124,6 +123,7 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             if self._driver is not None:
                 group.create_task(self._driver.keep())
+                group.create_task(self._memory.keep())
             if self._stops is not None:
                 group.create_task(self._stops.keep())
             if self._guard is not None:
@@ -196,17 +196,24 @@ class Keeper:
             if not aim.beside or name in held or name in known
         }
         self._forget_others(aims)
-        await self._remember(aims)
-        wrong = [name for name, aim in aims.items() if self._differs(name, aim, held.get(name))]
-        gate = asyncio.Semaphore(AT_ONCE)
-        async with asyncio.TaskGroup() as group:
-            for name in wrong:
-                group.create_task(self._apply(self._driver, gate, name, aims[name]))
+        self._note(aims)
+        wrong = {n: aim for n, aim in aims.items() if self._differs(n, aim, held.get(n))}
+        # A disk may be what a cap is to relieve: only what the next agent would not know waits to be written down.
+        known_ones = {name: aim for name, aim in wrong.items() if self._may_be_late(name, aim)}
+        await self._apply_all(self._driver, known_ones)
+        if others := {name: aim for name, aim in wrong.items() if name not in known_ones}:
+            await self._memory.save()
+            await self._apply_all(self._driver, others)
         if wrong:
             held = {**held, **await self._driver.held(wrong)}
         self._verify(aims, held)
-        await self._remember({name: aim for name, aim in aims.items() if self._stays(name, aim)})
+        self._note({name: aim for name, aim in aims.items() if self._stays(name, aim)})
+        self._memory.soon()
         self._report(aims, held, beyond)
+
+    def _may_be_late(self, name: str, aim: Aim) -> bool:
+        """Whether it may be written down after it was done: what is held then is taken away all the same."""
+        return self._memory.knows(name) and not aim.limits.frozen
 
     def _forget_others(self, aims: Mapping[str, Aim]) -> None:
         """What was known of slices that are not ours any more."""
@@ -238,6 +245,12 @@ class Keeper:
             )
         return bool(fields) or good != aim.limits
 
+    async def _apply_all(self, driver: Driver, aims: Mapping[str, Aim]) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for name, aim in aims.items():
+                group.create_task(self._apply(driver, gate, name, aim))
+
     async def _apply(self, driver: Driver, gate: asyncio.Semaphore, name: str, aim: Aim) -> None:
         async with gate:
             try:
@@ -268,7 +281,7 @@ class Keeper:
                     Why("cap-not-held", {"caps": ", ".join(sorted(fields))}),
                 )
 
-    async def _remember(self, aims: Mapping[str, Aim]) -> None:
+    def _note(self, aims: Mapping[str, Aim]) -> None:
         fresh = Ours(sites=(), limits=FREE)
         self._memory.slices = {
             name: msgspec.structs.replace(
@@ -276,7 +289,6 @@ class Keeper:
             )
             for name, aim in aims.items()
         }
-        await self._memory.save()
 
     def _reach(self, addresses: Collection[str]) -> None:
         """Slices that are closed to all but others than before are verified no more."""
