@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Never
 
 import msgspec
 
@@ -13,6 +15,7 @@ from agent.ports import DriverError
 from fleet.caps import Limits
 from fleet.model import SiteId
 from runtime import log
+from runtime.pulse import Pulse
 
 _log = log.logger("caps")
 
@@ -31,13 +34,16 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory:
-    """`slices`: what is ours, by slice, on disk as it was when it was saved last."""
+    """`slices`: what is ours, by slice, on disk as it was when it was saved last. `failed`: why it is not all there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.slices: Mapping[str, Ours] = read(path)
+        self.slices: Mapping[str, Ours]
+        self.slices, self._unread = read(path)
+        self.failed = self._unread
         self._written: Mapping[str, Ours] = self.slices
         self._turn = asyncio.Lock()
+        self._asked = Pulse()
         self._disk = Lane()
 
     def stop(self, slice: str, units: tuple[str, ...] | None, *, ended: bool) -> None:
@@ -46,27 +52,66 @@ class Memory:
             new = msgspec.structs.replace(mine, stopped=units, ended=ended)
             self.slices = {**self.slices, slice: new}
 
+    def knows(self, slice: str) -> bool:
+        """Whether the next agent would know it as ours, whatever becomes of this one."""
+        return slice in self._written
+
+    async def keep(self) -> Never:
+        """Eternal: what was asked to be saved `soon` is, beside whatever else is done."""
+        while True:
+            count = self._asked.count
+            await self.save()
+            await self._asked.after(count)
+
+    def soon(self) -> None:
+        if self.slices != self._written:
+            self._asked.beat()
+
     async def save(self) -> None:
-        """Before it is done: what we have put on we must know to take off."""
+        """What fails is told by `failed`, and tried again with the next."""
+        with suppress(DriverError):
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Before it is done: what we have put on we must know to take off, and to start again. Raises DriverError."""
         async with self._turn:
             if (new := self.slices) == self._written:
                 return
             try:
                 await look(self._disk, write, self._path, new)
-                self._written = new
             except DriverError as error:
-                _log.error("caps are held but a restart would forget whose", error=str(error))
+                if self.failed == self._unread:
+                    _log.error("a restart would forget what is held", error=str(error))
+                self.failed = str(error)
+                raise
+            self._written, self.failed = new, self._unread
 
 
-def read(path: Path) -> dict[str, Ours]:
-    """By slice; empty where there is none, or none that can be read (rule R7: nothing is taken away then)."""
+def read(path: Path) -> tuple[dict[str, Ours], str]:
+    """By slice, and what a person is to do about one that can't be read; else "".
+
+    Nothing is taken away then (rule R7). It is kept aside, and told of at each start while it is there: only it
+    says which units of a stopped site are to be started.
+    """
+    found: dict[str, Ours] = {}
+    aside = path.with_name(f"{path.name}.unread")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Ours])
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Ours])
     except FileNotFoundError:
-        return {}
+        pass
     except (OSError, ValueError, RecursionError) as error:
         _log.error("what was capped can't be read: it stays", path=str(path), error=str(error))
-        return {}
+        with suppress(OSError):
+            path.replace(aside)
+        return found, _unread(aside)
+    return found, _unread(aside) if aside.exists() else ""
+
+
+def _unread(aside: Path) -> str:
+    return (
+        f"what was capped or stopped before can't be read: see {aside},"
+        " start what stands still, then remove it"
+    )
 
 
 def write(path: Path, ours: Mapping[str, Ours]) -> None:

@@ -1,8 +1,9 @@
 """Slices that are to stop: they stand still for the evidence, end, stay ended, and start again when that is over.
 
-What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again. It
-is done beside everything else that is held, for what makes a site worth stopping makes stopping it slow. A boot, or the
-upgrade of a package, starts units that were stopped: for as long as the term lasts they are stopped anew.
+What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again.
+Where that can't be written down it stands still, and nothing of it ends. It is done beside everything else that is
+held, for what makes a site worth stopping makes stopping it slow. A boot, or the upgrade of a package, starts units
+that were stopped: for as long as the term lasts they are stopped anew.
 """
 
 import asyncio
@@ -120,7 +121,7 @@ class Stops:
             return False
         units = tuple(dict.fromkeys((*(mine.stopped or ()), *found)))
         self._memory.stop(slice, units, ended=False)
-        await self._memory.save()
+        await self._memory.commit()
         await self._driver.kill(slice, units)
         self._memory.stop(slice, units, ended=True)
         await self._memory.save()
