@@ -9,6 +9,7 @@ from agent.caps import stops as stopping
 from agent.caps.limits import FREE
 from agent.layout.attached import Adoptable, Attached
 from fleet.caps import Attachment, Level
+from fleet.messages import Orders
 from fleet.model import Why
 from runtime.pulse import Pulse
 from tests.unit.test_caps_keeper import (
@@ -106,3 +107,29 @@ async def test_a_stopped_site_of_which_nobody_speaks_is_not_started(tmp_path: Pa
         host.keeper.follow(changed(orders(news=orders().tenants[NEWS]), removed_sites=(SHOP,)))
         await host.until(lambda: host.held(APART) == host.held(ONE) == FREE)
         assert f"start {UNIT}" in host.kernel.events
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "said", [changed(orders(), plans={}), changed(orders(), tenants={}, sites=(SHOP,))]
+)
+async def test_a_stop_ends_with_its_term_where_orders_say_too_little_of_a_site(
+    tmp_path: Path, said: Orders
+) -> None:
+    """An unknown plan, or an older controller: the site is here, so it starts; all else that is held of it stays."""
+    async with keeping_house(tmp_path, kernel=hacked()) as host:
+        host.kernel.there.add(ONE)
+        host.keeper.attach({SHOP: attached(APART, 1001)})
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
+        await host.until(lambda: {*host.kernel.events} == {f"kill {APART}", f"kill {ONE}"})
+        await host.until(lambda: not host.held(APART).frozen and not host.held(ONE).frozen)
+        before = host.held(APART), host.held(ONE)
+        host.keeper.follow(said)
+        host.keeper.penalize((changed(penalty_of(SHOP, Level.STOP), enforced=False),))
+        await host.settled()
+        assert len(host.kernel.events) == 2
+        host.now = 200.0
+        await host.until(lambda: f"start {UNIT}" in host.kernel.events)
+        await host.settled()
+        assert (host.held(APART), host.held(ONE)) == before
