@@ -28,7 +28,7 @@ from fleet.messages import (
 )
 from fleet.model import ControllerId
 from fleet.pastuse import PastAsked
-from fleet.skew import CONTROLLERS, unknown_kind
+from fleet.skew import CONTROLLERS, unknown_caps, unknown_kind
 from metrics.exporter import Exporter
 from runtime import log, supervise
 
@@ -87,6 +87,7 @@ class Link:
         self._attempts = 0
         self._meter = _Meter()
         self._met_newer = False
+        self._lacks: tuple[str, ...] = ()
         exporter.set("relevo_agent_connected", 0, controller=controller)
 
     def beat(self, sequence: int, frame: bytes) -> None:
@@ -218,7 +219,20 @@ class Link:
                 return None
             self._exporter.count("relevo_agent_orders_refused_total", reason="malformed")
             raise DriverError(f"malformed frame of {len(frame)} bytes: {error}") from error
+        if isinstance(message, Orders):
+            self._lacking(unknown_caps(frame))
         return message
+
+    def _lacking(self, caps: tuple[str, ...]) -> None:
+        if caps:
+            self._exporter.count("relevo_agent_unknown_caps_total", controller=self.controller)
+        if caps and caps != self._lacks:
+            _log.warning(
+                "caps that only a newer release knows are not held",
+                controller=self.controller,
+                caps=caps,
+            )
+        self._lacks = caps
 
     def _unknown(self, kind: str) -> None:
         self._exporter.count("relevo_agent_unknown_messages_total", controller=self.controller)

@@ -34,7 +34,7 @@ from fleet import messages
 from fleet.caps import Attachment
 from fleet.documents import read_file
 from fleet.messages import Orders
-from fleet.model import Epoch, HostId, SiteId, Why
+from fleet.model import Caps, Epoch, HostId, PlanId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from tests.unit.cgroups import State, Tree
@@ -228,7 +228,7 @@ def _usage(root: Path, state: Path, send: Send) -> Usage:
         sampler=Sampler(descriptors=1 << 15, proc=root / "proc", sys=root / "sys"),
     )
     fleet = read_file(Path("deploy/demo/coop.yaml")).fleet
-    plans = {id: plan.caps for id, plan in fleet.plans.items()}
+    plans: dict[PlanId, Caps] = {id: plan.caps for id, plan in fleet.plans.items()}
     usage.follow(Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, plans=plans))
     usage.attach(
         {

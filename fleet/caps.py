@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from fleet.model import Caps, Count, HostId, Name, Note, PlanId, SiteId, Why
+from fleet.model import Caps, Count, HostId, Name, Note, PlanCaps, PlanId, SiteId, Why
 
 
 class Attachment(Enum):
@@ -187,9 +187,11 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     hosts: dict[HostId, Turn] = {}
     plans: dict[PlanId, Turn] = {}
     sites: dict[SiteId, Turn] = {}
-    editions: dict[str, Caps] = {}
+    editions: dict[str, PlanCaps] = {}
     since: dict[PlanId, float] = {}
 
+
+T = TypeVar("T")
 
 Cap = int | float | tuple[int, int, int, int]
 
@@ -224,12 +226,17 @@ def armed(plan: Caps, held: Sequence[Held], now: float) -> Caps:
 
 
 def as_armed(held: Sequence[Held], now: float) -> Mapping[str, Cap]:
-    """Those of the newest of `held` at `now` (Unix s)."""
-    return next((each.caps for each in reversed(held) if each.since <= now), {})
+    """Those of the newest of `held` at `now` (Unix s), as far as this release knows them."""
+    return _known(next((each.caps for each in reversed(held) if each.since <= now), {}))
 
 
 def effective(plan: Caps, override: Override | None, now: float) -> Caps:
     """The caps of a site at `now` (Unix s): its plan's, and what an override that has not ended puts in their place."""
     if override is None or not override.note.since <= now < override.note.until:
         return plan
-    return msgspec.structs.replace(plan, **override.caps)
+    return msgspec.structs.replace(plan, **_known(override.caps))
+
+
+def _known(caps: Mapping[str, T]) -> dict[str, T]:
+    """Without what only a newer release can hold."""
+    return {name: value for name, value in caps.items() if name in Caps.__struct_fields__}

@@ -14,7 +14,7 @@ import msgspec
 from fleet.caps import Enforcement, Renewal, Turn
 from fleet.findings import Finding
 from fleet.inforce import edition, loosest, stricter
-from fleet.model import Caps, HostId, Plan, PlanId, Site, SiteId
+from fleet.model import HostId, Plan, PlanCaps, PlanId, Site, SiteId
 
 Scope = Literal["all", "host", "plan", "site"]
 Named = dict[PlanId, str]
@@ -193,7 +193,7 @@ def waiting(
                 yield Finding(path=path, message=message, value=str(present), remedy=remedy)
 
 
-def _kept(words: Enforcement, more: Mapping[str, Caps]) -> Enforcement:
+def _kept(words: Enforcement, more: Mapping[str, PlanCaps]) -> Enforcement:
     """With the editions that some word names, and no others."""
     known = {**more, **words.editions}
     named = {

@@ -19,6 +19,7 @@ WORDS = {
     "array": "a list",
     "object": "a mapping",
 }
+NAMES = {"PlanCaps": "plan's caps"}  # of what is not called as its type is
 LINE_END = r"$(?!\n)"
 PATTERNS = {  # the pattern of a type, as the model has it without its end: what it means
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}": "a name: letters, digits and _ . -, a letter or digit first, 63 at most",
@@ -54,7 +55,7 @@ def explain(
     explained = Explained()
     fields = {f.name: f for f in msgspec.structs.fields(type_) if f.name != given}
     for name in said.keys() - fields.keys():
-        what = type_.__name__.lower()
+        what = NAMES.get(type_.__name__, type_.__name__.lower())
         remedy = suggest(name, fields, among=what, otherwise=f"it may have {', '.join(fields)}")
         finding = Finding(path=(*path, name), message=f"is not a field of a {what}", remedy=remedy)
         explained.findings.append(finding)

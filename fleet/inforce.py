@@ -6,12 +6,14 @@ Pure; what people may say of it is in fleet.enforcement.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 import msgspec
 
 from fleet.caps import Cap, Enforcement, Held, armed
 from fleet.model import Caps, HostId, Plan, PlanId, SiteId
 
+C = TypeVar("C", bound=Caps)
 FIELDS = Caps.__struct_fields__
 
 
@@ -20,7 +22,7 @@ def edition(caps: Caps) -> str:
     return sha256(msgspec.json.encode(caps)).hexdigest()[:16]
 
 
-def loosest(one: Caps, other: Caps) -> Caps:
+def loosest(one: C, other: C) -> C:
     """Of each cap what leaves a site more; all relations that must hold within either hold within it."""
     most = {name: _looser(getattr(one, name), getattr(other, name)) for name in FIELDS}
     return msgspec.structs.replace(one, **most)

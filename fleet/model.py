@@ -118,8 +118,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     per: Literal["month", "year"] = "year"
 
 
-class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a plan allows one site. CPU in percent of one core, times in s, rates as named."""
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan allows one site. CPU in percent of one core, times in s, rates as named.
+
+    As it travels: a cap that only a newer release knows is left out, and said (fleet.skew). A cap that comes later has
+    a default, for an older release does not say it.
+    """
 
     cpu_weight: Annotated[int, Meta(ge=1, le=10000)]
     cpu_percent: Annotated[int, Meta(ge=100)]  # below one core, throttling costs more than it saves
@@ -153,11 +157,15 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     background_cpu_s_per_day: Annotated[int, Meta(ge=1)]
 
 
+class PlanCaps(Caps, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Caps as people declare them and the store keeps them: one that is not known is a mistake, never dropped."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: PlanId
     name: str
     price: Price
-    caps: Caps
+    caps: PlanCaps
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -93,6 +93,12 @@ AGENT = (
         "Messages that this release does not know, of a newer controller: ignored.",
         ("controller",),
     ),
+    Metric(
+        "relevo_agent_unknown_caps_total",
+        "counter",
+        "Orders with caps that only a newer controller knows: followed, those caps are not held.",
+        ("controller",),
+    ),
     Metric("relevo_agent_orders_epoch", "gauge", "Store revision of the orders in force."),
     Metric(
         "relevo_agent_doubts_itself", "gauge", "1 while this agent's views of others do not count."

@@ -28,7 +28,7 @@ from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
 from fleet.inforce import Force, Forces
 from fleet.messages import LIMIT_MAX, Beside, SiteUse
-from fleet.model import Caps, HostId, Placement, Site, SiteId
+from fleet.model import Caps, HostId, Placement, PlanId, Site, SiteId
 from fleet.quota import DiskUse
 from runtime.clock import wall
 
@@ -189,7 +189,9 @@ class CapsView:
 
     def usage(self, site: Site) -> SiteUsage:
         word, place = self._uses.of(site.id), self._place(site)
-        plans = {id: plan.caps for id, plan in sorted(self._mirror.fleet.plans.items())}
+        plans: dict[PlanId, Caps] = {
+            id: plan.caps for id, plan in sorted(self._mirror.fleet.plans.items())
+        }
         own = effective(plans[site.plan], self._mirror.overrides.get(site.id), self._wall)
         plans[site.plan] = own
         return SiteUsage(

@@ -3,7 +3,7 @@
 Source: the caps are part E of the study of limits, in binary MiB for memory and decimal units elsewhere.
 """
 
-from fleet.model import Caps, Plan, PlanId, Price
+from fleet.model import Plan, PlanCaps, PlanId, Price
 
 MIB, GIB = 1 << 20, 1 << 30
 MB, GB, TB = 10**6, 10**9, 10**12
@@ -13,7 +13,7 @@ SOLIDARITY = Plan(
     id=PlanId("solidarity"),
     name="Solidarity",
     price=Price(amount=2_500, currency="USD", per="year"),
-    caps=Caps(
+    caps=PlanCaps(
         cpu_weight=50,
         cpu_percent=100,
         cpu_base_percent=25,
@@ -49,7 +49,7 @@ STANDARD = Plan(
     id=PlanId("standard"),
     name="Standard",
     price=Price(amount=10_000, currency="USD", per="year"),
-    caps=Caps(
+    caps=PlanCaps(
         cpu_weight=100,
         cpu_percent=150,
         cpu_base_percent=50,
@@ -85,7 +85,7 @@ PLUS = Plan(
     id=PlanId("plus"),
     name="Plus",
     price=Price(amount=24_000, currency="USD", per="year"),
-    caps=Caps(
+    caps=PlanCaps(
         cpu_weight=200,
         cpu_percent=300,
         cpu_base_percent=100,
@@ -121,7 +121,7 @@ PRO = Plan(
     id=PlanId("pro"),
     name="Pro / campaign",
     price=Price(amount=6_000, currency="USD", per="month"),
-    caps=Caps(
+    caps=PlanCaps(
         cpu_weight=400,
         cpu_percent=600,
         cpu_base_percent=200,

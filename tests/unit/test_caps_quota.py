@@ -43,7 +43,7 @@ PEOPLE = {
 }
 SMALL = msgspec.structs.replace(STANDARD, disk_bytes=10 * GB, inodes=10_000)
 LARGE = msgspec.structs.replace(STANDARD, disk_bytes=20 * GB, inodes=50_000)
-PLANS = {PlanId("small"): SMALL, PlanId("large"): LARGE}
+PLANS: dict[PlanId, Caps] = {PlanId("small"): SMALL, PlanId("large"): LARGE}
 OVER = Override(
     caps={"disk_bytes": 30 * GB}, note=Note(owner="ana", reason="a film", since=50.0, until=200.0)
 )

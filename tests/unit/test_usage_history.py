@@ -16,7 +16,7 @@ from agent.usage.whatif import CAPS as LOOKED_AT
 from agent.usage.whatif import at_cap, least, plans_reached, weighted
 from deploy.demo.plans import SOLIDARITY
 from fleet.caps import Attachment, Level, Override, Penalty, Resource, Tenant
-from fleet.model import Note, PlanId, SiteId, Why
+from fleet.model import Caps, Note, PlanId, SiteId, Why
 
 A, B = SiteId("a"), SiteId("b")
 SMALL, LARGE = PlanId("solidarity"), PlanId("standard")
@@ -26,7 +26,10 @@ CAPS = msgspec.structs.replace(
     read_bytes_per_s=10 * MIB,
     write_bytes_per_s=5 * MIB,
 )
-PLANS = {SMALL: CAPS, LARGE: msgspec.structs.replace(CAPS, cpu_percent=150, tasks=120)}
+PLANS: dict[PlanId, Caps] = {
+    SMALL: CAPS,
+    LARGE: msgspec.structs.replace(CAPS, cpu_percent=150, tasks=120),
+}
 CALM = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
 NO_TERMS = Terms()
 NOON = 1_795_255_200.0  # Unix s, the beginning of a slot

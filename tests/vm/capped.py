@@ -12,7 +12,7 @@ import msgspec
 from deploy.demo.plans import MIB, SOLIDARITY
 from fleet.caps import Override, Ruling, Tenant
 from fleet.messages import Orders
-from fleet.model import Epoch, HostId, PlanId, SiteId
+from fleet.model import Caps, Epoch, HostId, PlanId, SiteId
 from tests.vm.hosting import DISK, MEMORY_MIB, SITES, Tenancy, furnish
 from tests.vm.image import Image
 from tests.vm.machine import Machine, Saved, machine
@@ -72,7 +72,7 @@ FAIR = msgspec.structs.replace(
     read_bytes_per_s=12 * MIB,
     write_bytes_per_s=12 * MIB,
 )
-PLANS = {PlanId("tight"): TIGHT, PlanId("fair"): FAIR, PlanId("wide"): WIDE}
+PLANS: dict[PlanId, Caps] = {PlanId("tight"): TIGHT, PlanId("fair"): FAIR, PlanId("wide"): WIDE}
 
 
 class Change(msgspec.Struct, frozen=True):
