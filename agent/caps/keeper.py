@@ -190,8 +190,9 @@ class Keeper:
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
+        adopted = {each.slice for each in world.attached.values() if each.adopted}
         aims = {
-            name: self._stops.judge(name, aim.on(held.get(name)))
+            name: self._stops.judge(name, aim.on(held.get(name)), adopted=name in adopted)
             for name, aim in aims.items()
             if not aim.beside or name in held or name in known
         }

@@ -44,8 +44,12 @@ class Stops:
         """Whether a slice stands still now, and is to end soon."""
         return bool(self._still_since)
 
-    def judge(self, slice: str, aim: Aim) -> Aim:
-        """What of `aim` is to be held now; what is due is begun."""
+    def judge(self, slice: str, aim: Aim, *, adopted: bool = False) -> Aim:
+        """What of `aim` is to be held now; what is due is begun.
+
+        `adopted`: there are workers of a shared php-fpm in it. One that stands still may hold the lock of the opcode
+        cache, which all pools of its master wait for: they work on until they end.
+        """
         mine = self._memory.slices.get(slice)
         if not aim.limits.frozen:
             self._still_since.pop(slice, None)
@@ -61,7 +65,7 @@ class Stops:
         now = asyncio.get_running_loop().time()
         if mine is not None and now - self._still_since.setdefault(slice, now) >= FREEZE_S:
             self._begin(slice, self._end)
-        return aim
+        return aim.thawed() if adopted else aim
 
     def forget_others(self, slices: Collection[str]) -> None:
         """What was known of slices that are not ours any more."""

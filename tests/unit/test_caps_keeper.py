@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Never
 
@@ -335,6 +335,20 @@ def stop(host: Host) -> None:
     host.keeper.attach(BOTH)
     host.keeper.follow(orders())
     host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
+
+
+@pytest.mark.usefixtures("quick")
+async def test_adopted_workers_never_stand_still_and_end_as_soon(tmp_path: Path) -> None:
+    """One may hold the lock of an opcode cache that its neighbours wait for; another site's slice is frozen as ever."""
+    async with keeping_house(tmp_path) as host:
+        adopted = replace(attached(ONE, 1001), attachment=Attachment.POOL, adopted=True)
+        host.keeper.attach({**BOTH, SHOP: adopted})
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.STOP), penalty_of(NEWS, Level.STOP)))
+        await host.until(lambda: len(host.kernel.events) == 2)
+        stood = {name for name, limits in host.kernel.applied if limits.frozen}
+        assert stood == {TWO}
+        assert set(host.kernel.events) == {f"kill {ONE}", f"kill {TWO}"}
 
 
 @pytest.mark.usefixtures("quick")
