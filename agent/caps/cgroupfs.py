@@ -115,6 +115,10 @@ class CgroupFs:
             if not lane.hangs:
                 self._writing.pop(slice, None)
 
+    async def end_jobs(self, slice: str) -> tuple[str, ...]:
+        """None: sessions are systemd's."""
+        return ()
+
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
         return {}
 

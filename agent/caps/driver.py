@@ -47,6 +47,10 @@ class Driver(Protocol):
         """Stop `units`, then end every process of `slice`, forks in flight too. Idempotent. Raises DriverError."""
         ...
 
+    async def end_jobs(self, slice: str) -> tuple[str, ...]:
+        """End what runs in `slice` as nobody's unit and nobody's login, cron's jobs; what was ended. Raises DriverError."""
+        ...
+
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
         """Start what `kill` has stopped, each whatever becomes of the others; those that were refused, and why.
 

@@ -19,6 +19,9 @@ UNLIMITED = 2**64 - 1  # "max", of each of a device's four limits
 IO_WEIGHTS = ("io.bfq.weight", "io.weight")
 IO_WORDS = ("rbps", "wbps", "riops", "wiops")
 
+# Debian's and others'; atd's jobs too.
+CRONS = frozenset({"cron", "CRON", "crond", "atd", "anacron"})
+
 READ_BYTES = 64 << 10  # io.max has a line for each disk
 LOOK_S = 5.0  # cgroupfs answers at once, but where reclaim holds a lock
 
@@ -163,6 +166,33 @@ def services(group: Path) -> tuple[str, ...]:
 
 def _is_below_a_service(path: Path) -> bool:
     return any(folder.suffix == ".service" for folder in path.parents)
+
+
+def jobs(group: Path, proc: Path) -> tuple[str, ...]:
+    """The names of sessions' scopes in a slice that are nobody's login, sorted: cron's, or what a login left behind.
+
+    Who logged in is known by the door that is still open: a process of root's, as sshd's, login's or su's, that waits
+    for the end. Cron's waits as well, and what it started may go on without.
+    """
+    found = (path for path in group.glob("session-*.scope") if path.is_dir())
+    return tuple(sorted(path.name for path in found if _is_job(path, proc)))
+
+
+def _is_job(scope: Path, proc: Path) -> bool:
+    known = [found for pid in _words(scope / "cgroup.procs") if (found := _who(proc / pid))]
+    return bool(known) and not any(uid == 0 and name not in CRONS for uid, name in known)
+
+
+def _who(process: Path) -> tuple[int, str] | None:
+    """Whose it is, not as whom it acts: a user's sudo is the user's. And its name. None: it is gone."""
+    try:
+        text = (process / "status").read_text(errors="replace")  # a name is any bytes
+    except OSError:
+        return None
+    told = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    if "Uid" not in told:
+        return None
+    return int(told["Uid"].split()[0]), told.get("Name", "")
 
 
 def is_populated(group: Path) -> bool:

@@ -3,7 +3,7 @@
 What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again.
 Where that can't be written down it stands still, and nothing of it ends. It is done beside everything else that is
 held, for what makes a site worth stopping makes stopping it slow. A boot, or the upgrade of a package, starts units
-that were stopped: for as long as the term lasts they are stopped anew.
+that were stopped: for as long as the term lasts they are stopped anew, and cron's jobs ended.
 """
 
 import asyncio
@@ -108,12 +108,14 @@ class Stops:
         self._changed.beat()
 
     async def _stay(self, slice: str) -> bool:
-        """Whether something of a stopped site ran again; who logs in is no service, and looks at what happened."""
+        """Whether a stopped site ran again, beside its cron's jobs; who logs in looks at what happened, and may."""
         found = await self._driver.units(slice)
-        if all(unit.startswith("user@") for unit in found):
-            return False
         mine = self._memory.slices.get(slice)
         if mine is None or not mine.is_stopped:
+            return False
+        if all(unit.startswith("user@") for unit in found):
+            if jobs := await self._driver.end_jobs(slice):
+                _log.warning("jobs of a stopped site ran: they are ended", slice=slice, jobs=jobs)
             return False
         _log.warning("a stopped site ran again: it is stopped anew", slice=slice, units=found)
         return await self._end(slice)

@@ -55,8 +55,9 @@ class Systemd:
         root: Path,
         run: Path,
         changed: Pulse,
+        proc: Path = Path("/proc"),
     ) -> None:
-        self._root, self._run = root, run
+        self._root, self._run, self._proc = root, run, proc
         self._lane = Lane()
         self._reachable = _networks(())
         self._told_reachable: dict[str, Networks] = {}
@@ -208,6 +209,17 @@ class Systemd:
             raise DriverError(f"{slice} still has processes after {KILL_ROUNDS} times SIGKILL")
         if refused:
             raise DriverError("; ".join(refused.values()))
+
+    async def end_jobs(self, slice: str) -> tuple[str, ...]:
+        group = self._root / kernel.slice_path(slice)
+        jobs = await look(self._lane, kernel.jobs, group, self._proc)
+        for scope in jobs:
+            try:
+                await self._call("KillUnit", "ssi", scope, "all", SIGKILL)
+            except DriverError as error:
+                if not any(gone in str(error) for gone in GONE):
+                    raise
+        return jobs
 
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
         # A session is its person's to begin.

@@ -142,7 +142,7 @@ class Systemd:
             frozen = int(message.member == "FreezeUnit")
             (self.group(unit) / "cgroup.freeze").write_text(f"{frozen}\n")
         elif message.member == "KillUnit":
-            (self.group(unit) / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+            self._kill(unit)
         elif message.member == "LoadUnit":
             name = (
                 unit.removesuffix(".service").replace("-", "_").replace("@", "_").replace(".", "_")
@@ -152,6 +152,10 @@ class Systemd:
             self.scopes.pop(unit, None)
             return Message.new_method_return(message, "o", [f"{PATH}/job/1"])
         return Message.new_method_return(message)
+
+    def _kill(self, unit: str) -> None:
+        if unit.endswith(".slice"):
+            (self.group(unit) / "cgroup.events").write_text("populated 0\nfrozen 0\n")
 
     def _refused(self, message: Message, unit: str) -> Message | None:
         if self.refuses == message.member:

@@ -74,7 +74,7 @@ def folder() -> Iterator[Path]:
 async def under_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     async with private_bus(folder) as address, systemds.stand_in(address, folder) as systemd:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        driver = Systemd(systemd.cgroups, systemd.run, Pulse())
+        driver = Systemd(systemd.cgroups, systemd.run, Pulse(), folder / "proc")
         driver.reach(("192.0.2.53",))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             task = group.create_task(driver.keep())
@@ -249,6 +249,22 @@ async def test_a_slice_that_is_killed_is_empty(host: Host) -> None:
     assert await host.driver.start(units) == {}
     started = [unit for call, unit in systemd.calls if call == "StartUnit"]
     assert started == ["php-shop.socket", "php-shop.service"], "a session is its owner's to begin"
+
+
+async def test_jobs_are_ended_beside_who_is_logged_in(machine: Host, folder: Path) -> None:
+    """Each session by itself, and one that has just ended is no failure."""
+    systemd, group = machine.systemd, machine.appear(SHOP)
+    assert systemd is not None
+    for number, waits in ((1, "sshd"), (2, "cron"), (3, "cron")):
+        scope = group / f"session-{number}.scope"
+        scope.mkdir()
+        (scope / "cgroup.procs").write_text(f"{number}\n")
+        (folder / f"proc/{number}").mkdir(parents=True)
+        (folder / f"proc/{number}/status").write_text(f"Name:\t{waits}\nUid:\t0\t0\t0\t0\n")
+    systemd.absent = {"session-2.scope"}
+    assert await machine.driver.end_jobs(SHOP) == ("session-2.scope", "session-3.scope")
+    ended = [unit for call, unit in systemd.calls if call == "KillUnit"]
+    assert ended == ["session-2.scope", "session-3.scope"]
 
 
 async def test_units_are_stopped_and_started_each_by_itself(machine: Host) -> None:

@@ -14,7 +14,7 @@ from agent.caps import keeper as keeping
 from agent.caps import stops as stopping
 from agent.caps.egress import Rules
 from agent.caps.keeper import Keeper
-from agent.caps.kernel import services
+from agent.caps.kernel import jobs, services
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.telling import Kept
 from agent.layout.attached import Attached
@@ -47,6 +47,7 @@ class Kernel:
     reachable: tuple[str, ...] = ()
     steps: int = 0
     broken: str = ""
+    jobs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     runs: dict[str, tuple[str, ...]] = field(default_factory=lambda: {ONE: (UNIT,)})
     kills: Callable[[], Awaitable[object]] | None = None
     refused: dict[str, str] = field(default_factory=dict)
@@ -83,6 +84,11 @@ class Kernel:
         if self.kills is not None:
             await self.kills()
         self.events.append(f"kill {slice}")
+
+    async def end_jobs(self, slice: str) -> tuple[str, ...]:
+        ended = self.jobs.pop(slice, ())
+        self.events += [f"end {job}" for job in ended]
+        return ended
 
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
         started = [unit for unit in units if unit not in self.refused]
@@ -412,6 +418,25 @@ async def test_what_a_boot_starts_again_of_a_stopped_site_is_stopped_anew(tmp_pa
         assert kernel.events == [f"kill {ONE}"] * 3
         host.keeper.penalize(())
         await host.until(lambda: kernel.events[3:] == [f"start {DOOR} {UNIT} php@other.service"])
+
+
+@pytest.mark.usefixtures("quick")
+async def test_jobs_of_a_stopped_site_are_ended_and_leave_no_trace(tmp_path: Path) -> None:
+    """Cron starts them again and again; they alone are ended, nothing of them is to start, and later they run."""
+    async with keeping_house(tmp_path) as host:
+        kernel = host.kernel
+        stop(host)
+        await host.until(lambda: kernel.events == [f"kill {ONE}"])
+        kernel.runs[ONE] = ("user@1001.service",)
+        for job in ("session-7.scope", "session-8.scope"):
+            kernel.jobs = {ONE: (job,), TWO: ("session-1.scope",)}
+            await host.until(lambda: ONE not in kernel.jobs)
+        assert kernel.events[1:] == ["end session-7.scope", "end session-8.scope"]
+        host.keeper.penalize(())
+        await host.until(lambda: kernel.events[3:] == [f"start {UNIT}"])
+        kernel.jobs = {ONE: ("session-9.scope",)}
+        await host.settled()
+        assert len(kernel.events) == 4
 
 
 @pytest.mark.usefixtures("quick")
@@ -751,3 +776,27 @@ def test_what_a_users_own_manager_runs_is_not_stopped_by_the_hosts(tmp_path: Pat
     ):
         (group / folder).mkdir(parents=True)
     assert services(group) == (UNIT, f"{DOOR}.service", "user@1001.service")
+
+
+def test_a_job_is_told_from_a_login_by_who_waits_for_its_end(tmp_path: Path) -> None:
+    """Cron's jobs and what a login left behind are jobs; who is logged in is none, whatever a user's sudo acts as."""
+    group, proc = tmp_path / ONE, tmp_path / "proc"
+    sessions = {
+        "session-1.scope": [(0, "cron"), (1001, "miner")],
+        "session-2.scope": [(1001, "\xff\xe9")],
+        "session-3.scope": [(0, "sshd"), (1001, "bash")],
+        "session-4.scope": [(0, "login"), (1001, "cron")],
+        "session-5.scope": [],
+        "session-6.scope": [(1001, "sshd"), (1001, "sudo")],
+        f"{UNIT}/session-7.scope": [(1001, "miner")],
+    }
+    pids = iter(range(100, 200))
+    for scope, members in sessions.items():
+        (group / scope).mkdir(parents=True)
+        mine = [next(pids) for _ in members]
+        (group / scope / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in [*mine, 999]))
+        for pid, (uid, name) in zip(mine, members, strict=True):
+            (proc / str(pid)).mkdir(parents=True)
+            told = f"Name:\t{name}\nState:\tS (sleeping)\nUid:\t{uid}\t0\t0\t0\n"
+            (proc / str(pid) / "status").write_bytes(told.encode("latin-1"))
+    assert jobs(group, proc) == ("session-1.scope", "session-2.scope", "session-6.scope")
