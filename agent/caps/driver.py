@@ -48,7 +48,7 @@ class Driver(Protocol):
         ...
 
     async def end_jobs(self, slice: str) -> tuple[str, ...]:
-        """End what runs in `slice` as nobody's unit and nobody's login, cron's jobs; what was ended. Raises DriverError."""
+        """End what runs in `slice` as nobody's unit and nobody's login: cron's jobs. What ended. Raises DriverError."""
         ...
 
     async def start(self, units: Collection[str]) -> Mapping[str, str]:

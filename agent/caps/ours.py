@@ -42,6 +42,7 @@ class Memory:
         self.slices, self._unread = read(path)
         self.failed = self._unread
         self._written: Mapping[str, Ours] = self.slices
+        self._in_doubt = False  # what is late may be written yet
         self._turn = asyncio.Lock()
         self._asked = Pulse()
         self._disk = Lane()
@@ -64,8 +65,11 @@ class Memory:
             await self._asked.after(count)
 
     def soon(self) -> None:
-        if self.slices != self._written:
+        if not self._is_written():
             self._asked.beat()
+
+    def _is_written(self) -> bool:
+        return not self._in_doubt and self.slices == self._written
 
     async def save(self) -> None:
         """What fails is told by `failed`, and tried again with the next."""
@@ -75,8 +79,9 @@ class Memory:
     async def commit(self) -> None:
         """Before it is done: what we have put on we must know to take off, and to start again. Raises DriverError."""
         async with self._turn:
-            if (new := self.slices) == self._written:
+            if self._is_written():
                 return
+            new, self._in_doubt = self.slices, True
             try:
                 await look(self._disk, write, self._path, new)
             except DriverError as error:
@@ -84,7 +89,7 @@ class Memory:
                     _log.error("a restart would forget what is held", error=str(error))
                 self.failed = str(error)
                 raise
-            self._written, self.failed = new, self._unread
+            self._written, self.failed, self._in_doubt = new, self._unread, False
 
 
 def read(path: Path) -> tuple[dict[str, Ours], str]:

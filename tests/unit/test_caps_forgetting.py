@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.caps import kernel as reading
+from agent.caps.limits import FREE
+from agent.caps.ours import Memory, Ours, read
+from agent.ports import DriverError
 from fleet.caps import Level
 from fleet.model import Why
 from runtime.pulse import Pulse
@@ -111,3 +114,23 @@ async def test_no_cap_waits_for_the_disk_that_it_relieves(
             hangs.unlink()
         await host.until(lambda: NEWS in host.keeper.state() and not host.keeper.unable)
         os.close(reader)
+
+
+async def test_what_could_not_be_written_is_written_anew_though_it_is_as_before(
+    tmp_path: Path,
+) -> None:
+    """Nobody knows what a disk has made of it; and what failed is not told for ever."""
+    path, full = tmp_path / "caps.json", tmp_path / "caps.json.new"
+    memory = Memory(path)
+    memory.slices = before = {ONE: Ours(sites=(SHOP,), limits=FREE)}
+    await memory.commit()
+    full.symlink_to("/dev/full")
+    memory.slices = {}
+    with pytest.raises(DriverError, match="No space left"):
+        await memory.commit()
+    assert memory.failed and memory.knows(ONE)
+    path.write_text("{}")  # late
+    full.unlink()
+    memory.slices = before
+    await memory.commit()
+    assert (memory.failed, read(path)) == ("", (before, ""))
