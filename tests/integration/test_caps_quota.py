@@ -188,6 +188,7 @@ async def test_a_program_that_fails_is_told_of(
     assert len(systemd.started) == (kind is Unit)
 
 
+@pytest.mark.long
 async def test_an_agent_tells_of_the_disk_what_it_can(tmp_path: Path) -> None:
     """From the orders to the telling: a site without a user of its own is said to be one, and nothing is made up."""
     port = free_port()

@@ -208,9 +208,9 @@ async def run_load(crowd: Crowd, *, for_s: float) -> list[Tally]:
     "arguments",
     [
         pytest.param(("1",), id="kill"),
-        pytest.param(("freeze",), id="freeze"),
+        pytest.param(("freeze",), id="freeze", marks=pytest.mark.long),
         pytest.param(("shutdown",), id="shutdown"),
-        pytest.param(("cut",), id="cut", marks=needs_root),
+        pytest.param(("cut",), id="cut", marks=(needs_root, pytest.mark.long)),
         pytest.param(("1", "--network", "loopback"), id="kill-on-loopback"),
     ],
 )
