@@ -192,6 +192,7 @@ def grown(fleet: Fleet, copies: int) -> Fleet:
     return msgspec.structs.replace(fleet, sites=sites)
 
 
+@pytest.mark.patient
 def test_ten_thousand_sites_are_quick_enough(capsys: pytest.CaptureFixture[str]) -> None:
     """10,500 sites are read, judged, split and joined in seconds; no chunk is over its limit."""
     fleet = grown(coop(), 10)

@@ -243,6 +243,7 @@ def test_who_is_released_and_found_again_is_left_to_people_at_last() -> None:
     assert "isolation-pendulum" in asked
 
 
+@pytest.mark.patient
 @settings(max_examples=10, phases=PHASES)
 @given(seeds)
 def test_the_same_is_decided_from_the_same(seed: int) -> None:
