@@ -21,7 +21,7 @@ from agent.ports import DriverError
 from fleet.messages import LINE_MAX, Applied, Orders, Recall, Recalled
 from fleet.model import Domain, Epoch, HostId
 from metrics.exporter import Exporter
-from runtime import log
+from runtime import durable, log
 
 RETRY_S = 1.0
 WRITE_S = 2.0
@@ -100,12 +100,7 @@ class FileCache:
 
     def _replace(self, content: bytes) -> None:
         try:
-            new = self._path.with_name(f"{self._path.name}.new")
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+            durable.replace(self._path, content)
             directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(directory)

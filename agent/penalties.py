@@ -8,7 +8,7 @@ import msgspec
 from agent.isolate import State
 from agent.ports import DriverError
 from agent.signals import Signals
-from runtime import log
+from runtime import durable, log
 
 RECORD_MAX_BYTES = (
     256 << 20
@@ -30,13 +30,8 @@ def read(path: Path) -> State:
 
 def write(path: Path, state: State) -> None:
     """Replaced as a whole. Raises DriverError."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        durable.replace(path, msgspec.json.encode(state))
     except OSError as error:
         raise DriverError(f"can't keep the penalties at {path}: {error}") from error
 

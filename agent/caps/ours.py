@@ -1,7 +1,6 @@
 """What this host's agent has put on slices, kept on disk: what it may take away again, after a restart too."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import Limits
 from fleet.model import SiteId
-from runtime import log
+from runtime import durable, log
 from runtime.pulse import Pulse
 
 _log = log.logger("caps")
@@ -121,12 +120,7 @@ def _unread(aside: Path) -> str:
 
 def write(path: Path, ours: Mapping[str, Ours]) -> None:
     """Replaced as a whole. Raises DriverError."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(ours))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        durable.replace(path, msgspec.json.encode(ours))
     except OSError as error:
         raise DriverError(f"can't keep what was capped at {path}: {error}") from error

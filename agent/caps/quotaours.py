@@ -1,13 +1,12 @@
 """What quotas this host's agent has set, kept on disk: what it may take away again, after a restart too."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from agent.caps.quota import Key, Ours
-from runtime import log
+from runtime import durable, log
 
 _log = log.logger("quota")
 
@@ -31,9 +30,4 @@ def write(path: Path, ours: Mapping[Key, Ours]) -> None:
     told: dict[str, dict[int, Ours]] = {}
     for (place, uid), mine in ours.items():
         told.setdefault(place, {})[uid] = mine
-    new = path.with_name(f"{path.name}.new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(told))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    durable.replace(path, msgspec.json.encode(told))

@@ -1,6 +1,5 @@
 """Whom of each site the firewall was closed to, kept on disk: who is not spoken of any more stays shut (rule R7)."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import msgspec
 
 from agent.ports import DriverError
 from fleet.model import SiteId
-from runtime import log
+from runtime import durable, log
 
 _log = log.logger("caps")
 
@@ -33,12 +32,7 @@ def read(path: Path) -> dict[SiteId, Shut]:
 
 def write(path: Path, shut: Mapping[SiteId, Shut]) -> None:
     """Replaced as a whole. Raises DriverError."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(shut))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        durable.replace(path, msgspec.json.encode(shut))
     except OSError as error:
         raise DriverError(f"can't keep whom egress is closed to at {path}: {error}") from error

@@ -1,7 +1,6 @@
 """Keeps the workers of shared pools in scopes of their sites, round by round; without a wish to, it does nothing."""
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Never
@@ -17,7 +16,7 @@ from agent.layout.scopes import Scopes
 from agent.ports import DriverError
 from fleet.model import SiteId
 from metrics.exporter import Exporter
-from runtime import log
+from runtime import durable, log
 
 WISHES, KEPT = "adopt.json", "adopted.json"  # in the agent's state: what people want, what is so
 DOUBLED_MAX = 5  # after a failure the next try is in 2 s, then 4 … 64 s
@@ -218,12 +217,7 @@ def read_wishes(state: Path) -> Wishes | None:
 
 def write(path: Path, content: bytes) -> None:
     """Replaced as a whole. Raises DriverError."""
-    new = path.with_name(f"{path.name}.new")
     try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        durable.replace(path, content)
     except OSError as error:
         raise DriverError(f"can't write {path}: {error}") from error
