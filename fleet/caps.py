@@ -1,6 +1,6 @@
 """How a host holds a site inside its plan: attachment, what is in force, penalties and their evidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import Annotated, Literal, TypeVar
 
@@ -217,6 +217,15 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     override: Override | None = None
     enforced_from: float | None = None
     held: tuple[Held, ...] = ()
+
+    def turns(self) -> Iterator[float]:
+        """When (Unix s) what holds of it begins or ends by itself, past and to come."""
+        if self.enforced_from is not None:
+            yield self.enforced_from
+        yield from (each.since for each in self.held)
+        if self.override is not None:
+            yield self.override.note.since
+            yield self.override.note.until
 
 
 def armed(plan: Caps, held: Sequence[Held], now: float) -> Caps:

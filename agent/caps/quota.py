@@ -260,14 +260,5 @@ def size(size_bytes: int) -> str:
 
 def next_change_s(world: World) -> float:
     """How long until an override or a shadow begins or ends; infinite if none does."""
-    ends = (at for tenant in world.orders.tenants.values() for at in _ends(tenant))
+    ends = (at for tenant in world.orders.tenants.values() for at in tenant.turns())
     return min((at - world.now for at in ends if at > world.now), default=float("inf"))
-
-
-def _ends(tenant: Tenant) -> Iterator[float]:
-    if tenant.enforced_from is not None:
-        yield tenant.enforced_from
-    yield from (each.since for each in tenant.held)
-    if tenant.override is not None:
-        yield tenant.override.note.since
-        yield tenant.override.note.until

@@ -206,9 +206,4 @@ def _ends(world: World) -> Iterator[float]:
     for penalty in world.penalties:
         yield penalty.until
     for tenant in world.orders.tenants.values():
-        if tenant.enforced_from is not None:
-            yield tenant.enforced_from
-        yield from (each.since for each in tenant.held)
-        if tenant.override is not None:
-            yield tenant.override.note.since
-            yield tenant.override.note.until
+        yield from tenant.turns()

@@ -68,7 +68,7 @@ def test_an_override_stands_above_what_was_armed() -> None:
 def test_a_host_wakes_when_the_plan_s_own_numbers_begin() -> None:
     """Its kernel and its file systems."""
     assert next_change_s(world(11.0)) == pytest.approx(9.0)
-    assert [*quota._ends(TENANT)] == [10.0, 10.0, 20.0]
+    assert [*TENANT.turns()] == [10.0, 10.0, 20.0]
 
 
 def test_what_is_stricter_is_measured_as_in_shadow() -> None:
