@@ -9,7 +9,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
@@ -64,28 +64,47 @@ async def feel(host: Capped, hog: Hog) -> Felt:
     )
 
 
-async def measure(saved: Saved, runs: int) -> None:
-    for hog in CORPUS:
-        held: list[Felt] = []
-        free: list[Felt] = []
-        for _ in range(runs):
-            async with capped(saved) as host:
-                held.append(await feel(host, hog))
-            async with capped(saved) as host:
-                await host.remove()
-                free.append(await feel(host, hog))
+@dataclass(slots=True)
+class Pairs:
+    """What was felt of one hog, each held run beside a free one of the same minutes."""
+
+    held: list[Felt] = field(default_factory=list)
+    free: list[Felt] = field(default_factory=list)
+
+    def print(self, name: str) -> None:
         told, without = (
-            [statistics.median(getattr(one, name) for one in felt) for name in ("settled", "whole")]
-            for felt in (held, free)
+            [statistics.median(getattr(one, part) for one in felt) for part in ("settled", "whole")]
+            for felt in (self.held, self.free)
         )
         found = (
             f"{told[0]:.2f} (from its begin {told[1]:.2f}; "
             f"without relevo {without[0]:.2f}, {without[1]:.2f})"
         )
-        row(hog.name, found, f"<= {GOAL}", reached=told[0] <= GOAL)
-        lost = [sum(one.failed for one in felt) for felt in (held, free)]
+        row(name, found, f"<= {GOAL}", reached=told[0] <= GOAL)
+        lost = [sum(one.failed for one in felt) for felt in (self.held, self.free)]
         if any(lost):
             print(f"          failed visits: {lost[0]} with relevo, {lost[1]} without")
+
+
+async def measure(saved: Saved, runs: int) -> None:
+    """A pair of each hog before the next of any: what the machine does beside changes over two hours."""
+    felt = {hog.name: Pairs() for hog in CORPUS}
+    for turn in range(1, runs + 1):
+        for hog in CORPUS:
+            pairs = felt[hog.name]
+            async with capped(saved) as host:
+                pairs.held.append(await feel(host, hog))
+            async with capped(saved) as host:
+                await host.remove()
+                pairs.free.append(await feel(host, hog))
+            print(
+                f"    pair {turn} of {runs}, {hog.name}: {pairs.held[-1].settled:.2f} with relevo, "
+                f"{pairs.free[-1].settled:.2f} without",
+                file=sys.stderr,
+                flush=True,
+            )
+    for name, pairs in felt.items():
+        pairs.print(name)
 
 
 async def prepare(folder: Path) -> Saved:
