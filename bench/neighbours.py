@@ -1,8 +1,10 @@
 """What neighbours feel of a noisy site: the p95 of their visits while each hog of the corpus runs, against none.
 
 In a virtual machine with eight sites (tests/vm): with relevo, that is with a plan's caps and the isolation ladder,
-and without, in alternated pairs; the figure of a hog is the median over its pairs. An emulated processor is slow,
-and the disk as slow as one: the ratios compare, the seconds do not.
+and without, in alternated pairs; the figure of a hog is the median over its pairs. Each run goes on from the same
+instant, when the sites have been visited for a while: the first visits wait for php-fpm's workers, and who counts
+them as quiet time flatters every figure. An emulated processor is slow, and the disk as slow as one: the ratios
+compare, the seconds do not.
 """
 
 import asyncio
@@ -26,16 +28,18 @@ from tests.vm.machine import Saved
 RUNS = 5
 GOAL = 1.3
 PLAN = "fair"
-QUIET_S, HOG_S = 15.0, 30.0
+WARM_S, QUIET_S, HOG_S = 10.0, 15.0, 32.0
+AWAKE_S = 5.0  # a machine that goes on has its caches, and its emulator's, to fill again
 # From then on it is what a hog that stays does to its neighbours; before, what the first seconds of one do.
-SETTLED_S = 15.0
+SETTLED_S = 12.0
 NOISY, *OTHERS = SITES
 
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """p95 of the neighbours' visits over their own without a hog: `whole` time of the hog, and once `settled`."""
+    """p95 of the neighbours' visits: `usual` ones (s); over it, those of the hog's `whole` time and `settled`."""
 
+    usual: float
     whole: float
     settled: float
     failed: int
@@ -43,8 +47,7 @@ class Felt:
 
 async def feel(host: Capped, hog: Hog) -> Felt:
     vm = host.vm
-    await neighbours.begin(vm, but=(NOISY,))
-    await asyncio.sleep(QUIET_S / 5)  # php-fpm has its workers
+    await asyncio.sleep(AWAKE_S)
     quiet = await neighbours.clock(vm)
     await asyncio.sleep(QUIET_S)
     began = await neighbours.clock(vm)
@@ -58,6 +61,7 @@ async def feel(host: Capped, hog: Hog) -> Felt:
     settled = [visit for visit in while_it_ran if visit.at - visit.took_s > began + SETTLED_S]
     usual = percentile([visit.took_s for visit in before], 95)
     return Felt(
+        usual,
         percentile([visit.took_s for visit in while_it_ran], 95) / usual,
         percentile([visit.took_s for visit in settled], 95) / usual,
         sum(visit.status != 200 for visit in while_it_ran),
@@ -86,40 +90,60 @@ class Pairs:
             print(f"          failed visits: {lost[0]} with relevo, {lost[1]} without")
 
 
-async def measure(saved: Saved, runs: int) -> None:
+async def measure(with_relevo: Saved, without: Saved, runs: int) -> None:
     """A pair of each hog before the next of any: what the machine does beside changes over two hours."""
     felt = {hog.name: Pairs() for hog in CORPUS}
     for turn in range(1, runs + 1):
         for hog in CORPUS:
             pairs = felt[hog.name]
-            async with capped(saved) as host:
+            async with capped(with_relevo) as host:
                 pairs.held.append(await feel(host, hog))
-            async with capped(saved) as host:
-                await host.remove()
+            async with capped(without) as host:
                 pairs.free.append(await feel(host, hog))
-            print(
-                f"    pair {turn} of {runs}, {hog.name}: {pairs.held[-1].settled:.2f} with relevo, "
-                f"{pairs.free[-1].settled:.2f} without",
-                file=sys.stderr,
-                flush=True,
+            tell(
+                f"pair {turn} of {runs}, {hog.name}: {pairs.held[-1].settled:.2f} with relevo, "
+                f"{pairs.free[-1].settled:.2f} without"
             )
     for name, pairs in felt.items():
         pairs.print(name)
+    usual = [
+        1000
+        * statistics.median(one.usual for pairs in felt.values() for one in getattr(pairs, kind))
+        for kind in ("held", "free")
+    ]
+    row("p95 of a visit without a hog", f"{usual[0]:.0f} ms, without relevo {usual[1]:.0f} ms", "")
 
 
-async def prepare(folder: Path) -> Saved:
+async def prepare(folder: Path) -> tuple[Saved, Saved]:
+    """The machine as its visitors find it, with relevo and without."""
     package = build("0.1.0", folder).read_bytes()
-    shadowed = folder / "shadowed"
-    fair = folder / "fair"
-    for place in (shadowed, fair):
+    places = [folder / name for name in ("shadowed", "capped", "held", "free")]
+    for place in places:
         place.mkdir()
-    print("    making the machine", file=sys.stderr, flush=True)
-    return await ordered(await begin(debian(), shadowed, package), fair, PLAN)
+    shadowed, fair, held, free = places
+    tell("making the machine")
+    saved = await ordered(await begin(debian(), shadowed, package), fair, PLAN)
+    return await visited(saved, held, relevo=True), await visited(saved, free, relevo=False)
+
+
+async def visited(saved: Saved, folder: Path, *, relevo: bool) -> Saved:
+    """The machine once its sites are visited and answer as they will go on to."""
+    async with capped(saved) as host:
+        if not relevo:
+            await host.remove()
+        await neighbours.begin(host.vm, but=(NOISY,))
+        await asyncio.sleep(WARM_S)
+        await host.vm.pause()
+        return await host.vm.save(folder)
+
+
+def tell(what: str) -> None:
+    print(f"    {what}", file=sys.stderr, flush=True)
 
 
 async def neighbourhood(runs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=CACHE) as folder:
-        await measure(await prepare(Path(folder)), runs)
+        await measure(*await prepare(Path(folder)), runs)
 
 
 def main(runs: int = RUNS) -> None:
