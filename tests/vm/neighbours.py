@@ -20,11 +20,11 @@ class Visit:
     status: int
 
 
-async def begin(vm: Machine, *, but: Sequence[Tenancy] = ()) -> None:
+async def begin(vm: Machine, *, but: Sequence[Tenancy] = (), every_s: float = EVERY_S) -> None:
     """Visit each site in turn from now on, those of `but` left out; idempotent."""
     domains = " ".join(site.domain for site in SITES if site not in but)
     start = "systemd-run --quiet --collect --unit=visitors --slice=visitors.slice -p CPUWeight=1000"
-    visitors = f"visitors {domains} --every {EVERY_S} --into {FILE}"
+    visitors = f"visitors {domains} --every {every_s} --into {FILE}"
     await vm.do(f"systemctl is-active -q visitors || {start} -- {visitors}")
 
 
