@@ -16,7 +16,9 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "procps", "ca-certificates"),
     *("python3", "python3-venv", "haproxy", "nginx-light"),
     # Sites: their users' sessions, their PHP, their crowds, what they may send out.
-    *("libpam-systemd", "php-fpm", "apache2", "nftables", "dmsetup"),
+    *("libpam-systemd", "php-fpm", "apache2", "nftables", "cron"),
+    # What their disks may lie on.
+    *("fdisk", "mdadm", "cryptsetup-bin", "lvm2", "xfsprogs"),
     *("tiny-initramfs", KERNEL),
 )
 # What an image is made with, and the packages that have it.
@@ -142,7 +144,7 @@ def _furnish(root: Path) -> None:
     site = root / "etc/nginx/sites-available/default"
     site.write_text('server { listen 8080; return 200 "a site\\n"; }\n')
     # What sites share is there for tests that want it, and started by nobody else.
-    for name in (f"php{PHP}-fpm", "apache2"):
+    for name in (f"php{PHP}-fpm", "apache2", "cron"):
         (units / f"multi-user.target.wants/{name}.service").unlink(missing_ok=True)
     for name in MASKED:
         (units / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ ENDED_S = 120.0  # the longest of the scaled terms, and recovery in steps
 CALM_S = 24.0
 MORE_S = 6.0  # what is done to others would be done by now: three rounds
 TERM_S = 40.0  # of a person's word
+CRON_TERM_S = 100.0  # a minute begins in it
+JOBS_S = 15.0  # jobs are ended as they are seen, here each VERIFY_S
 HARD_S = 20.0
 BEAT_S = 0.5
 DELAY = "relevo_agent_beat_delay_seconds"
@@ -133,6 +136,27 @@ async def test_a_stopped_site_starts_again_at_its_end(wide: Saved) -> None:
         await host.vm.until(f"visitors --once {NOISY.domain}", timeout_s=2 * TERM_S)
         assert {visit.status for visit in await neighbours.visits(host.vm, since=began)} == {200}
         await host.until_held(NOISY, "cpu.max", plan)
+
+
+@pytest.mark.long
+async def test_cron_does_not_bring_a_stopped_site_back(wide: Saved) -> None:
+    """Jobs that cron begins meanwhile are ended while a neighbour's run on; afterwards they run as before."""
+    async with capped(wide) as host:
+        # As docs/layout.md asks for.
+        await host.vm.do("echo 'session optional pam_systemd.so' >> /etc/pam.d/cron")
+        for site in (NOISY, SITES[1]):
+            each_minute = shlex.quote("* * * * * date >> ran; exec sleep 45")
+            await host.vm.do(f"echo {each_minute} | crontab -u {site.name} -")
+        await host.order("wide", rulings={NOISY.name: quarantine(Level.STOP, CRON_TERM_S)})
+        await host.vm.do("systemctl start cron")
+        began = f"test -s {NOISY.home}/ran"
+        await host.vm.until(began, timeout_s=CRON_TERM_S)
+        await host.vm.until(f"! pgrep --euid {NOISY.name} --exact sleep", timeout_s=JOBS_S)
+        await host.vm.do(f"pgrep --euid {SITES[1].name} --exact sleep")
+        await host.vm.until(f"visitors --once {NOISY.domain}", timeout_s=2 * CRON_TERM_S)
+        await host.vm.until(f"pgrep --euid {NOISY.name} --exact sleep", timeout_s=90)
+        await asyncio.sleep(JOBS_S)
+        await host.vm.do(f"pgrep --euid {NOISY.name} --exact sleep")
 
 
 async def test_an_isolated_site_reaches_what_it_needs_and_nothing_else(wide: Saved) -> None:

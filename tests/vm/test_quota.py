@@ -1,4 +1,4 @@
-"""What sites keep on disk under a real systemd and a real ext4: each is held to its plan, and fails alone."""
+"""What sites keep on disk under a real systemd, on ext4 and on XFS: each is held to its plan, and fails alone."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 from fleet.caps import Override
 from fleet.model import Note
 from tests.vm.capped import Capped, capped
-from tests.vm.hosting import SITES, Tenancy, at_rest
+from tests.vm.hosting import SITES, Tenancy, at_rest, rehouse
 from tests.vm.machine import Result, Saved
 
 pytestmark = pytest.mark.vm
@@ -34,12 +34,15 @@ PROGRAM = (
 
 
 @asynccontextmanager
-async def with_quotas(saved: Saved) -> AsyncGenerator[Capped, None]:
+async def with_quotas(saved: Saved, kind: str = "ext4") -> AsyncGenerator[Capped, None]:
     """The host once a person did what docs/caps.md says: ext4 counted already, now it holds."""
     async with capped(saved) as host:
-        async with at_rest(host.vm):
-            await host.vm.do("sed -i 's/rw,noatime/rw,noatime,usrquota/' /etc/fstab")
-            await host.vm.do("systemctl daemon-reload && mount /srv")
+        if kind == "xfs":
+            await rehouse(host.vm, "mkfs.xfs -q -f /dev/vdb", "/dev/vdb", "noatime,usrquota")
+        else:
+            async with at_rest(host.vm):
+                await host.vm.do("sed -i 's/rw,noatime/rw,noatime,usrquota/' /etc/fstab")
+                await host.vm.do("systemctl daemon-reload && mount /srv")
         yield host
 
 
@@ -70,9 +73,10 @@ async def quotactl(host: Capped, limits: Mapping[str, int]) -> int:
     return int(json.loads(told)["/srv"]["users"][str(GARDEN.uid)]["disk_hard_bytes"])
 
 
-async def test_a_full_site_fails_alone(shadowed: Saved) -> None:
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+async def test_a_full_site_fails_alone(shadowed: Saved, kind: str) -> None:
     """Its own writes are refused at its plan and a tenth, of bytes and of files; its neighbours write on and answer."""
-    async with with_quotas(shadowed) as host:
+    async with with_quotas(shadowed, kind) as host:
         await host.order("wide", overrides={GARDEN.name: SMALL})
         await until_held(host, len(SITES))
         full = await as_site(host, GARDEN, FILL.format(file="big", count=256))
