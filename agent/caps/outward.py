@@ -5,7 +5,7 @@ for what one of them does.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -26,10 +26,27 @@ class Sender:
     shadow: frozenset[SiteId]
 
 
-def senders(world: World) -> dict[int, Sender]:
-    """By uid."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """Who runs as whom: accounts by uid, the uids of each site, and who is shut in by a penalty."""
+
+    by_uid: Mapping[int, Sender]
+    of: Mapping[SiteId, Sequence[int]]
+    isolated: frozenset[SiteId]
+
+    def senders(self, site: SiteId) -> list[Sender]:
+        return [self.by_uid[uid] for uid in self.of.get(site, ())]
+
+    def own(self, site: SiteId) -> list[int]:
+        """Those that nobody else runs as; whether anything of it is served now does not count."""
+        return [uid for uid in self.of.get(site, ()) if len(self.by_uid[uid].sites) == 1]
+
+
+def accounts(world: World) -> Accounts:
+    """One pass over the sites: with a look for each among all the others, a thousand take a thousand times as long."""
     names: dict[int, str] = {}
     sites: dict[int, set[SiteId]] = defaultdict(set)
+    of: dict[SiteId, list[int]] = {}
     for site, tenant in world.orders.tenants.items():
         attached = world.attached.get(site)
         found = {user: world.people[user] for user in tenant.users if user in world.people}
@@ -38,11 +55,18 @@ def senders(world: World) -> dict[int, Sender]:
         for user, uid in found.items():
             names[uid] = user
             sites[uid].add(site)
+        of[site] = list(dict.fromkeys(found.values()))
     shadow = {s for s, t in world.orders.tenants.items() if not world.in_force(t)}
-    return {
-        uid: Sender(name=names[uid], sites=frozenset(of), shadow=frozenset(of & shadow))
-        for uid, of in sites.items()
-    }
+    return Accounts(
+        by_uid={
+            uid: Sender(name=names[uid], sites=frozenset(those), shadow=frozenset(those & shadow))
+            for uid, those in sites.items()
+        },
+        of=of,
+        isolated=frozenset(
+            p.site for p in world.penalties_of(world.orders.tenants) if p.level >= Level.ISOLATE
+        ),
+    )
 
 
 def rules(
@@ -52,70 +76,60 @@ def rules(
 
     `shut`: whom it was closed to. Of sites that nobody speaks of these stay so, where no other site runs as them now.
     """
-    of = senders(world)
-    now = {uid: sender for uid, sender in of.items() if not sender.shadow}
-    isolated = {
-        uid for site in world.orders.tenants if _is_isolated(site, world) for uid in _own(site, of)
-    }
+    found = accounts(world)
+    now = {uid for uid, sender in found.by_uid.items() if not sender.shadow}
+    isolated = {uid for site in found.isolated for uid in found.own(site)}
     uids = {**world.people, **world.common}
     gone = [was for site, was in shut.items() if site not in world.orders.tenants]
-    mail = {uids[user] for was in gone for user in was.mail if user in uids} - of.keys()
-    alone = {uids[user] for was in gone for user in was.isolated if user in uids} - of.keys()
-    return replace(
-        servers, sites=frozenset(now.keys() | mail), isolated=frozenset(isolated | alone)
-    )
+    known = found.by_uid.keys()
+    mail = {uids[user] for was in gone for user in was.mail if user in uids} - known
+    alone = {uids[user] for was in gone for user in was.isolated if user in uids} - known
+    return replace(servers, sites=frozenset(now | mail), isolated=frozenset(isolated | alone))
 
 
 def shut_by(world: World, before: Mapping[SiteId, Shut]) -> dict[SiteId, Shut]:
     """Whom it is closed to for each site; of one that nobody speaks of, whom it was closed to `before` (rule R7)."""
-    of = senders(world)
-    found = {site: _shut(site, world, of) for site in world.orders.tenants}
+    of = accounts(world)
+    found = {site: _shut(site, of) for site in world.orders.tenants}
     known = found.keys() | set(world.orders.removed_sites)
     stays = {site: was for site, was in before.items() if site not in known}
     return {site: one for site, one in (stays | found).items() if one.mail or one.isolated}
 
 
-def _shut(site: SiteId, world: World, of: Mapping[int, Sender]) -> Shut:
-    closed = (one.name for one in of.values() if site in one.sites and not one.shadow)
-    own = _own(site, of) if _is_isolated(site, world) else ()
-    return Shut(mail=tuple(sorted(closed)), isolated=tuple(sorted(of[uid].name for uid in own)))
+def _shut(site: SiteId, of: Accounts) -> Shut:
+    closed = (one.name for one in of.senders(site) if not one.shadow)
+    own = of.own(site) if site in of.isolated else ()
+    return Shut(
+        mail=tuple(sorted(closed)), isolated=tuple(sorted(of.by_uid[uid].name for uid in own))
+    )
 
 
 def open_to(world: World) -> dict[SiteId, tuple[Why, ...]]:
     """What stays open to sites that are in force, and why; of those that this host knows."""
-    by_uid = senders(world)
-    of: dict[SiteId, list[Sender]] = defaultdict(list)
-    for sender in by_uid.values():
-        for site in sender.sites:
-            of[site].append(sender)
+    of = accounts(world)
+    waits = {uid: some(one.shadow) for uid, one in of.by_uid.items() if one.shadow}
     found = {
-        site: (*_mail(of.get(site, ())), *_rest(site, world, by_uid))
+        site: (*_mail(site, of, waits), *_rest(site, world, of))
         for site, tenant in world.orders.tenants.items()
         if world.in_force(tenant) and site in world.attached
     }
     return {site: whys for site, whys in found.items() if whys}
 
 
-def _mail(senders: Collection[Sender]) -> tuple[Why, ...]:
-    if not senders:
+def _mail(site: SiteId, of: Accounts, waits: Mapping[int, str]) -> tuple[Why, ...]:
+    """`waits`: whom each account waits for, in a sentence."""
+    if not (uids := of.of.get(site)):
         return (Why("mail-open"),)
-    waits = {sender.name: some(sender.shadow) for sender in senders if sender.shadow}
+    told = {of.by_uid[uid].name: waits[uid] for uid in uids if uid in waits}
     return tuple(
         Why("mail-waits-for", {"user": user, "sites": sites})
-        for user, sites in sorted(waits.items())
+        for user, sites in sorted(told.items())
     )
 
 
-def _rest(site: SiteId, world: World, of: Mapping[int, Sender]) -> tuple[Why, ...]:
+def _rest(site: SiteId, world: World, of: Accounts) -> tuple[Why, ...]:
+    if site not in of.isolated:
+        return ()
     attached = world.attached[site]
-    held = attached.slice is not None or (_own(site, of) and not attached.in_common)
-    return (Why("egress-open"),) if _is_isolated(site, world) and not held else ()
-
-
-def _own(site: SiteId, of: Mapping[int, Sender]) -> list[int]:
-    """The accounts that nobody else runs as; whether anything of it is served now does not count."""
-    return [uid for uid, sender in of.items() if sender.sites == {site}]
-
-
-def _is_isolated(site: SiteId, world: World) -> bool:
-    return any(p.level >= Level.ISOLATE for p in world.penalties_of((site,)))
+    held = attached.slice is not None or (of.own(site) and not attached.in_common)
+    return () if held else (Why("egress-open"),)
