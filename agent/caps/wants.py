@@ -87,41 +87,51 @@ def shares(world: World, ours: Mapping[str, Ours] = MappingProxyType({})) -> dic
     held: dict[str, list[Held]] = defaultdict(list)
     seen: set[str] = set()
     beside: dict[str, list[Held]] = defaultdict(list)
+    elsewhere = _Elsewhere(world, ours)
     for site, tenant in world.orders.tenants.items():
         attached, caps = world.attached.get(site), world.caps(tenant)
         if attached and caps:
             if attached.slice:
                 seen.add(attached.slice)
-            for name in [attached.slice] if attached.slice else _unseen(site, world, ours):
+            for name in [attached.slice] if attached.slice else elsewhere.of(site):
                 held[name].append((site, tenant, caps))
             for uid in world.uids(tenant):
-                beside[f"user-{uid}.slice"].append((site, tenant, _background(caps)))
-    facts = replace(world.facts, low_ratio=_low_ratio(world, held.values()))
+                beside[f"user-{uid}.slice"].append((site, tenant, caps))
+    reckon = _Reckoned(world, replace(world.facts, low_ratio=_low_ratio(world, held.values())))
     users = {name: those for name, those in beside.items() if name not in held}
     return {
-        **{name: _share(world, facts, those, beside=True) for name, those in users.items()},
+        **{name: reckon.share(_in_background(those), beside=True) for name, those in users.items()},
         **{
-            name: _share(world, facts, those, beside.get(name, ()), beside=name not in seen)
+            name: reckon.share(those, beside.get(name, ()), beside=name not in seen)
             for name, those in held.items()
         },
     }
 
 
-def _unseen(site: SiteId, world: World, ours: Mapping[str, Ours]) -> list[str]:
-    """Where it was held, and may run again: the web server does not lead there now, or its master was ended.
+class _Elsewhere:
+    """Where sites that are seen in no slice were held, and may run again.
 
-    Users' own slices are held anyway. An adoption that is over has let its slice go, but for what it must start again.
+    The web server does not lead there now, or its master was ended. Users' own slices are held anyway. An adoption
+    that is over has let its slice go, but for what it must start again.
     """
-    tenant, now = world.orders.tenants[site], world.attached[site]
-    users = {f"user-{uid}.slice" for uid in world.people.values()} - {tenant.slice}
-    return [
-        name
-        for name, mine in ours.items()
-        if site in mine.sites
-        and name not in users
-        and (now.adoptable is None or mine.stopped is not None)
-        and (mine.limits != FREE or mine.stopped is not None)
-    ]
+
+    def __init__(self, world: World, ours: Mapping[str, Ours]) -> None:
+        self._world, self._ours = world, ours
+        self._users = {f"user-{uid}.slice" for uid in world.people.values()}
+        self._names: dict[SiteId, list[str]] = defaultdict(list)
+        for name, mine in ours.items():
+            if mine.limits != FREE or mine.stopped is not None:
+                for site in mine.sites:
+                    self._names[site].append(name)
+
+    def of(self, site: SiteId) -> list[str]:
+        tenant, now = self._world.orders.tenants[site], self._world.attached[site]
+        return [
+            name
+            for name in self._names.get(site, ())
+            if (name not in self._users or name == tenant.slice)
+            and (now.adoptable is None or self._ours[name].stopped is not None)
+        ]
 
 
 def protected_above(shared: Mapping[str, Share]) -> dict[str, int]:
@@ -137,49 +147,62 @@ def protected_above(shared: Mapping[str, Share]) -> dict[str, int]:
     return {name: low for name, low in above.items() if name not in shared}
 
 
-def _background(caps: Caps) -> Caps:
+def _in_background(those: list[Held]) -> list[Held]:
     """What sessions and jobs get beside a site's services; what is protected is the services'."""
-    return replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0)
-
-
-def _share(
-    world: World,
-    facts: HostFacts,
-    those: list[Held],
-    near: Iterable[Held] = (),
-    *,
-    beside: bool = False,
-) -> Share:
-    """Of sites that are held there; `near`: all whose users' sessions and jobs run there."""
-    sites = tuple(site for site, _, _ in those)
-    among = {site: tenant for site, tenant, _ in (*those, *near)}
-    shadow = tuple(site for site, tenant in among.items() if not world.in_force(tenant))
-    standing = [
-        p for p in world.penalties_of(among) if p.owner != OWNER or not {*shadow} - {p.site}
+    return [
+        (
+            site,
+            tenant,
+            replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0),
+        )
+        for site, tenant, caps in those
     ]
-    mercy = spare(standing, among)
-    overrides = [t.override for _, t, _ in those if t.override and _counts(t, world)]
-    case = Case(
-        caps=roomiest([caps for _, _, caps in those]),
-        facts=facts,
-        penalties=tuple(p for p in mercy.held if p.site in sites),
-        among=tuple(among),
-        spared=tuple(p for p in mercy.spared if p.site in sites),
-        override=overrides[0] if overrides else None,
-        sites=len(those),
-        as_armed=frozenset(as_armed(those[0][1].held, world.now))
-        if len(those) == 1
-        else frozenset(),
-    )
-    wanted = limits(case, in_force=not shadow)
-    return Share(
-        sites=sites,
-        wanted=wanted,
-        in_force=not shadow,
-        beside=beside,
-        among=tuple(among),
-        waits_for=shadow,
-    )
+
+
+class _Reckoned:
+    """What each slice should hold. Most are of a few plans, and no penalty's: those are reckoned once."""
+
+    def __init__(self, world: World, facts: HostFacts) -> None:
+        self._world, self._facts = world, facts
+        self._known: dict[tuple[Case, bool], Wanted] = {}
+
+    def share(self, those: list[Held], near: Iterable[Held] = (), *, beside: bool = False) -> Share:
+        """Of sites that are held there; `near`: all whose users' sessions and jobs run there."""
+        world = self._world
+        sites = tuple(site for site, _, _ in those)
+        among = {site: tenant for site, tenant, _ in (*those, *near)}
+        shadow = tuple(site for site, tenant in among.items() if not world.in_force(tenant))
+        standing = [
+            p for p in world.penalties_of(among) if p.owner != OWNER or not {*shadow} - {p.site}
+        ]
+        mercy = spare(standing, among)
+        overrides = [t.override for _, t, _ in those if t.override and _counts(t, world)]
+        alone = len(those) == 1
+        case = Case(
+            caps=those[0][2] if alone else roomiest([caps for _, _, caps in those]),
+            facts=self._facts,
+            penalties=tuple(p for p in mercy.held if p.site in sites),
+            among=tuple(among) if standing else (),  # it is a penalty that is told whom it holds
+            spared=tuple(p for p in mercy.spared if p.site in sites),
+            override=overrides[0] if overrides else None,
+            sites=len(those),
+            as_armed=frozenset(as_armed(those[0][1].held, world.now)) if alone else frozenset(),
+        )
+        return Share(
+            sites=sites,
+            wanted=self._wanted(case, in_force=not shadow),
+            in_force=not shadow,
+            beside=beside,
+            among=tuple(among),
+            waits_for=shadow,
+        )
+
+    def _wanted(self, case: Case, *, in_force: bool) -> Wanted:
+        if case.penalties or case.spared or case.override:
+            return limits(case, in_force=in_force)
+        if (known := self._known.get((case, in_force))) is None:
+            known = self._known[case, in_force] = limits(case, in_force=in_force)
+        return known
 
 
 def _counts(tenant: Tenant, world: World) -> bool:
