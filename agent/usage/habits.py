@@ -7,7 +7,7 @@ in and are not gone out to (rule R16). Source: proc(5), kernel's Documentation/n
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,11 @@ ESTABLISHED, ASKING, LISTENING = 1, 2, 10
 ODD_PLACE = re.compile(
     r"^/(?:var/)?tmp/|^/dev/shm/|/uploads/|/wp-content/cache/|/sites/[^/]+/files/"
 )
+# What runs its first argument as a program; a login shell has a dash before its name.
+INTERPRETER = re.compile(
+    r"-?(?:php(?:-cgi)?|python|perl|ruby|node(?:js)?|lua|(?:ba|da|k|z)?sh)[0-9.]*"
+)
+BEFORE_SCRIPT = frozenset({"-f", "-q"})  # php's, that the program's file comes after
 
 _log = log.logger("usage")
 
@@ -236,13 +241,26 @@ class Observer:
 
 
 def _program(process: Path) -> list[str]:
-    """The file that runs, where that may be seen, and what was called, by its first two words: no other arguments."""
+    """The file that runs, where that may be seen, what was called, and which program an interpreter was given.
+
+    Of other users' processes only a root with CAP_SYS_PTRACE sees the file (ptrace(2), PTRACE_MODE_READ_FSCREDS), and
+    the agent has it not: it could then write into every process, systemd itself too. What was called is the process'
+    own word: a program that gives itself another name, or was called by a relative path, is not seen here.
+    """
     found = []
     with suppress(OSError):
         found.append(os.readlink(process / "exe"))
     with (process / "cmdline").open("rb") as file:
-        found += file.read(2048).decode("utf-8", "replace").split("\0")[:2]
-    return found
+        called, *words = file.read(2048).decode("utf-8", "replace").split("\0")
+    return [*found, called, *_script(called, words)]
+
+
+def _script(called: str, words: Sequence[str]) -> Sequence[str]:
+    """The program that an interpreter runs; any other program's file is what it works on."""
+    if INTERPRETER.fullmatch(called.rpartition("/")[2]) is None:
+        return ()
+    script = next((word for word in words if word not in BEFORE_SCRIPT), "")
+    return () if script.startswith("-") else (script,)
 
 
 def _table(path: Path) -> bytes:

@@ -148,10 +148,19 @@ def test_a_crontab_that_changed_is_told_once(host: Host) -> None:
         (["/usr/bin/php8.2", "/srv/club/cron.php", "/tmp/argument"], False),
         (["php-fpm: pool club"], False),
         (["perl", "/dev/shm/.a"], True),
+        (["python3.11", "/srv/club/wp-content/uploads/a"], True),
+        (["-bash", "/tmp/.x"], True),
+        (["php", "-q", "/srv/club/wp-content/uploads/a.php"], True),
+        (["jpegoptim", "/srv/club/wp-content/uploads/a.jpg"], False),
+        (["/usr/bin/convert", "/srv/club/wp-content/uploads/a.jpg", "a.png"], False),
+        (["vi", "/tmp/crontab.Xy12Zz/crontab"], False),
+        (["sh", "-c", "jpegoptim /srv/club/wp-content/uploads/a.jpg"], False),
+        (["php", "-r", "/* /srv/club/wp-content/uploads/a.jpg */ f();"], False),
+        (["/srv/club/wp-content/uploads/php", "-r", "x"], True),
     ],
 )
 def test_programs_out_of_odd_places_are_seen(host: Host, words: list[str], odd: bool) -> None:
-    """By what was called and by which file runs; a file in /tmp that a program is given is not called."""
+    """By what was called and by which file runs; a file that a program is given to work on is not called."""
     folder = host.proc / "77"
     folder.mkdir()
     (folder / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
