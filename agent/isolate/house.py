@@ -32,6 +32,9 @@ class House:
         return begins is not None and begins <= wall
 
     def ruling(self, site: SiteId, wall: float) -> Ruling | None:
-        """What people say of a site now; every word of theirs ends too (rule R11)."""
+        """What people say of a site now; every word of theirs ends too (rule R11).
+
+        It counts from when it is heard, whatever its `since`: this host's clock may be slow.
+        """
         ruling = self.rulings.get(site)
-        return ruling if ruling and ruling.note.since <= wall < ruling.note.until else None
+        return ruling if ruling and wall < ruling.note.until else None

@@ -277,6 +277,27 @@ def test_people_win(seed: int) -> None:
                 ]
 
 
+@pytest.mark.parametrize("word", ["release", "quarantine"])
+def test_people_are_obeyed_at_once_by_a_host_whose_clock_is_slow(
+    word: Literal["release", "quarantine"],
+) -> None:
+    """What a person says counts from when it is heard, not from when this host believes that it was said."""
+    machine = Machine(Random(1), sites=8, hog=HOGS["mail flood"], starts_s=20.0)
+    orders, state, held = house(machine), State(), False
+    while not held:
+        signals = machine.round()
+        decision = decide(state, signals, orders, POLICY, signals.at, WALL + signals.at)
+        state, held = decision.state, bool(decision.penalties)
+    signals = machine.round()
+    wall = WALL + signals.at  # three minutes behind the controllers'
+    note = Note(owner="ana", reason="r", since=wall + 180, until=wall + HOUR_S)
+    rulings = {machine.culprit: Ruling(word=word, level=Level.CAP, note=note)}
+    orders = House(plans=orders.plans, tenants=orders.tenants, rulings=rulings)
+    decision = decide(state, signals, orders, POLICY, signals.at, wall)
+    found = [(p.level, p.owner) for p in decision.penalties]
+    assert found == ([(Level.CAP, "ana")] if word == "quarantine" else [])
+
+
 def test_the_storm_holds_many() -> None:
     """The storms of these tests do lead to every level, in shadow and in force: else they prove nothing."""
     found = set[tuple[Level, bool]]()
