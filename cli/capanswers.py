@@ -212,6 +212,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     shadow_min: float = 0.0
     cpu_p95_cores: float | None = None
     memory_p95_bytes: int | None = None
+    at_cap_days: dict[str, float] = {}
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):

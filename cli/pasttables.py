@@ -31,7 +31,7 @@ def past(of: SitePast) -> list[RenderableType]:
             ("from", f"{when(of.since)} to {when(of.until)}, in steps of {shown(of.step_s)}"),
             ("seen", f"{min(seen_s / span_s, 1):.0%} of the time{_begins(of)}"),
             ("not seen", _gaps(of)),
-            ("at a cap", f"{_minutes(of.overall.at_cap_s)} of {of.plan}" if seen_s else ""),
+            ("at a cap", _at_cap(of) if seen_s else ""),
             ("would have", f"been held for {_minutes(shadow_s)}" if shadow_s else ""),
             ("only", "an estimate, from its access log" if of.attachment == "log" else ""),
         )
@@ -108,5 +108,10 @@ def _gaps(of: SitePast) -> str:
     return said + more
 
 
-def _minutes(seconds: float | None) -> str:
-    return f"{(seconds or 0.0) / 60:.0f} min"
+def _at_cap(of: SitePast) -> str:
+    seconds = of.overall.at_cap_s
+    return "not known" if seconds is None else f"{_minutes(seconds)} of {of.plan}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min"

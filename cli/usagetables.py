@@ -41,6 +41,7 @@ def usage(of: Usage) -> list[RenderableType]:
             *((f"disk {id}", f"{size(int(rate))}/s") for id, rate in sorted(use.devices.items())),
             ("in the last hour", happened(of.last_hour)),
             ("95 % of the time", _usual(past) if past else ""),
+            ("only", "an estimate, from its access log" if use.attachment == "log" else ""),
         ),
         "",
     ]
@@ -52,12 +53,20 @@ def usage(of: Usage) -> list[RenderableType]:
             _share(
                 max(filter(None, (share.disk_ratio, share.inodes_ratio)), default=share.disk_ratio)
             ),
-            f"{past.at_cap_min[plan]:.0f} min" if past and plan in past.at_cap_min else "?",
+            _at_cap(past, plan),
         )
         for plan, share in of.against.items()
     ]
     columns = (">CPU", ">MEM", ">PROC", ">READ", ">WRITE", ">REQ", ">DISK", f">AT A CAP{days}")
     return [*parts, table("PLAN", *columns, rows=rows)]
+
+
+def _at_cap(past: Past | None, plan: str) -> str:
+    """What nobody compared is not known, which is not zero; what was only lately says since when."""
+    if past is None or plan not in past.at_cap_min:
+        return "?"
+    days = f" in {past.at_cap_days[plan]:.0f} d" if plan in past.at_cap_days else ""
+    return f"{past.at_cap_min[plan]:.0f} min{days}"
 
 
 def _kept(disk: Disk | None) -> str:

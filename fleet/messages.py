@@ -27,6 +27,7 @@ SITES_MAX = 20_000
 DISKS_MAX = 256
 DEVICES_MAX = 16  # of one site
 LINE_MAX = 500  # of a text for people
+PLANS_TOLD_MAX = 100  # what a site's history is told against: those that it reached first
 KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
 SECONDS_MAX = 1e10  # three hundred years
 RATE_MAX = 1e15  # bytes/s: a thousand times what a machine moves
@@ -161,15 +162,17 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, tag="applied"):
 class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a host's own history says of one site, which it has seen for `days` (at most 40).
 
-    `at_cap_min`: the minutes of those days in which it was at a cap of each plan of the fleet, had that been its own.
+    `at_cap_min`: the minutes of those days in which it was at a cap of each plan of the fleet, had that been its own;
+    of a plan that is not in it nothing is known. `at_cap_days`: in how many of them a plan was compared, if not in all.
     Of the last week: `shadow_min`, in which its caps or a penalty would have held it and did not, and percentiles.
     """
 
     days: Annotated[float, Meta(ge=0, le=1000)]
-    at_cap_min: Annotated[dict[PlanId, float], Meta(max_length=100)] = {}
+    at_cap_min: Annotated[dict[PlanId, float], Meta(max_length=PLANS_TOLD_MAX)] = {}
     shadow_min: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     cpu_p95_cores: Annotated[float, Meta(ge=0, le=LOAD_MAX)] | None = None
     memory_p95_bytes: Count | None = None
+    at_cap_days: Annotated[dict[PlanId, float], Meta(max_length=PLANS_TOLD_MAX)] = {}
 
 
 # Counted by the kernel for a site's group: `memory.events` high, max, oom and oom_kill, `pids.events` max, and periods

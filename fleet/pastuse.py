@@ -32,13 +32,13 @@ class PastRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step from `at` (Unix s), of which the site was seen for `seen_s`; None: not known, which is not zero.
 
     `shadow_s`: how long its caps or a penalty would have held it and did not. `at_cap_s`: how long the plan that was
-    asked about would have.
+    asked about would have, as far as it was compared with it.
     """
 
     at: Instant
     seen_s: Span
     shadow_s: Span = 0.0
-    at_cap_s: Span = 0.0
+    at_cap_s: Span | None = None
     cpu_cores: Spread | None = None
     memory_bytes: Spread | None = None
     read_bytes_per_s: Spread | None = None

@@ -8,14 +8,14 @@ Source: SQLite documentation, "Write-Ahead Logging", "PRAGMA synchronous", "WITH
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from agent.usage.bins import binned
 from agent.usage.ledger import MEASURES, SLOT_S, Row, Summary
-from fleet.messages import Past
+from fleet.messages import PLANS_TOLD_MAX, Past
 from fleet.model import PlanId, SiteId
 from fleet.pastuse import ROWS_MAX, PastAsked, PastTold
 from runtime import log
@@ -70,6 +70,11 @@ INSERT = (
 )
 SELECT = f"SELECT slot, {', '.join((*_SUMS, *COLUMNS))} FROM slots WHERE site = ? AND slot >= ?"  # noqa: S608 - the same
 BETWEEN = f"{SELECT} AND slot < ? ORDER BY slot"
+# A plan that a site stayed below has one row a day: that it was compared is known as long as the rest is.
+BELOW = (
+    "INSERT INTO caps SELECT ?1, ?2, ?3, 0 WHERE NOT EXISTS "  # noqa: S608 - our own number
+    f"(SELECT 1 FROM caps WHERE site = ?1 AND plan = ?2 AND slot BETWEEN ?3 - {DAY - 1} AND ?3)"
+)
 CAPPED = "SELECT slot, seconds FROM caps WHERE site = ? AND plan = ? AND slot >= ? AND slot < ?"
 
 _log = log.logger("usage")
@@ -201,15 +206,17 @@ class History:
             self._numbers = {id: n for n, id in db.execute("SELECT number, id FROM sites")}
         numbers = self._numbers
         db.executemany(INSERT, [_values(numbers[row.site], row) for row in rows])
+        at_cap = [
+            (numbers[row.site], plan, row.slot, round(seconds))
+            for row in rows
+            for plan, seconds in row.at_cap_s.items()
+        ]
         db.executemany(
             "INSERT INTO caps VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
-            [
-                (numbers[row.site], plan, row.slot, round(seconds))
-                for row in rows
-                for plan, seconds in row.at_cap_s.items()
-            ],
+            [each for each in at_cap if each[-1]],
         )
+        db.executemany(BELOW, [each[:-1] for each in at_cap if not each[-1]])
 
     def _prune(self, db: sqlite3.Connection, newest: int) -> None:
         """Forget what is older than DAYS; and, while there is too much, the oldest day. Both are seldom anything."""
@@ -270,28 +277,51 @@ def answer(asked: PastAsked, error: str = "") -> PastTold:
 def _told(db: sqlite3.Connection, number: int, asked: PastAsked) -> PastTold:
     (first,) = db.execute("SELECT min(slot) FROM slots WHERE site = ?", (number,)).fetchone()
     span = (int(asked.since // SLOT_S), -int(-asked.until // SLOT_S))
-    capped = dict(db.execute(CAPPED, (number, asked.plan, *span)).fetchall())
+    at_cap_s = _at_cap(db, number, asked.plan, span)
     rows = (_row(asked.site, values) for values in db.execute(BETWEEN, (number, *span)))
     return PastTold(
         number=asked.number,
         site=asked.site,
         first=None if first is None else first * SLOT_S,
-        rows=tuple(islice(binned(rows, asked.step_s, capped), ROWS_MAX)),
+        rows=tuple(islice(binned(rows, asked.step_s, at_cap_s), ROWS_MAX)),
     )
+
+
+def _at_cap(
+    db: sqlite3.Connection, number: int, plan: PlanId, span: tuple[int, int]
+) -> Callable[[Row], float | None]:
+    """How long `plan` would have held the site in a row of `span`; None: nobody compared it then."""
+    since = "SELECT min(slot) FROM caps WHERE site = ? AND plan = ?"
+    (first,) = db.execute(since, (number, plan)).fetchone()
+    capped: dict[int, float] = dict(db.execute(CAPPED, (number, plan, *span)).fetchall())
+
+    def of(row: Row) -> float | None:
+        below = first is not None and first <= row.slot and "cpu_cores" in row.measures
+        return capped.get(row.slot, 0.0 if below else None)
+
+    return of
 
 
 def _past(db: sqlite3.Connection, number: int, slot: int) -> Past:
     (first,) = db.execute("SELECT min(slot) FROM slots WHERE site = ?", (number,)).fetchone()
-    caps = db.execute("SELECT plan, sum(seconds) FROM caps WHERE site = ? GROUP BY plan", (number,))
+    caps = db.execute(
+        "SELECT plan, sum(seconds) AS held, min(slot) FROM caps WHERE site = ? GROUP BY plan "
+        "ORDER BY held DESC LIMIT ?",
+        (number, PLANS_TOLD_MAX),
+    ).fetchall()
     week = db.execute(
         "SELECT shadow_s, cpu_cores_p95, memory_bytes_p95 FROM slots WHERE site = ? AND slot > ?",
         (number, slot - WEEK),
     ).fetchall()
     cpu = sorted(row[1] for row in week if row[1] is not None)
     memory = sorted(row[2] for row in week if row[2] is not None)
+    days = min(DAYS, max(0, slot - first) / DAY) if first is not None else 0.0
+    compared = {PlanId(plan): max(0, slot - since) / DAY for plan, _, since in caps}
     return Past(
-        days=min(DAYS, max(0, slot - first) / DAY) if first is not None else 0.0,
-        at_cap_min={PlanId(plan): seconds / 60 for plan, seconds in caps},
+        days=days,
+        at_cap_min={PlanId(plan): seconds / 60 for plan, seconds, _ in caps},
+        # What is below its caps is noted once a day: of less than that nothing can be said.
+        at_cap_days={plan: known for plan, known in compared.items() if days - known > 1},
         shadow_min=sum(row[0] for row in week) / 60,
         cpu_p95_cores=_ranked(cpu) / 1000 if cpu else None,
         memory_p95_bytes=_ranked(memory) if memory else None,

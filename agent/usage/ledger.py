@@ -35,7 +35,10 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One site's five minutes. `seen_s` of them it was seen; `at_cap_s`: how long each plan would have held it."""
+    """One site's five minutes, of which it was seen for `seen_s`.
+
+    `at_cap_s`: how long each plan would have held it, 0 too; of a plan that is not in it nothing is known.
+    """
 
     site: SiteId
     slot: int
@@ -96,6 +99,7 @@ class Open:
         self.weights = array("f")
         self.values = {measure: array("d") for measure in MEASURES}
         self.at_cap_s: dict[PlanId, float] = {}
+        self.compared: Mapping[PlanId, Caps] | None = None
         self.shadow_s = 0.0
 
 
@@ -134,6 +138,10 @@ def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Term
     for measure, values in row.values.items():
         told = getattr(signs, measure)
         values.append(NOT_TOLD if told is None else told)
+    # Who runs in no group and as no user of its own reaches no cap that anybody could see.
+    if signs.cpu_cores is not None and row.compared is not terms.plans:
+        row.compared = terms.plans
+        row.at_cap_s = {**dict.fromkeys(terms.plans, 0.0), **row.at_cap_s}
     for plan in plans_reached(signs, terms.plans, terms.smallest):
         row.at_cap_s[plan] = row.at_cap_s.get(plan, 0.0) + weight_s
     own = terms.shadowed.get(site)

@@ -58,7 +58,7 @@ class PastStep(msgspec.Struct, frozen=True, kw_only=True):
     """One step from `at` (Unix s), of which the site was seen for `seen_s`: 0, and its measures are null.
 
     A measure that is null can't be attributed. `shadow_s`: how long its caps or a penalty would have held it, and did
-    not. `at_cap_s`: how long it was at a cap of `plan`.
+    not. `at_cap_s`: how long it was at a cap of `plan`; null where it was not compared with that plan.
     """
 
     at: float
@@ -179,11 +179,12 @@ def _asked(site: Site, query: PastQuery) -> PastAsked:
 def overall(since: float, steps: Sequence[PastStep]) -> PastStep:
     """All steps as one, each by the time that the site was seen in it."""
     seen = [step for step in steps if step.seen_s > 0]
+    capped = [step.at_cap_s for step in seen if step.at_cap_s is not None]
     return PastStep(
         at=since,
         seen_s=sum(step.seen_s for step in seen),
         shadow_s=sum(step.shadow_s or 0.0 for step in seen) if seen else None,
-        at_cap_s=sum(step.at_cap_s or 0.0 for step in seen) if seen else None,
+        at_cap_s=sum(capped) if capped else None,
         **{measure: _together(seen, measure) for measure in MEASURES},
     )
 

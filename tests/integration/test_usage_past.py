@@ -1,6 +1,7 @@
 """The past of a site's use: asked of a controller, found by its host's real agent, and never made up."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from agent.usage.history import History
 from agent.usage.ledger import SLOT_S, Row, Summary
 from controller import questions
 from fleet import keys
+from fleet.caps import Attachment
+from fleet.messages import Past, SiteUse, Usage
 from fleet.model import ControllerId, HostId, Observation, PlanId, SiteId, Word
 from fleet.pastuse import PastAsked, PastRow, PastTold, Spread
 from runtime.clock import wall
@@ -146,7 +149,7 @@ async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path)
             again = await visitor.ask("/sites/huerto/past", headers={"X-Live": "1"})
         metrics = (await served.raw("GET", "/metrics"))[2].decode()
     assert (status, one.step_s) == (200, 300)
-    assert page.count("<svg") == 1 and page.count("no se sabe") == 5
+    assert page.count("<svg") == 1 and page.count("no se sabe") == 6
     assert 'class="average" d="M2 100v-50h1v50z"' in page
     assert 'class="p95" d="M2 100v-100h1v100z"' in page
     assert 'class="unseen" d="M0 100v-100h2v100zM3 100' in page
@@ -154,6 +157,26 @@ async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path)
     assert "style=" not in page and "<script>" not in page
     assert headers["Content-Security-Policy"] and again[0] == 200 and "<svg" not in again[2]
     assert 'relevo_link_questions_total{outcome="answered"} 1.0' in metrics
+
+
+async def test_the_page_says_what_each_plan_would_have_meant(tmp_path: Path) -> None:
+    """Zero where the host compared and nothing was reached, a gap where it did not; also while no host answers."""
+    async with controller_served(tmp_path) as served:
+        await served.apply()
+        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        visitor = await enter(served)
+        assert 'id="plans"' not in (await visitor.ask("/sites/huerto/past"))[2], "nothing is told"
+        async with agent(served, HOST) as socket:
+            for minutes, said in (({OWN: 0.0}, "0 s in 9 days"), ({}, "not known")):
+                told = Past(days=9.0, at_cap_min=minutes)
+                use = SiteUse(attachment=Attachment.SLICE, past=told)
+                count = served.controller.uses.count
+                message = Usage(host=HostId(HOST), sites={SiteId("huerto"): use})
+                await socket.send_bytes(msgspec.json.encode(message))
+                await served.until(lambda: served.controller.uses.count > count)  # noqa: B023 - at once
+                status, _, page = await visitor.ask("/sites/huerto/past")
+                (card,) = re.findall('<section class="card" id="plans">.*?</section>', page, re.S)
+                assert (status, said in card, card.count("<dd>")) == (200, True, 1)
 
 
 async def test_what_is_asked_is_bounded(tmp_path: Path) -> None:

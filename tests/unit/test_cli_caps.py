@@ -1,10 +1,14 @@
 """The commands on caps against a server that says what the API's own types say."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage.history import DAY, History
+from agent.usage.ledger import SLOT_S, Ledger, Row, terms
 from cli.failures import Exit
 from controller.api.capshapes import (
     AtEdges,
@@ -22,6 +26,7 @@ from controller.api.capshapes import (
     Waiting,
 )
 from controller.chain import Link
+from deploy.demo.plans import SOLIDARITY
 from fleet.caps import (
     Attachment,
     Enforcement,
@@ -36,12 +41,14 @@ from fleet.caps import (
     Turn,
 )
 from fleet.messages import Past, SiteUse
-from fleet.model import HostId, Note, PlanId, SiteId, Why
+from fleet.model import Caps, HostId, Note, PlanId, SiteId, Why
 from fleet.penalized import Ended
 from fleet.quota import DiskUse
 from tests.unit.commands import relevo
 from tests.unit.test_cli import answering, says
 
+SMALL = SOLIDARITY.caps
+LARGE = msgspec.structs.replace(SMALL, cpu_percent=150)
 NOTE = Note(owner="ana", reason="a campaign", since=0, until=4e9)
 PENALTY = Penalty(
     site=SiteId("huerto"),
@@ -276,6 +283,52 @@ async def test_what_holds_sites_is_told_in_80_columns(
     told = plain(said)
     told.pop("next", None)
     assert msgspec.json.decode(as_json.out) == told
+
+
+async def test_a_plan_that_a_site_stays_below_has_zero_minutes(tmp_path: Path) -> None:
+    """As a real history tells it; a plan that came yesterday says so, and one that nobody compared is not known."""
+    old, all_ = {"solidarity": SMALL}, {"solidarity": SMALL, "standard": LARGE}
+    history, begin = History(tmp_path / "usage.sqlite", max_bytes=1 << 22), 1000 * DAY
+    for slot in range(begin, begin + 30 * DAY + 1, DAY // 2):
+        plans = {
+            PlanId(id): caps for id, caps in (all_ if slot > begin + 20 * DAY else old).items()
+        }
+        history.write(
+            five_minutes(slot, plans, SiteSigns(attachment=Attachment.SLICE, cpu_cores=1.2))
+        )
+    past = history.past([SiteId("huerto")], begin + 30 * DAY)[SiteId("huerto")]
+    history.close()
+    assert USAGE.use is not None
+    told = msgspec.structs.replace(USAGE, use=msgspec.structs.replace(USAGE.use, past=past))
+    async with answering(says(plain(told))) as (url, _):
+        result = await relevo("site", "usage", "huerto", "--url", url)
+    flat = " ".join(result.out.split())
+    assert "plus 25% 30% ? ? ? ? 25% ?" in flat, flat
+    assert "solidarity 75% 30% ? ? ? ? 75% 10 min" in flat
+    assert "standard * 50% 30% ? ? ? ? 50% 0 min in 10 d" in flat
+    assert result.width <= 80
+
+
+def five_minutes(slot: int, plans: dict[PlanId, Caps], signs: SiteSigns) -> tuple[Row, ...]:
+    """As the sampler makes a row of two readings."""
+    ledger = Ledger()
+    host = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
+    for now in (slot * SLOT_S, slot * SLOT_S + 10):
+        signals = Signals(at=now, host=host, sites={SiteId("huerto"): signs})
+        ledger.add(signals, {SiteId("huerto")}, terms(plans, {}, [], now), now)
+    return ledger.close()
+
+
+async def test_what_an_access_log_tells_is_labelled_an_estimate() -> None:
+    """Also now, not only of its past; of what is attached better nothing of the kind is said."""
+    assert USAGE.use is not None
+    use = msgspec.structs.replace(USAGE.use, attachment=Attachment.LOG)
+    async with answering(says(plain(msgspec.structs.replace(USAGE, use=use)))) as (url, _):
+        estimated = await relevo("site", "usage", "huerto", "--url", url)
+    async with answering(says(plain(USAGE))) as (url, _):
+        seen = await relevo("site", "usage", "huerto", "--url", url)
+    assert "only an estimate, from its access log" in " ".join(estimated.out.split())
+    assert "estimate" not in seen.out
 
 
 @pytest.mark.parametrize(

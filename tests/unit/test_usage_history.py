@@ -254,6 +254,57 @@ def test_the_past_is_told_against_each_plan(history: History) -> None:
     history.close()
 
 
+def compared(
+    ledger: Ledger, slot: int, plans: dict[PlanId, Caps], signs: SiteSigns
+) -> tuple[Row, ...]:
+    """Two readings in `slot`, against `plans`."""
+    begin = slot * SLOT_S
+    for now in (begin, begin + 10.0):
+        ledger.add(signals(now, a=signs), {A}, terms(plans, {}, [], now), now)
+    return ledger.close()
+
+
+def test_a_plan_that_a_site_stays_below_is_told_as_zero(history: History) -> None:
+    """It is what was compared, day by day, which is not what nobody looked at."""
+    only: dict[PlanId, Caps] = {SMALL: CAPS}
+    ledger = Ledger()
+    for slot in (0, DAY, 2 * DAY, 3 * DAY):
+        history.write(compared(ledger, slot, only if slot < 2 * DAY else PLANS, busy(1.2, tasks=4)))
+    past = history.past([A], 3 * DAY)[A]
+    assert past.at_cap_min == {SMALL: pytest.approx(4 / 6, abs=0.01), LARGE: 0.0}
+    assert (past.days, past.at_cap_days) == (3.0, {LARGE: 1.0}), "and since when it was"
+    history.close()
+
+
+def test_what_nobody_could_see_is_compared_with_no_plan(history: History) -> None:
+    """Of a site of which only the access log is known there is no zero, whatever plans there are."""
+    asked = SiteSigns(attachment=Attachment.LOG, requests_per_s=3.0)
+    (kept,) = compared(Ledger(), 5, PLANS, asked)
+    assert kept.at_cap_s == {}
+    history.write([kept])
+    assert history.past([A], 5)[A].at_cap_min == {}
+    history.close()
+
+
+def test_a_plan_that_is_never_reached_costs_a_row_a_day(history: History, tmp_path: Path) -> None:
+    """Each five minutes a row of each plan would fill the disk; forty days later it is forgotten like the rest."""
+    none = dict.fromkeys(PLANS, 0.0)
+    history.write([row(A, slot, at_cap_s=none) for slot in range(2 * DAY)])
+    assert _caps(tmp_path) == 2 * len(PLANS)
+    history.write([row(A, slot, at_cap_s=none) for slot in range(2 * DAY, 42 * DAY, 100)])
+    past = history.past([A], 42 * DAY)[A]
+    assert (past.days, past.at_cap_min, past.at_cap_days) == (DAYS, none, {})
+    assert _caps(tmp_path) <= DAYS * len(PLANS)
+    history.close()
+
+
+def _caps(directory: Path) -> int:
+    db = sqlite3.connect(directory / "usage.sqlite")
+    (count,) = db.execute("SELECT count(*) FROM caps").fetchone()
+    db.close()
+    return int(count)
+
+
 def test_forty_days_are_kept_and_no_more(history: History) -> None:
     """Of a site that is gone too; what each plan would have meant goes with them."""
     history.write([row(A, 0, at_cap_s={SMALL: 60.0}), row(B, 0), row(A, DAY)])

@@ -72,7 +72,7 @@ def test_no_question_asks_for_more_rows_than_an_answer_has(
 def test_a_step_is_weighed_by_what_was_seen() -> None:
     """An average counts by its time, the greatest stays the greatest, and a cap of the plan is summed."""
     rows = (row(0, 300, average=1.0, p95=2.0, max=9.0), row(2, 100, average=2.0, p95=5.0, max=6.0))
-    (made,) = binned(rows, 900, {0: 60.0, 2: 30.0, 5: 300.0})
+    (made,) = binned(rows, 900, lambda row: {0: 60.0, 2: 30.0}[row.slot])
     assert made == PastRow(at=0, seen_s=400, at_cap_s=90.0, cpu_cores=Spread(1.25, 5.0, 9.0))
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_lost_and_nothing_made_up(
         )
         for slot, (seen_s, measures) in sorted(told.items())
     ]
-    steps = tuple(binned(rows, step_s, {}))
+    steps = tuple(binned(rows, step_s, lambda row: None))
     assert sum(one.seen_s for one in steps) == pytest.approx(sum(one.seen_s for one in rows))
     assert {one.at for one in steps} == {one.slot * SLOT_S // step_s * step_s for one in rows}
     for one in steps:
@@ -124,11 +124,16 @@ def test_a_history_answers_for_the_time_that_is_asked_about(tmp_path: Path) -> N
     """From its beginning and before its end; since when there is a record; and what the plan would have held."""
     history = History(tmp_path / "usage.sqlite", max_bytes=1 << 24)
     begin = NOON // SLOT_S
+    below = msgspec.structs.replace(row(begin), at_cap_s={PLAN: 0.0})
     capped = msgspec.structs.replace(row(begin + 1), at_cap_s={PLAN: 60.0, PlanId("other"): 300.0})
-    history.write([row(begin - 9), row(begin), capped, row(begin + 2)])
+    history.write([row(begin - 9), below, capped, row(begin + 2)])
     told = history.told(question(NOON, NOON + 2 * SLOT_S))
     assert [one.at for one in told.rows] == [NOON, NOON + SLOT_S]
     assert [one.at_cap_s for one in told.rows] == [0.0, 60.0]
+    before = history.told(question(NOON - 9 * SLOT_S, NOON))
+    assert [one.at_cap_s for one in before.rows] == [None], "nobody compared them then"
+    both = history.told(question(NOON - 9 * SLOT_S, NOON + DAY_S, DAY_S))
+    assert [one.at_cap_s for one in both.rows] == [60.0], "of a step what is known of it"
     assert (told.number, told.first, told.error) == (7, NOON - 9 * SLOT_S, "")
     unknown = msgspec.structs.replace(question(0, NOON), site=SiteId("nobody"))
     assert history.told(unknown) == PastTold(number=7, site=SiteId("nobody"))
