@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Never
 
 from agent.caps.egress import Firewall, Rules
-from agent.caps.outward import rules, shut_by
+from agent.caps.outward import Closing
 from agent.caps.shut import Shut, read, write
-from agent.caps.wants import World
 from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.model import SiteId
@@ -26,25 +25,28 @@ _log = log.logger("caps")
 
 
 class Guard:
-    """`failed`: why what leaves the host is not held; "": it is. `drift`: how often somebody else changed it."""
+    """`failed`: why what leaves the host is not held; "": it is. `drift`: how often somebody else changed it.
+
+    `shut`: whom it is closed to for each site.
+    """
 
     def __init__(
         self, firewall: Firewall, exporter: Exporter, *, state: Path, verify_s: float
     ) -> None:
         self.failed, self.drift = "", 0
         self._state, self._disk, self._unkept = state, Lane(), ""
-        self._shut: Mapping[SiteId, Shut] = read(state)
-        self._written: Mapping[SiteId, Shut] = self._shut
+        self.shut: Mapping[SiteId, Shut] = read(state)
+        self._written: Mapping[SiteId, Shut] = self.shut
         self._firewall, self._exporter = firewall, exporter
         self._often_s = min(verify_s, LOOK_S)
         self._rules: Rules | None = None
         self._changed = Pulse()
 
-    def follow(self, world: World, servers: Rules) -> None:
-        """`servers`: whom sites may still speak with."""
-        self._shut = shut_by(world, self._shut)
-        if (wanted := rules(world, servers, self._shut)) != self._rules:
-            self._rules = wanted
+    def follow(self, closing: Closing) -> None:
+        """Soon; `shut` is replaced as a whole, so that the next closing may be worked out from it in a thread."""
+        self.shut = closing.shut
+        if closing.rules != self._rules:
+            self._rules = closing.rules
             self._changed.beat()
 
     async def keep(self) -> Never:
@@ -72,7 +74,7 @@ class Guard:
             _log.warning("somebody else changed our firewall rules: repaired")
 
     async def _save(self) -> None:
-        if (new := self._shut) == self._written:
+        if (new := self.shut) == self._written:
             return
         try:
             await self._disk.run(WRITE_S, partial(write, self._state, new))

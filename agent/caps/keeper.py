@@ -1,24 +1,25 @@
 """Keeps what the kernel holds as it should be: after every order, penalty and daemon-reload, and each 30 s at least."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Never
+from typing import Never, TypeVar
 
 import msgspec
 
-from agent.caps.aims import Aim, aims_of
+from agent.caps.aims import Aim
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
 from agent.caps.guard import Guard
-from agent.caps.kernel import comparable, look, unlike
+from agent.caps.kernel import look
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.ours import Memory, Ours
-from agent.caps.outward import open_to
+from agent.caps.reckon import Firewalled, Reckoned, differing, reckon, told
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
-from agent.caps.telling import Kept, company, joined, tell, waiting
-from agent.caps.wants import World, next_change_s, shares
+from agent.caps.telling import Kept
+from agent.caps.wants import World
 from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -36,8 +37,11 @@ RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
 ERROR_MAX = 200  # characters of an error that are told: it travels for each site
+BIG = 100  # from so many they are reckoned with in a thread: the loop has beats to send
 
 _log = log.logger("caps")
+
+T = TypeVar("T")
 
 
 class Keeper:
@@ -71,14 +75,14 @@ class Keeper:
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
         self._memory = Memory(state)
-        self._lane = Lane()
+        self._lane, self._reckoning = Lane(), Lane()
         self._stops = Stops(driver, self._memory, changed, exporter) if driver else None
         self._orders: Orders | None = None
         self._attached: Mapping[SiteId, Attached] | None = None
         self._penalties: tuple[Penalty, ...] = ()
         self._looked_s = 0.0
         self._tries = 0  # rounds in a row in which something failed
-        self._kept: dict[SiteId, Kept] = {}
+        self._kept: Mapping[SiteId, Kept] = {}
         self._good: dict[str, Limits] = {}  # what was verified, by slice
         self._short: dict[str, tuple[Why, ...]] = {}
         self._failed: dict[str, str] = {}
@@ -149,19 +153,34 @@ class Keeper:
                 now=self._wall(),
             )
             servers = await look(self._lane, self._servers)
+            reckoned = await self._reckon(world, servers)
             self._reach((*servers.resolvers, *servers.mail, *servers.databases))
-            if self._guard is not None:
-                self._guard.follow(world, servers)
-            await self._hold(world)
+            if self._guard is not None and reckoned.closing is not None:
+                self._guard.follow(reckoned.closing)
+            await self._hold(reckoned)
         except DriverError as error:
             self._fail("", error)
             return self._again_s()
         self._failed.pop("", None)
-        return self._wait_s(world)
+        return self._wait_s(reckoned.change_s)
 
-    def _wait_s(self, world: World) -> float:
+    async def _reckon(self, world: World, servers: Rules) -> Reckoned:
+        guard, firewall = self._guard, None
+        if guard is not None:
+            firewall = Firewalled(servers=servers, shut=guard.shut, holds=not guard.failed)
+        work = partial(reckon, world, self._memory.slices, firewall)
+        return await self._beside(len(world.orders.tenants), work)
+
+    async def _beside(self, size: int, work: Callable[[], T]) -> T:
+        """Do what only computes, beside the loop where there is much of it.
+
+        One at a time, in turn, from what nobody changes meanwhile: a round's is done before the next round begins.
+        """
+        return await self._reckoning.run(None, work) if size > BIG else work()
+
+    def _wait_s(self, change_s: float) -> float:
         often_s = max(SOONEST_S, self._looked_s / LOOK_SHARE)
-        waits = [min(self._verify_s, often_s), next_change_s(world)]
+        waits = [min(self._verify_s, often_s), change_s]
         if any(self._short.values()):
             waits.append(STEP_S)
         if self._stops is not None and self._stops.is_waiting:
@@ -177,40 +196,40 @@ class Keeper:
         self._tries += 1
         return RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED)
 
-    async def _hold(self, world: World) -> None:
-        known = self._memory.slices
-        shared = shares(world, known)
-        aims = aims_of(world, shared, known)
-        holds = self._guard is not None and not self._guard.failed
-        beyond = joined(waiting(shared), open_to(world) if holds else {})
-        self.company = company(shared)
+    async def _hold(self, reckoned: Reckoned) -> None:
+        aims, beyond = reckoned.aims, reckoned.beyond
+        self.company = reckoned.company
         if self._driver is None or self._stops is None:
-            self._report({n: aim for n, aim in aims.items() if not aim.beside}, {}, beyond)
+            own = {name: aim for name, aim in aims.items() if not aim.beside}
+            await self._report(own, {}, beyond)
             return
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
-        adopted = {each.slice for each in world.attached.values() if each.adopted}
         aims = {
-            name: self._stops.judge(name, aim.on(held.get(name)), adopted=name in adopted)
+            name: self._stops.judge(name, aim.on(held.get(name)), adopted=name in reckoned.adopted)
             for name, aim in aims.items()
-            if not aim.beside or name in held or name in known
+            if not aim.beside or name in held or name in reckoned.known
         }
         self._forget_others(aims)
         self._note(aims)
-        wrong = {n: aim for n, aim in aims.items() if self._differs(n, aim, held.get(n))}
-        # A disk may be what a cap is to relieve: only what the next agent would not know waits to be written down.
-        known_ones = {name: aim for name, aim in wrong.items() if self._may_be_late(name, aim)}
-        await self._apply_all(self._driver, known_ones)
-        if others := {name: aim for name, aim in wrong.items() if name not in known_ones}:
-            await self._memory.save()
-            await self._apply_all(self._driver, others)
-        if wrong:
+        differs = await self._beside(len(aims), partial(differing, aims, held))
+        if wrong := await self._wrong(aims, held, differs):
+            await self._close(self._driver, wrong)
             held = {**held, **await self._driver.held(wrong)}
-        self._verify(aims, held)
+            differs = await self._beside(len(aims), partial(differing, aims, held))
+        await self._verify(aims, held, differs)
         self._note({name: aim for name, aim in aims.items() if self._stays(name, aim)})
         self._memory.soon()
-        self._report(aims, held, beyond)
+        await self._report(aims, held, beyond)
+
+    async def _close(self, driver: Driver, wrong: Mapping[str, Aim]) -> None:
+        """A disk may be what a cap is to relieve: only what the next agent would not know waits to be written down."""
+        known_ones = {name: aim for name, aim in wrong.items() if self._may_be_late(name, aim)}
+        await self._apply_all(driver, known_ones)
+        if others := {name: aim for name, aim in wrong.items() if name not in known_ones}:
+            await self._memory.save()
+            await self._apply_all(driver, others)
 
     def _may_be_late(self, name: str, aim: Aim) -> bool:
         """Whether it may be written down after it was done: what is held then is taken away all the same."""
@@ -229,58 +248,74 @@ class Keeper:
         is_stopped = mine is not None and mine.stopped is not None
         return not aim.release or is_stopped or self._good.get(name) != aim.limits
 
-    def _differs(self, name: str, aim: Aim, held: Limits | None) -> bool:
-        """Whether to apply; a change that nobody ordered is drift."""
-        good = self._good.get(name)
-        if held is None:
-            return good != aim.limits
-        fields = unlike(aim.limits, comparable(aim.limits, held))
-        if fields and good == aim.limits:
-            self._drift += 1
-            self._exporter.count("relevo_caps_drift_total")
-            _log.warning(
-                "somebody else changed what a slice holds: repaired",
-                slice=name,
-                fields=sorted(fields),
-                found={name: getattr(held, name) for name in sorted(fields)},
-            )
-        return bool(fields) or good != aim.limits
+    async def _wrong(
+        self,
+        aims: Mapping[str, Aim],
+        held: Mapping[str, Limits],
+        differs: Mapping[str, frozenset[str]],
+    ) -> Mapping[str, Aim]:
+        """What to apply; a change that nobody ordered is drift."""
+        for name, fields in differs.items():
+            if self._good.get(name) == aims[name].limits:
+                self._drift += 1
+                self._exporter.count("relevo_caps_drift_total")
+                _log.warning(
+                    "somebody else changed what a slice holds: repaired",
+                    slice=name,
+                    fields=sorted(fields),
+                    found={each: getattr(held[name], each) for each in sorted(fields)},
+                )
+                await asyncio.sleep(0)  # it may be all of them, and a beat may be due
+        good = self._good
+        return {
+            name: aim
+            for name, aim in aims.items()
+            if name in differs or good.get(name) != aim.limits
+        }
 
     async def _apply_all(self, driver: Driver, aims: Mapping[str, Aim]) -> None:
-        gate = asyncio.Semaphore(AT_ONCE)
+        todo = iter(aims.items())
         async with asyncio.TaskGroup() as group:
-            for name, aim in aims.items():
-                group.create_task(self._apply(driver, gate, name, aim))
+            for _ in range(min(AT_ONCE, len(aims))):
+                group.create_task(self._apply(driver, todo))
 
-    async def _apply(self, driver: Driver, gate: asyncio.Semaphore, name: str, aim: Aim) -> None:
-        async with gate:
+    async def _apply(self, driver: Driver, todo: Iterator[tuple[str, Aim]]) -> None:
+        """One after another of those that nobody else has begun."""
+        for name, aim in todo:
             try:
                 self._short[name] = await driver.apply(name, aim.limits)
             except DriverError as error:
                 self._fail(name, error)
-                return
-        if self._failed.pop(name, None):
-            _log.info("a slice holds again what it should", slice=name)
+            else:
+                if self._failed.pop(name, None):
+                    _log.info("a slice holds again what it should", slice=name)
 
-    def _verify(self, aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> None:
+    async def _verify(
+        self,
+        aims: Mapping[str, Aim],
+        held: Mapping[str, Limits],
+        differs: Mapping[str, frozenset[str]],
+    ) -> None:
         """What is there must hold what was asked for; what is not there was told to its driver, and waits."""
+        fresh = []
         for name, aim in aims.items():
-            now = held.get(name)
-            fields = unlike(aim.limits, comparable(aim.limits, now)) if now else frozenset()
             if name in self._failed:
                 self._good.pop(name, None)
-            elif not fields:
-                if now is not None and self._good.get(name) != aim.limits:
-                    limits = msgspec.to_builtins(aim.limits)
-                    _log.info("a slice holds what it should", slice=name, limits=limits)
+            elif name not in differs:
+                if name in held and self._good.get(name) != aim.limits:
+                    fresh.append(name)
                 self._good[name] = aim.limits
                 self._short.pop(name, None)
             else:
                 self._good.pop(name, None)
                 steps = self._short.get(name, ())
                 self._short[name] = steps or (
-                    Why("cap-not-held", {"caps": ", ".join(sorted(fields))}),
+                    Why("cap-not-held", {"caps": ", ".join(sorted(differs[name]))}),
                 )
+        for name in fresh:
+            limits = msgspec.to_builtins(aims[name].limits)
+            _log.info("a slice holds what it should", slice=name, limits=limits)
+            await asyncio.sleep(0)  # at the start it is all of them, and a beat may be due
 
     def _note(self, aims: Mapping[str, Aim]) -> None:
         fresh = Ours(sites=(), limits=FREE)
@@ -311,19 +346,21 @@ class Keeper:
         refused = (Why("cap-refused", {"error": text[:ERROR_MAX]}) for text in told)
         return (*self._short.get(name, ()), *refused)
 
-    def _report(
+    async def _report(
         self,
         aims: Mapping[str, Aim],
         held: Mapping[str, Limits],
         beyond: Mapping[SiteId, tuple[Why, ...]],
     ) -> None:
+        stops = self._stops.failed if self._stops is not None else {}
+        suspect = (self._short.keys() | self._failed.keys() | stops.keys()) & aims.keys()
+        short = {name: whys for name in suspect if (whys := self._falls_short(name))}
+        kept = await self._beside(len(aims), partial(told, aims, held, short, beyond, self._kept))
         self.looked = True
-        kept = tell(aims, held, self._falls_short, beyond)
-        if kept != self._kept:
+        if kept is not self._kept:
             self._kept = kept
             self.told.beat()
         if self._driver is None:
             return
-        short = sum(1 for name in aims if self._falls_short(name))
-        self._exporter.set("relevo_caps_slices", len(aims) - short, state="held")
-        self._exporter.set("relevo_caps_slices", short, state="short")
+        self._exporter.set("relevo_caps_slices", len(aims) - len(short), state="held")
+        self._exporter.set("relevo_caps_slices", len(short), state="short")

@@ -75,6 +75,8 @@ def in_use(group: Path) -> InUse | None:
 
 def unlike(wanted: Limits, held: Limits) -> frozenset[str]:
     """The fields in which they differ; a device that is held and not wanted is a difference too."""
+    if wanted == held:  # at once: of a thousand slices hardly any differs
+        return frozenset()
     fields = Limits.__struct_fields__
     return frozenset(name for name in fields if getattr(wanted, name) != getattr(held, name))
 
@@ -94,7 +96,7 @@ def drop_in_denies(run: Path, slice: str) -> bool:
 
 def comparable(wanted: Limits, held: Limits) -> Limits:
     """`held` as far as `wanted` speaks of it: the default weight of I/O is nobody's word."""
-    if wanted.io_weight is None:
+    if wanted.io_weight is None and held.io_weight is not None:
         return msgspec.structs.replace(held, io_weight=None)
     return held
 

@@ -27,6 +27,14 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """What the firewall is to hold, and whom that closes it to for each site."""
+
+    rules: Rules
+    shut: Mapping[SiteId, Shut]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accounts:
     """Who runs as whom: accounts by uid, the uids of each site, and who is shut in by a penalty."""
 
@@ -67,6 +75,12 @@ def accounts(world: World) -> Accounts:
             p.site for p in world.penalties_of(world.orders.tenants) if p.level >= Level.ISOLATE
         ),
     )
+
+
+def closing(world: World, servers: Rules, before: Mapping[SiteId, Shut]) -> Closing:
+    """`before`: whom it was closed to until now."""
+    shut = shut_by(world, before)
+    return Closing(rules=rules(world, servers, shut), shut=shut)
 
 
 def rules(

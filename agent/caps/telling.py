@@ -1,12 +1,13 @@
 """What is said of each site's caps: what should be held, what the kernel holds, and why they differ. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from msgspec.structs import replace as replace_struct
 
 from agent.caps.aims import Aim
 from agent.caps.kernel import comparable
+from agent.caps.limits import HostFacts
 from agent.caps.sparing import OWNER, some
 from agent.caps.wants import Share
 from fleet.caps import Level, Limits, Penalty
@@ -37,6 +38,18 @@ def waiting(shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
             if share.waits_for and site not in share.waits_for:
                 waits = Why("cap-waits-for", {"slice": name, "sites": some(share.waits_for)})
                 found[site] = (*found.get(site, ()), waits)
+    return found
+
+
+def unlimited(shared: Mapping[str, Share], facts: HostFacts) -> dict[SiteId, tuple[Why, ...]]:
+    """Of sites in force that read and write on no disk that could be limited."""
+    if "io" not in facts.controllers:
+        return {}  # said of the caps themselves
+    found = {}
+    for share in shared.values():
+        for site in share.sites if share.in_force and not share.beside else ():
+            if why := facts.diskless.get(site) or (None if facts.devices else facts.no_disk):
+                found[site] = (why,)
     return found
 
 
@@ -74,15 +87,15 @@ def _with_others(why: Why, others: frozenset[SiteId]) -> Why:
 def tell(
     aims: Mapping[str, Aim],
     held: Mapping[str, Limits],
-    short: Callable[[str], tuple[Why, ...]],
+    short: Mapping[str, tuple[Why, ...]],
     beyond: Mapping[SiteId, tuple[Why, ...]],
 ) -> dict[SiteId, Kept]:
-    """By site. `short`: of a slice; `beyond`: what else is not held of a site."""
+    """By site. `short`: what is not held, by slice; `beyond`: what else is not held of a site."""
     own: dict[SiteId, Kept] = {}
     beside: dict[SiteId, list[Kept]] = {}
     # What is let go is told of those that hold nothing else.
     for name, aim in sorted(aims.items(), key=lambda item: (item[1].release, item[0])):
-        kept = _kept(name, aim, held.get(name), short(name))
+        kept = _kept(name, aim, held.get(name), short.get(name, ()))
         for site in aim.sites:
             if aim.beside:
                 beside.setdefault(site, []).append(kept)

@@ -164,7 +164,7 @@ class _Reckoned:
 
     def __init__(self, world: World, facts: HostFacts) -> None:
         self._world, self._facts = world, facts
-        self._known: dict[tuple[Case, bool], Wanted] = {}
+        self._known: dict[tuple[Caps, int, frozenset[str], bool], Wanted] = {}
 
     def share(self, those: list[Held], near: Iterable[Held] = (), *, beside: bool = False) -> Share:
         """Of sites that are held there; `near`: all whose users' sessions and jobs run there."""
@@ -182,7 +182,7 @@ class _Reckoned:
             caps=those[0][2] if alone else roomiest([caps for _, _, caps in those]),
             facts=self._facts,
             penalties=tuple(p for p in mercy.held if p.site in sites),
-            among=tuple(among) if standing else (),  # it is a penalty that is told whom it holds
+            among=tuple(among),
             spared=tuple(p for p in mercy.spared if p.site in sites),
             override=overrides[0] if overrides else None,
             sites=len(those),
@@ -200,8 +200,10 @@ class _Reckoned:
     def _wanted(self, case: Case, *, in_force: bool) -> Wanted:
         if case.penalties or case.spared or case.override:
             return limits(case, in_force=in_force)
-        if (known := self._known.get((case, in_force))) is None:
-            known = self._known[case, in_force] = limits(case, in_force=in_force)
+        # Without these nothing turns on whose slice it is.
+        alike = (case.caps, case.sites, case.as_armed, in_force)
+        if (known := self._known.get(alike)) is None:
+            known = self._known[alike] = limits(case, in_force=in_force)
         return known
 
 
