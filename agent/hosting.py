@@ -1,7 +1,7 @@
 """A web host's own loop, which needs no network: how its sites are, who is squeezed for it, what the kernel holds."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Never
@@ -80,7 +80,7 @@ class Hosting:
             driver=self.keeper.driver,
             unable=" ".join(filter(None, (self.keeper.unable, self.quotas.unable))),
             drift=self.keeper.drift + self.quotas.drift,
-            held=_held(self.keeper.state(), self.quotas.state()),
+            held=Helds(self.keeper.state(), self.quotas.state()),
             looked=self.keeper.looked,
         )
 
@@ -132,22 +132,34 @@ def _firewall(config: Config, chosen: Chosen) -> Nft | None:
     return Nft(config.state / "egress.nft", caps.nft) if chosen.driver and caps.egress else None
 
 
-def _held(kept: Mapping[SiteId, Kept], disks: Mapping[SiteId, DiskUse]) -> dict[SiteId, Held]:
-    """Of sites in slices, and of those that keep something."""
-    slices = {
-        site: Held(
-            slice=one.slice,
-            wanted=one.wanted,
-            held=one.held,
-            because=one.because,
-            short=one.short,
-            beside=tuple(map(_beside, sorted(one.beside, key=_calm))),
-        )
-        for site, one in kept.items()
-    }
-    return slices | {
-        site: replace(slices.get(site, Held()), disk=disk) for site, disk in disks.items()
-    }
+class Helds(Mapping[SiteId, Held]):
+    """Of sites in slices, and of those that keep something; each made when it is asked for: most words name a few."""
+
+    def __init__(self, kept: Mapping[SiteId, Kept], disks: Mapping[SiteId, DiskUse]) -> None:
+        self._kept, self._disks = kept, disks
+
+    def __getitem__(self, site: SiteId) -> Held:
+        kept, disk = self._kept.get(site), self._disks.get(site)
+        if kept is None and disk is None:
+            raise KeyError(site)
+        return replace(_held(kept) if kept else Held(), disk=disk)
+
+    def __iter__(self) -> Iterator[SiteId]:
+        return iter(self._kept.keys() | self._disks.keys())
+
+    def __len__(self) -> int:
+        return len(self._kept.keys() | self._disks.keys())
+
+
+def _held(kept: Kept) -> Held:
+    return Held(
+        slice=kept.slice,
+        wanted=kept.wanted,
+        held=kept.held,
+        because=kept.because,
+        short=kept.short,
+        beside=tuple(map(_beside, sorted(kept.beside, key=_calm))),
+    )
 
 
 def _calm(kept: Kept) -> bool:
