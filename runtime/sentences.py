@@ -428,6 +428,11 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "told by their user, and requests are held at the edges. relevo layout adopt {site} holds "
         "them where they are, relevo layout convert {site} gives it a unit of its own."
     ),
+    "layout-slice-apart": (
+        "It is in {slice}, held by a cap of its own, though {others} have its Unix user too: whoever shares a "
+        "user shares its cap, in {wanted}. relevo layout convert {site} moves a unit that relevo "
+        "made; put Slice={wanted} into another one."
+    ),
     "layout-adopted": (
         "Its PHP is a pool of {unit}, which serves other pools too; its workers are adopted into "
         "{slice}, where its caps hold. One that has just been started follows within two seconds."
@@ -484,6 +489,16 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
 # Values that are words themselves.
 VERDICTS: dict[str, str] = {
     "up": "up",
+    "layout-part-inside": (
+        "Not all of its PHP is the pool {pool}: that of {place} runs inside {server}, where it can't be held or told "
+        "from its neighbours'. Only {log} tells of the whole, which makes an estimate. Let all of its "
+        "virtual hosts use the pool."
+    ),
+    "layout-part-unlogged": (
+        "Not all of its PHP is the pool {pool}: that of {place} runs inside {server}, where it can't be held or told "
+        "from its neighbours', and it has no access log of its own. Let all of its virtual hosts use the "
+        "pool, and give it a log."
+    ),
     "suspect": "suspect",
     "dead": "dead",
     "agent-lost": "without its agent",

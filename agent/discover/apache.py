@@ -31,6 +31,11 @@ PATHS_LIMIT = 20_000  # files that one Include names
 VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 EVERYTHING = re.compile(r"\^?/?\??(?:\(?\.[*+]\)?\$?)?")
 MOD_PHP = re.compile(r"php\d*_module")
+# What holds for every request that comes in without TLS, as certbot and people write it before sending it on.
+PLAIN = re.compile(
+    r"%\{(?:HTTPS|SERVER_NAME|SERVER_PORT|REQUEST_SCHEME)\} .*|%\{REQUEST_URI\} !\S*well-known.*",
+    re.S,
+)
 # Compiled into Debian's server. Source: `apache2 -l`.
 COMPILED = (
     "core", "so", "watchdog", "http_core", "log_config", "logio", "version", "unixd", "http", "mod_so",
@@ -58,6 +63,7 @@ class _Host:
     sockets: list[str] = field(default_factory=list)
     proxies: list[str] = field(default_factory=list)
     redirect: str | None = None
+    runs_nothing: bool = False  # all requests are sent on, wherever to, or PHP is switched off
     logs: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -86,7 +92,7 @@ class Apache:
         self._open: list[str] = []
         self._hosts: list[_Host] = []
         self._steps = 0
-        self._conditional = False  # a RewriteCond waits for its rule
+        self._conditions: list[str] = []  # each RewriteCond that waits for its rule
         self.doubts: list[Doubt] = []
         self._main = _Host(place=main)
         self._include(main, _At(main, self._main), 0)
@@ -125,7 +131,8 @@ class Apache:
             proxies=tuple(dict.fromkeys(host.proxies)),
             redirect=host.redirect,
             logs=tuple(dict.fromkeys(host.logs)),
-            inside=self._has_php and not (host.sockets or host.proxies or host.redirect),
+            inside=self._has_php
+            and not (host.sockets or host.proxies or host.redirect or host.runs_nothing),
             doubts=tuple(dict.fromkeys(host.doubts)),
         )
 
@@ -329,12 +336,25 @@ class Apache:
             at.host.redirect = at.host.redirect or redirected_to(url)
 
     def _rewrite_condition(self, d: Directive, said: tuple[str, ...], at: _At) -> None:
-        self._conditional = True
+        self._conditions.append(" ".join(said))
 
     def _rewrite_rule(self, d: Directive, said: tuple[str, ...], at: _At) -> None:
-        conditional, self._conditional = self._conditional, False
-        if len(said) > 1 and not at.part and not conditional and EVERYTHING.fullmatch(said[0]):
+        conditions, self._conditions = self._conditions, []
+        if len(said) < 2 or at.part or not EVERYTHING.fullmatch(said[0]):
+            return
+        if not conditions:
             at.host.redirect = at.host.redirect or redirected_to(said[1])
+        secure = any(listens.endswith(":443") for listens in at.host.listens)
+        if said[1].startswith("https://") and (
+            not conditions or (not secure and all(map(PLAIN.fullmatch, conditions)))
+        ):
+            at.host.runs_nothing = True
+
+    def _php_flag(self, d: Directive, said: tuple[str, ...], at: _At) -> None:
+        """Source: PHP manual, "How to change configuration settings": mod_php's `engine`."""
+        name, value = (*said, "", "")[:2]
+        if name == "engine" and not at.part:
+            at.host.runs_nothing = value.lower() in {"off", "0", "false"}
 
 
 CONDITIONS: dict[str, Callable[[Apache, str], bool]] = {
@@ -371,4 +391,8 @@ HANDLERS: dict[str, Callable[[Apache, Directive, tuple[str, ...], _At], None]] =
     "redirectmatch": Apache._redirect,
     "rewritecond": Apache._rewrite_condition,
     "rewriterule": Apache._rewrite_rule,
+    "php_admin_flag": Apache._php_flag,
+    "php_flag": Apache._php_flag,
+    "php_admin_value": Apache._php_flag,
+    "php_value": Apache._php_flag,
 }

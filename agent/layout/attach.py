@@ -3,12 +3,13 @@
 The least of what is seen counts: a site of which one part runs in a shared process is not called held.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from agent.discover.accounts import SHARED, is_person
+from agent.discover.found import VirtualHost
 from agent.layout.adopt import Adopted
 from agent.layout.attached import Adoptable, Attached, PoolSize
 from agent.layout.running import Running, folder, slice_of
@@ -48,7 +49,7 @@ class _Site:
         self._parts = tuple({p.pool.place: p for p in self._sockets.values()}.values())
         self._users = [u for u in self._tenant.users if u not in SHARED]
         self._own = host.own_users(id)
-        self._others = sorted({s for u in self._users for s in host.by_user[u]} - {id})
+        self._others = host.neighbours(id)
         accounts = [host.running.accounts.get(user) for user in self._own]
         self._uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
 
@@ -56,9 +57,11 @@ class _Site:
         shared = [part for part in self._parts if self._pool_others(part)]
         if shared:
             return self._by_log(self._shared_pool(shared[0]))
+        inside = next((virtual for virtual in self._virtual if virtual.inside), None)
+        if self._parts and inside is not None:
+            return self._partly_inside(inside)
         if self._parts:
             return self._by_parts()
-        inside = next((virtual for virtual in self._virtual if virtual.inside), None)
         if self._tenant.slice and inside is None:
             return self._in_slice(self._tenant.slice)
         return self._without_php()
@@ -102,6 +105,10 @@ class _Site:
             own = (directory, *own)
         return self._held(slice, own, self._why_held(slice, beside=len(own) > 1))
 
+    def _common_slice(self) -> str | None:
+        users = (part.pool.user for part in self._parts)
+        return self._host.common_slice(self._id, next(users, None))
+
     def _why_held(self, slice: str, *, beside: bool) -> Why:
         again = [self._host.doubled[s] for s in self._sockets if s in self._host.doubled]
         if again:
@@ -109,6 +116,11 @@ class _Site:
             return Why(
                 "layout-doubled", {"slice": slice, "unit": unit, "pool": pool, "site": self._id}
             )
+        common = None if self._tenant.slice else self._common_slice()
+        if common and common != slice:
+            others = _some(self._others)
+            values: Values = {"slice": slice, "others": others, "wanted": common, "site": self._id}
+            return Why("layout-slice-apart", values)
         if leaks := self._leaks(slice):
             return Why("layout-slice-leaks", {"slice": slice, "where": ", ".join(leaks)})
         if not self._parts:
@@ -260,13 +272,20 @@ class _Site:
             return self._by_log(Why("layout-not-in-slice", {**values, "slice": self._tenant.slice}))
         return self._by_log(Why("layout-log", values))
 
-    def _by_log(self, why: Why) -> Attached:
+    def _partly_inside(self, virtual: VirtualHost) -> Attached:
+        """Some of it could be held, but nobody could tell that part from the whole."""
+        log, pool = self._log(), self._parts[0].pool.name
+        values: Values = {"server": virtual.server, "place": virtual.place, "pool": pool}
+        told = Why("layout-part-inside", {**values, "log": str(log or "")})
+        return self._by_log(told, Why("layout-part-unlogged", values))
+
+    def _by_log(self, why: Why, unlogged: Why | None = None) -> Attached:
         if log := self._log():
             return Attached(attachment=Attachment.LOG, why=why, uids=self._uids, log=log)
         server = self._virtual[0].server if self._virtual else "?"
         return Attached(
             attachment=Attachment.NONE,
-            why=Why("layout-no-log", {"server": server}),
+            why=unlogged or Why("layout-no-log", {"server": server}),
             uids=self._uids,
         )
 
@@ -291,20 +310,20 @@ class _Site:
         return Path(said[0][0]), said[0][1]
 
     def _likely_slice(self) -> str:
-        return proposed(self._id, self._uids)
+        return self._common_slice() or proposed(self._id, self._uids)
 
     def _directory(self, cgroup: str) -> Path:
         return self._host.cgroups / cgroup.lstrip("/")
 
 
 def proposed(site: SiteId, uids: tuple[int, ...]) -> str:
-    """The slice that is `site`'s best: its user's where it is one to one, else one of its own."""
+    """The best slice for a site with users of its own: its user's where they are one to one, else the site's own."""
     if len(uids) == 1:
         return f"user-{uids[0]}.slice"
     # "-" would make it a child of another slice. Source: systemd.unit(5), "String escaping".
     return f"site-{site.replace('-', chr(92) + 'x2d')}.slice"
 
 
-def _some(sites: list[SiteId]) -> str:
+def _some(sites: Sequence[SiteId]) -> str:
     more = f" +{len(sites) - NAMES_MAX}" if len(sites) > NAMES_MAX else ""
     return ", ".join(sites[:NAMES_MAX]) + more

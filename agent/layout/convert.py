@@ -91,16 +91,21 @@ def convert(
     remains: Cut | None,
     templates: Mapping[str, str],
     places: Places,
+    slice: str,
 ) -> Plan:
-    """From where things stand to a unit of its own. `remains`: the pool as it still is in the shared master's files."""
+    """From where things stand to a unit of its own in `slice`, also where an earlier conversion has noted another one.
+
+    `remains`: the pool as it still is in the shared master's files.
+    """
     return Plan(
         steps=(
             *(() if sockets.ours else _take(record, shared, templates, places)),
             *_guard(record, sockets),
             *(() if remains is None and sockets.at_boot else _release(record, remains, places)),
             *_settle(record, shared, sockets, remains, places),
+            *(_change_slice(record, slice, places) if slice != record.slice else ()),
         ),
-        notes=tuple(_convert_notes(record, shared, sockets, remains)),
+        notes=tuple(_convert_notes(record, shared, sockets, remains, slice)),
     )
 
 
@@ -109,8 +114,7 @@ def _take(
 ) -> Iterator[Step]:
     """The site's own unit serves beside the shared master, then under its name."""
     own = pools.own(record.section, record.site, given(record), pools.globals_of(shared.text))
-    kept = msgspec.json.format(msgspec.json.encode(record)).decode()
-    yield Write(note_of(record, places), f"{kept}\n", SECRET)
+    yield _note(record, places)
     yield Write(conf_of(record, places), own, SECRET)
     for name, text in templates.items():
         yield Write(places.units / name, text)
@@ -124,6 +128,22 @@ def _take(
         yield Link(Path(record.name), own_socket(record, places))
     else:
         yield Point(Path(record.name), own_socket(record, places))
+
+
+def _note(record: Record, places: Places) -> Write:
+    kept = msgspec.json.format(msgspec.json.encode(record)).decode()
+    return Write(note_of(record, places), f"{kept}\n", SECRET)
+
+
+def _change_slice(record: Record, slice: str, places: Places) -> Iterator[Step]:
+    """Its unit begins again elsewhere; its socket stays, at which visitors wait. The note is the last to say so."""
+    moved = msgspec.structs.replace(record, slice=slice)
+    _, service = units_of(moved)
+    yield Write(drop_in(moved, "service", places), service_text(moved, places))
+    yield Systemd("daemon-reload")
+    yield Systemd("restart", (service,))
+    yield Ask(own_socket(moved, places))
+    yield _note(moved, places)
 
 
 def _guard(record: Record, sockets: Sockets) -> Iterator[Step]:
@@ -181,10 +201,16 @@ def _holds(record: Record, sockets: Sockets) -> bool:
 
 
 def _convert_notes(
-    record: Record, shared: Shared, sockets: Sockets, remains: Cut | None
+    record: Record, shared: Shared, sockets: Sockets, remains: Cut | None, slice: str
 ) -> Iterator[str]:
     if not sockets.ours:
-        yield f"{record.site} gets a PHP of its own in {record.slice}; its opcode cache begins empty."
+        yield f"{record.site} gets a PHP of its own in {slice}; its opcode cache begins empty."
+    elif slice != record.slice:
+        yield (
+            f"{record.site} moves from {record.slice} to {slice}: its own php-fpm is restarted, visitors wait "
+            f"meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its opcode cache begins "
+            "empty."
+        )
     if not shared.patience_s and (remains is not None or _holds(record, sockets)):
         yield (
             f"{record.main} {shared.patience}: a reload would cut off requests of {len(shared.siblings)} "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.discover.accounts import SHARED
+from agent.discover.accounts import SHARED, is_person
 from agent.discover.found import Pool, VirtualHost
 from agent.layout.running import OWN, Master, Running, slice_of
 from fleet.caps import Tenant
@@ -57,6 +57,24 @@ class Served:
         """Those of its users whom no other site has."""
         users = self.tenants[site].users
         return tuple(u for u in users if u not in SHARED and self.by_user[u] == {site})
+
+    def neighbours(self, site: SiteId) -> tuple[SiteId, ...]:
+        """The other sites that have one of its users, in order."""
+        users = (u for u in self.tenants[site].users if u not in SHARED)
+        return tuple(sorted({other for user in users for other in self.by_user[user]} - {site}))
+
+    def common_slice(self, site: SiteId, runs_as: str | None) -> str | None:
+        """The slice of a user whose cap `site` shares with other sites; None: it has a user of its own, or none.
+
+        Of several users the one that its PHP `runs_as` counts, else the first by uid.
+        """
+        accounts = self.running.accounts
+        known = {u: accounts[u] for u in self.tenants[site].users if u in accounts}
+        uids = {u: one.uid for u, one in known.items() if u not in SHARED and is_person(one)}
+        if not uids or self.own_users(site):
+            return None
+        uid = uids[runs_as] if runs_as in uids else min(uids.values())
+        return f"user-{uid}.slice"
 
 
 def served(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) -> Served:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
 
@@ -41,20 +41,34 @@ class Host:
 
 def convert(host: Host, site: SiteId) -> Plan:
     """How `site` gets a unit of its own from where things stand. Raises CantMove."""
+    here = served(host.tenants, host.running, Path("/"))
     record = kept(host.places, site)
     if record is None:
-        record = _record(host, site)
+        record = _record(host, here, site)
         refuse_odd(record, _shared(host, record), same_disk=_same_disk(record, host.places))
     text = host.files.read(record.file)
     remains = pools.cut(text, record.pool) if text is not None else None
     templates = {name: (resources("deploy") / "systemd" / name).read_text() for name in TEMPLATES}
-    return plan_convert(
+    shared = here.common_slice(site, pools.settings(record.section).get("user"))
+    slice = here.tenants[site].slice or shared or record.slice
+    plan = plan_convert(
         record,
         _shared(host, record),
         sockets(record, host.places),
         remains,
         templates,
         host.places,
+        slice,
+    )
+    if not plan.steps or slice != shared:
+        return plan
+    return replace(plan, notes=(*plan.notes, _sharing(slice, here.neighbours(site))))
+
+
+def _sharing(slice: str, others: tuple[SiteId, ...]) -> str:
+    return (
+        f"{slice} is of a user whom {', '.join(others)} have too: one cap, of the roomiest of their plans, holds all "
+        "that is in it, and none does before all of them are in force. relevo layout says who is elsewhere still."
     )
 
 
@@ -87,9 +101,8 @@ def kept(places: Places, site: SiteId) -> Record | None:
         ) from error
 
 
-def _record(host: Host, site: SiteId) -> Record:
+def _record(host: Host, here: Served, site: SiteId) -> Record:
     tenant = host.tenants[site]
-    here = served(host.tenants, host.running, Path("/"))
     part, name = _pool(here, site)
     main = part.master.main.split("/")
     if tuple(main[:3]) != MAIN or len(main) != 6:
@@ -107,7 +120,9 @@ def _record(host: Host, site: SiteId) -> Record:
     return Record(
         site=site,
         pool=part.pool.name,
-        slice=tenant.slice or proposed(site, uids if len(tenant.users) == 1 else ()),
+        slice=tenant.slice
+        or here.common_slice(site, part.pool.user)
+        or proposed(site, uids if len(tenant.users) == 1 else ()),
         unit=part.master.unit,
         program=f"/usr/sbin/php-fpm{main[3]}",
         main=part.master.main,

@@ -240,7 +240,9 @@ class Story:
         file = Path(self.record.file)
         remains = pools.cut(file.read_text(), SITE) if file.exists() else None
         found = sockets(self.record, self.places)
-        return convert(self.record, self._shared, found, remains, {}, self.places)
+        return convert(
+            self.record, self._shared, found, remains, {}, self.places, self.record.slice
+        )
 
     def undo(self) -> Plan:
         file = Path(self.record.file)

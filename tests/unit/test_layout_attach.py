@@ -9,6 +9,7 @@ from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.keep import Layout
 from agent.layout.running import Reader, folder, slice_of
+from agent.layout.served import served
 from agent.usage.sampler import own_users
 from fleet.caps import Attachment, Tenant
 from fleet.model import PlanId, SiteId
@@ -190,6 +191,62 @@ def test_sites_of_one_user_share_its_slice_and_are_told_apart_by_their_units(
         assert site.cgroups == (CGROUPS / f"user.slice/user-1001.slice/php@{name}.service",)
 
 
+def of_one_user(
+    slices: dict[str, str], **named: str
+) -> tuple[dict[str, str], dict[SiteId, Tenant]]:
+    """Sites whose PHP runs as the user `huerto`, each in a unit of its own in the slice that is said."""
+    tree: dict[str, str] = {}
+    tenants = {}
+    for n, (name, slice) in enumerate(slices.items()):
+        main = f"/srv/php/{name}.conf"
+        tree[main] = POOL.format(user="huerto").replace("[huerto]", f"[{name}]", 1)
+        tree[main] += f"listen = /run/php/{name}.sock\n"
+        tree |= master(900 + n, main, f"/{folder(slice)}/php@{name}.service")
+        tenants[SiteId(name)] = tenant(f"{name}.example", "huerto", slice=named.get(name))
+    sites = vhosts(*(virtual(f"{name}.example", fcgi(name)) for name in slices))
+    return tree | sites, tenants
+
+
+def test_a_site_that_has_a_slice_apart_from_others_of_its_user_is_told(tmp_path: Path) -> None:
+    """Two full caps for one user: where its PHP belongs is said, unless the fleet names that slice for it."""
+    slices = {"huerto": "user-1001.slice", "radio": "site-radio.slice"}
+    found = judged(tmp_path / "a", *of_one_user(slices))
+    huerto, radio = found[HUERTO], found[RADIO]
+    assert (huerto.slice, huerto.why.code) == ("user-1001.slice", "layout-slice-shared")
+    assert (radio.attachment, radio.slice) == (Attachment.SLICE, "site-radio.slice")
+    assert radio.why.code == "layout-slice-apart"
+    assert (
+        radio.why.values["wanted"] == "user-1001.slice" and radio.why.values["others"] == "huerto"
+    )
+    meant = judged(tmp_path / "b", *of_one_user(slices, radio="site-radio.slice"))[RADIO]
+    assert meant.why.code != "layout-slice-apart"
+    outside = judged(tmp_path / "c", *of_one_user({**slices, "radio": "system.slice"}))[RADIO]
+    assert outside.why.values["slice"] == "user-1001.slice", "what its unit should say"
+
+
+@pytest.mark.parametrize(
+    ("users", "others", "runs_as", "slice"),
+    [
+        (["huerto"], ["huerto"], "huerto", "user-1001.slice"),
+        (["huerto", "www-data"], ["huerto"], "huerto", "user-1001.slice"),
+        (["huerto", "radio"], ["huerto", "radio"], "radio", "user-1002.slice"),
+        (["huerto", "radio"], ["radio", "huerto"], "www-data", "user-1001.slice"),
+        (["huerto", "libro"], ["huerto"], "huerto", None),
+        (["huerto"], ["radio"], "huerto", None),
+        (["www-data"], ["www-data"], "www-data", None),
+        (["gone"], ["gone"], "gone", None),
+        ([], [], None, None),
+    ],
+)
+def test_sites_share_a_slice_where_each_of_their_users_is_shared(
+    users: list[str], others: list[str], runs_as: str | None, slice: str | None, tmp_path: Path
+) -> None:
+    """That of whom the PHP runs as; a site with a user of its own has a cap of its own."""
+    tenants = {HUERTO: tenant("h.example", *users), RADIO: tenant("r.example", *others)}
+    running = Reader(str(write(tmp_path, BASE))).look()
+    assert served(tenants, running, CGROUPS).common_slice(HUERTO, runs_as) == slice
+
+
 def test_a_slice_of_its_own_has_its_users_beside_it(tmp_path: Path) -> None:
     """Two users: their logins can't be in the site's slice, and their sum is the site."""
     unit = "/site.slice/site-libro.slice/php@libro.service"
@@ -263,6 +320,71 @@ def test_what_runs_inside_the_web_server_is_in_no_slice_whatever_the_fleet_names
     assert (app.attachment, app.in_common) == (Attachment.SLICE, False)
     none = judged(tmp_path / "d", {}, named)[RADIO]
     assert none.attachment is Attachment.SLICE, "it serves nobody over Apache"
+
+
+def tls(text: str) -> str:
+    return text.replace("*:80", "*:443")
+
+
+OWN_UNIT = {"/srv/php/radio.conf": POOL.format(user="radio")} | master(
+    900, "/srv/php/radio.conf", "/user.slice/user-1002.slice/php@radio.service"
+)
+ONLY_RADIO = {RADIO: tenant("radio.example", "radio")}
+LOG_A, LOG_B = "/var/log/apache2/radio.log", "/var/log/apache2/radio-old.log"
+
+
+@pytest.mark.parametrize("named", [None, "user-1002.slice"])
+@pytest.mark.parametrize("pooled", [OWN_UNIT, pool("radio", "radio")], ids=["unit", "pool"])
+def test_a_site_of_which_one_part_runs_inside_the_web_server_is_not_called_held(
+    pooled: dict[str, str], named: str | None, tmp_path: Path
+) -> None:
+    """A virtual host on its own php-fpm, another on mod_php: that one's use is in nobody's slice, and only logged."""
+    tenants = {RADIO: tenant("radio.example", "radio", slice=named)}
+    tree = vhosts(
+        virtual("radio.example", fcgi("radio"), LOG_A), tls(virtual("radio.example", log=LOG_A))
+    )
+    whole = judged(tmp_path / "a", tree | pooled, tenants)[RADIO]
+    radio = judged(tmp_path / "b", tree | pooled | MOD_PHP, tenants)[RADIO]
+    assert whole.attachment in {Attachment.SLICE, Attachment.POOL}
+    assert (radio.attachment, radio.why.code) == (Attachment.LOG, "layout-part-inside")
+    assert radio.slice is None and radio.cgroups == () and radio.in_common
+    assert own_users(radio) == () and radio.log == Path(LOG_A)
+    assert radio.why.values["place"] == "/etc/apache2/sites-enabled/all.conf:8"
+    unlogged = vhosts(virtual("radio.example", fcgi("radio")), tls(virtual("radio.example")))
+    none = judged(tmp_path / "c", unlogged | pooled | MOD_PHP, tenants)[RADIO]
+    assert (none.attachment, none.why.code) == (Attachment.NONE, "layout-part-unlogged")
+
+
+SENDS_ON = (
+    "RewriteEngine on\nRewriteCond %{SERVER_NAME} =radio.example\n"
+    "RewriteRule ^ https://%{SERVER_NAME}%{REQUEST_URI} [END,NE,R=permanent]\n",
+    "RewriteEngine on\nRewriteRule ^(.*)$ https://%{HTTP_HOST}$1 [R=301,L]\n",
+    "RewriteEngine on\nRewriteCond %{HTTPS} off\nRewriteRule (.*) https://%{HTTP_HOST}%{REQUEST_URI}\n",
+    "Redirect permanent / https://radio.example/\n",
+    "php_admin_flag engine off\n",
+)
+SERVES = (
+    "RewriteEngine on\nRewriteCond %{HTTP_USER_AGENT} bot\nRewriteRule ^ https://%{SERVER_NAME}/no\n",
+    "RewriteEngine on\nRewriteCond %{HTTP_HOST} !^www\nRewriteRule ^ https://www.%{HTTP_HOST}/\n",
+    "RewriteEngine on\nRewriteRule ^ /index.php\n",
+    "RewriteEngine on\nRewriteRule ^old https://%{SERVER_NAME}/new\n",
+    "<Location /a>\nphp_admin_flag engine off\n</Location>\n",
+    "php_admin_flag engine on\n",
+)
+
+
+@pytest.mark.parametrize("said", [*SENDS_ON, *SERVES])
+def test_a_virtual_host_that_only_sends_visitors_on_runs_no_php(said: str, tmp_path: Path) -> None:
+    """As certbot writes it for port 80: mod_php, loaded for other sites, has no part in it."""
+    front = virtual("radio.example").replace("</Virtual", f"{said}</Virtual")
+    tree = vhosts(front, tls(virtual("radio.example", fcgi("radio"), LOG_A)))
+    radio = judged(tmp_path, tree | OWN_UNIT | MOD_PHP, ONLY_RADIO)[RADIO]
+    assert (radio.attachment is Attachment.SLICE) is (said in SENDS_ON)
+    # What a vhost for TLS reads from a file for both: it does not send on what came by TLS.
+    tree = vhosts(tls(front), tls(virtual("radio.example", fcgi("radio"), LOG_A)))
+    radio = judged(tmp_path / "tls", tree | OWN_UNIT | MOD_PHP, ONLY_RADIO)[RADIO]
+    sends = said in SENDS_ON and "RewriteCond" not in said
+    assert (radio.attachment is Attachment.SLICE) is sends
 
 
 def test_an_account_that_many_share_is_told(tmp_path: Path) -> None:

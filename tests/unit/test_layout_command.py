@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from agent.discover.sites import group
 from agent.layout.adopt import Adopted
 from agent.layout.adoption import KEPT, WISHES
 from agent.layout.command import command
-from agent.layout.moves import CantMove, Places, Plan
+from agent.layout.moves import CantMove, Places, Plan, Record
 from agent.layout.running import Reader
 from agent.layout.steps import PutAside, Systemd, Write
 from agent.layout.survey import Host, convert, undo
@@ -199,6 +200,35 @@ def test_a_pool_is_planned_into_its_users_slice(tmp_path: Path) -> None:
     assert "Slice=user-1004.slice\n" in drop_in and "/usr/sbin/php-fpm8.2" in drop_in
     assert "[Socket]" in texts["/etc/systemd/system/relevo-php@.socket"]
     assert PutAside(Path("/etc/php/8.2/fpm/pool.d/libro.conf")) in plan.steps
+
+
+def test_sites_of_one_user_are_planned_into_its_slice(tmp_path: Path) -> None:
+    """All of them, so that one cap holds them; the person who agrees is told, and one that is elsewhere moves."""
+    listen = {site: tmp_path / f"{site}.sock" for site in TWO}
+    tenants = {site: changed(tenant, users=("libro",)) for site, tenant in TWO.items()}
+    tree = vhosts(
+        *(
+            virtual(f"{s}.example", f'"proxy:unix:{at}|fcgi://localhost"')
+            for s, at in listen.items()
+        )
+    )
+    for site, at in listen.items():
+        tree |= pool(site, "libro", f"listen = {at}\n")
+    host = str(write(tmp_path / "host", BASE | tree))
+    places = Places(run=tmp_path / "relevo-php", conf=tmp_path / "conf")
+    here = Host(running=Reader(host).look(), tenants=tenants, files=HostFiles(host), places=places)
+    for site, other in ((HUERTO, LIBRO), (LIBRO, HUERTO)):
+        plan = convert(here, site)
+        note = next(s for s in plan.steps if isinstance(s, Write) and s.path.suffix == ".json")
+        assert msgspec.json.decode(note.text, type=Record).slice == "user-1004.slice"
+        assert any(f"user whom {other} have too: one cap" in said for said in plan.notes)
+        before = changed(msgspec.json.decode(note.text, type=Record), slice=f"site-{site}.slice")
+        write(tmp_path, {f"/conf/{site}.json": msgspec.json.encode(before).decode()})
+        again = convert(here, site).steps
+        assert Systemd("restart", (f"relevo-php@{site}.service",)) in again
+    alone = msgspec.structs.replace(tenants[LIBRO], users=("libro", "radio"))
+    apart = convert(replace(here, tenants={LIBRO: alone}), LIBRO)
+    assert not any(step.verb == "restart" for step in apart.steps if isinstance(step, Systemd))
 
 
 LONG_AGO, LATER = 1, 4_000_000_000  # Unix s; the files of a made-up host are of now

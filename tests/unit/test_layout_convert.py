@@ -35,9 +35,13 @@ NAME, FILE, MAIN = (
 SECTION = "[a]\nuser = ana\nlisten = /run/php/$pool.sock\nlisten.owner = www-data\npm = ondemand\n"
 BOTH = "; years of it\n[b]\nlisten = /run/php/b.sock\n" + SECTION
 PLACES = Places()
+changed = msgspec.structs.replace
 OWN = str(PLACES.run / "a.sock")
 SOCKET_UNIT = "relevo-php@a.socket"
 DROP_IN = str(PLACES.units / f"{SOCKET_UNIT}.d/site.conf")
+SERVICE = "relevo-php@a.service"
+SERVICE_IN = str(PLACES.units / f"{SERVICE}.d/site.conf")
+USERS, SITES = "user-1001.slice", "site-a.slice"
 KEPT, CONF = str(PLACES.conf / "a.json"), str(PLACES.conf / "a.conf")
 TMPFILE = str(PLACES.tmpfiles / "relevo-php-a.conf")
 
@@ -46,7 +50,7 @@ def record(section: str = SECTION, bound: str = NAME) -> Record:
     return Record(
         site="a",
         pool="a",
-        slice="user-1001.slice",
+        slice=USERS,
         unit="php8.2-fpm.service",
         program="/usr/sbin/php-fpm8.2",
         main=MAIN,
@@ -70,6 +74,9 @@ class World:
     shared: dict[str, int] = field(default_factory=dict)  # what the shared master listens at
     own: int | None = None
     loaded: str = ""
+    said: str = USERS  # the fleet's and the host's word on where it should run
+    service: str = ""  # what systemd has read of its service
+    slice: str | None = None  # where it runs
     enabled: bool = False
     number: int = 0
     busy: set[int] = field(default_factory=set)  # listeners at which visitors wait
@@ -148,10 +155,15 @@ class World:
         match step.verb:
             case "daemon-reload":
                 self.loaded = self.files.get(DROP_IN, "")
+                self.service = self.files.get(SERVICE_IN, "")
             case "start":
                 if self.own is None:
                     assert DROP_IN in self.files and CONF in self.files
                     self.own = self.listen(OWN)
+                    self.begin()
+            case "restart":
+                assert step.units == (SERVICE,), "the socket has to stay"
+                self.begin()
             case "stop":
                 if self.own is not None:
                     self.close(self.own)
@@ -164,15 +176,20 @@ class World:
             case "enable" | "disable":
                 self.enabled = step.verb == "enable"
 
+    def begin(self) -> None:
+        """The service is where systemd has read that it belongs only from its next start on."""
+        self.slice = self.service.partition("Slice=")[2].partition("\n")[0]
+
     def boot(self) -> None:
         """What is on disk decides; /run is empty. Both at the name would end the shared master: see `reload`."""
         self.sockets, self.links, self.alive, self.shared = {}, {}, {}, {}
         self.mounted, self.own, self.busy = set(), None, set()
         if said := self.files.get(TMPFILE):
             self.links[said.split()[1]] = said.split()[-1]
-        self.loaded = self.files.get(DROP_IN, "")
+        self.loaded, self.service = self.files.get(DROP_IN, ""), self.files.get(SERVICE_IN, "")
         if self.enabled:
             self.own = self.listen(OWN)
+            self.begin()
             if "Symlinks=" in self.loaded:
                 self.links[NAME] = OWN
         self.reload()
@@ -197,7 +214,7 @@ class World:
     def convert(self) -> Plan:
         text = self.files.get(FILE)
         remains = pools.cut(text, "a") if text is not None else None
-        return convert(self.noted(), self._shared(), self.seen(), remains, {}, PLACES)
+        return convert(self.noted(), self._shared(), self.seen(), remains, {}, PLACES, self.said)
 
     def undo(self) -> Plan:
         files = self.files.get(FILE)
@@ -254,7 +271,7 @@ def test_visitors_are_served_after_every_step_and_going_on_ends_well(beginning: 
             now.do(step)
             assert now.served(), f"stopped after {stop}, gone on with, nobody answers after: {step}"
         assert now.served() == "own" and now.enabled and now.listen_of(FILE) is None
-        assert now.convert().steps == ()
+        assert now.slice == USERS and now.convert().steps == ()
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
@@ -297,6 +314,73 @@ def test_an_undo_is_as_safe() -> None:
         now.boot()
         assert now.served() == "shared"
         assert {FILE, TMPFILE} == now.files.keys()
+
+
+def apart() -> World:
+    """Converted when each site got a slice of its own, whoever its users were."""
+    made = world()
+    made.said = SITES
+    made.files[KEPT] = msgspec.json.encode(changed(made.noted(), slice=SITES)).decode()
+    for step in made.convert().steps:
+        made.do(step)
+    assert made.slice == SITES
+    made.said = USERS
+    return made
+
+
+def test_a_unit_moves_into_the_slice_that_its_sites_share() -> None:
+    """What was converted before follows: its service begins anew elsewhere, its socket stays; stopped, it goes on."""
+    start = apart()
+    plan = start.convert()
+    assert [str(step) for step in plan.steps if isinstance(step, Systemd)] == [
+        "systemctl daemon-reload",
+        f"systemctl restart {SERVICE}",
+    ]
+    (note,) = plan.notes
+    assert SITES in note and USERS in note and "cut off" in note
+    for stop in range(len(plan.steps) + 1):
+        for boots in (False, True):
+            now = copy.deepcopy(start)
+            for step in plan.steps[:stop]:
+                now.do(step)
+                assert now.served() == "own", f"nobody answers after: {step}"
+            if boots:
+                now.boot()
+            for step in now.convert().steps:
+                now.do(step)
+                assert now.served() == "own", f"stopped after {stop}, nobody answers after: {step}"
+            assert now.slice == USERS and now.noted().slice == USERS
+            assert now.convert().steps == ()
+
+
+def test_a_conversion_that_stopped_before_sites_shared_a_slice_ends_in_it() -> None:
+    """Whatever step it had come to in its old slice."""
+    start = world()
+    start.said = SITES
+    start.files[KEPT] = msgspec.json.encode(changed(start.noted(), slice=SITES)).decode()
+    steps = start.convert().steps
+    for stop in range(len(steps) + 1):
+        now = copy.deepcopy(start)
+        for step in steps[:stop]:
+            now.do(step)
+        now.said = USERS
+        for step in now.convert().steps:
+            now.do(step)
+            assert now.served(), f"stopped after {stop}, nobody answers after: {step}"
+        assert (now.served(), now.slice) == ("own", USERS) and now.convert().steps == ()
+
+
+@pytest.mark.parametrize("stop", range(6))
+def test_a_unit_that_moved_into_a_shared_slice_is_put_back_as_any_other(stop: int) -> None:
+    """Moved wholly, or stopped on the way."""
+    now = apart()
+    for step in now.convert().steps[:stop]:
+        now.do(step)
+    for step in now.undo().steps:
+        now.do(step)
+        assert now.served(), f"nobody answers after: {step}"
+    now.boot()
+    assert now.served() == "shared" and now.own is None and now.files.keys() == {FILE, TMPFILE}
 
 
 def test_a_site_that_was_put_back_serves_under_its_old_name_for_ever() -> None:
