@@ -6,7 +6,7 @@ from functools import cached_property
 import msgspec
 
 from agent.isolate.case import PUNISHING, Case, Change
-from agent.isolate.grip import TIGHT, TIGHTER, beside, is_harder, parted, shares
+from agent.isolate.grip import TIGHT, TIGHTER, beside, carried, is_harder, parted, shares
 from agent.isolate.house import House
 from agent.isolate.measure import taken
 from agent.isolate.nature import WAYS
@@ -30,6 +30,9 @@ BEGINNING = frozenset(
 )
 # After these a site is watched for a short while, without the probation of who was held.
 FRESH = frozenset({Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL, Finding.ARMED})
+
+# What caps did not cure is held at the least that they leave, beside all else.
+PROVEN = frozenset({Finding.MANY, Finding.DANGER})
 
 
 class Climb:
@@ -183,6 +186,9 @@ class Climb:
             also = beside(old, case.resource, least=TIGHT if loosens else 0.0)
             half = shares(old).get(case.resource, 1.0) / 2
             share = TIGHT if loosens else max(TIGHTER, half)
+        elif row.to > Level.CAP:
+            also = beside(old, case.resource)
+            share = carried(old, case.resource, proven=finding in PROVEN)
         same = old is not None and old.resource is case.resource
         tried = same and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
         return Step(
@@ -227,7 +233,8 @@ class Climb:
             case Level.ISOLATE:
                 return terms.isolate_s
             case _:
-                return terms.stop_s
+                often = self.stopped(record) >= self.policy.stops_before_longest
+                return terms.stop_longest_s if often else terms.stop_s
 
     def _lately(self, instants: tuple[float, ...], memory_s: float) -> int:
         return sum(self.at - instant < self.term(memory_s) for instant in instants)
@@ -240,11 +247,15 @@ class Climb:
         """Caps that are remembered."""
         return self._lately(record.caps, self.policy.terms.isolate_memory_s)
 
+    def stopped(self, record: Record) -> int:
+        """Stops that are remembered."""
+        return self._lately(record.stops, self.policy.terms.stop_memory_s)
+
     def _noted(
         self, record: Record, step: Step | None, finding: Finding, case: Case, *, rises: bool
     ) -> Record:
         """The record with this move in it. What helped nobody is no evidence, and shadow proves nothing."""
-        begun, softs, caps = record.begun, record.softs, record.caps
+        begun, softs, caps, stops = record.begun, record.softs, record.caps, record.stops
         acquitted = record.acquitted
         if rises:
             begun = (*begun, self.at)
@@ -254,13 +265,17 @@ class Climb:
         elif step is not None and step.enforced and step.level is Level.CAP:
             # One cap, however often it was tightened or loosened.
             caps = caps if any(at >= since for at in caps) else (*caps, self.at)
+        elif step is not None and step.enforced and step.level is Level.STOP:
+            stops = (*stops, self.at)
         if finding is Finding.UNHELPFUL:
             softs = tuple(at for at in softs if at < since)
             caps = tuple(at for at in caps if at < since)
         if finding in (Finding.UNHELPFUL, Finding.PARTED):
             until = self.at + self.term(self.policy.terms.acquitted_s)
             acquitted = {**acquitted, case.resource: until}
-        return Record(step=step, begun=begun, softs=softs, caps=caps, acquitted=acquitted)
+        return Record(
+            step=step, begun=begun, softs=softs, caps=caps, stops=stops, acquitted=acquitted
+        )
 
     def _aged(self, site: SiteId) -> Record | None:
         """A record without what is too old to count; None: nothing is left of it."""
@@ -271,6 +286,7 @@ class Climb:
             begun=self._since(record.begun, HOUR_S),
             softs=self._since(record.softs, terms.soft_memory_s),
             caps=self._since(record.caps, max(terms.cap_memory_s, terms.isolate_memory_s)),
+            stops=self._since(record.stops, terms.stop_memory_s),
             acquitted={on: until for on, until in record.acquitted.items() if self.at < until},
         )
         return None if aged == Record() else aged

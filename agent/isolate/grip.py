@@ -1,4 +1,7 @@
-"""What a cap takes of each resource: one squeeze may hold several, for who is held for one often turns to another."""
+"""What a step takes of each resource: one squeeze may hold several, for who is held for one often turns to another.
+
+A step above a cap takes no less than the cap did: what it is cut off from is another matter than what it uses.
+"""
 
 import msgspec
 
@@ -10,22 +13,27 @@ TIGHT, TIGHTER = 0.5, 0.25  # of its plan
 
 
 def shares(step: Step | None) -> dict[Resource, float]:
-    """What a cap leaves of the plan (0..1), by resource; empty for any other step."""
-    if step is None or step.level is not Level.CAP:
+    """What a step leaves of the plan (0..1), by resource; empty below a cap."""
+    if step is None or step.level < Level.CAP:
         return {}
     return {step.resource: step.share} | {on: part.share for on, part in step.also.items()}
 
 
 def beside(old: Step | None, resource: Resource, *, least: float = 0.0) -> dict[Resource, Part]:
     """What of an old cap goes on beside a new one for `resource`; loosened to `least` where it is under it."""
-    if old is None or old.level is not Level.CAP:
+    if old is None or old.level < Level.CAP:
         return {}
     parts = {**old.also, old.resource: Part(share=old.share, since=old.since, why=old.why)}
     return {
         on: msgspec.structs.replace(part, share=max(least, part.share))
         for on, part in parts.items()
-        if on is not resource
+        if on is not resource and part.share < 1
     }
+
+
+def carried(old: Step | None, resource: Resource, *, proven: bool) -> float:
+    """What a step above a cap leaves of `resource`: what was left before, or the least where it is `proven`."""
+    return TIGHTER if proven else shares(old).get(resource, 1.0)
 
 
 def parted(old: Step) -> Step:

@@ -99,7 +99,7 @@ def standing(state: State, house: House, policy: Policy, wall: float) -> tuple[P
 
 
 def _penalties(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> tuple[Penalty, ...]:
-    """What a step was last for, and what it holds beside that."""
+    """What a step was last for, and what it holds beside that, as a cap."""
     first = Penalty(
         site=site,
         level=step.level,
@@ -113,7 +113,12 @@ def _penalties(site: SiteId, step: Step, clock: Clock, *, enforced: bool) -> tup
     )
     beside = (
         msgspec.structs.replace(
-            first, resource=on, share=part.share, since=clock.wall(part.since), why=part.why
+            first,
+            level=min(step.level, Level.CAP),
+            resource=on,
+            share=part.share,
+            since=clock.wall(part.since),
+            why=part.why,
         )
         for on, part in step.also.items()
     )

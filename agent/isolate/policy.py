@@ -61,12 +61,16 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cap_longest_s: Seconds = HOUR_S  # ...to this
     isolate_s: Seconds = DAY_S  # then a person looks
     stop_s: Seconds = 10 * MINUTE_S
+    stop_longest_s: Seconds = (
+        6 * HOUR_S
+    )  # of one that had to be stopped anew: a night, in which a person is asked
     trial_s: Seconds = 30.0  # by then the neighbours are better, or it was somebody else
     recover_s: Seconds = 2 * MINUTE_S  # between 25, 50 and 100 % of the plan
     probation_s: Seconds = DAY_S
     soft_memory_s: Seconds = 30 * MINUTE_S  # a soft step within this is the first of two
     cap_memory_s: Seconds = 3 * HOUR_S  # a cap within this makes the next twice as long
     isolate_memory_s: Seconds = DAY_S  # three caps within this are more than bad luck
+    stop_memory_s: Seconds = DAY_S  # a third stop within this is the longest
     acquitted_s: Seconds = (
         30 * MINUTE_S
     )  # whose squeeze helped nobody is left alone for this resource
@@ -87,6 +91,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.cap_longest_s < self.cap_s:
             raise ValueError(
                 f"cap_longest_s = {self.cap_longest_s:g} is under cap_s = {self.cap_s:g}"
+            )
+        if self.stop_longest_s < self.stop_s:
+            raise ValueError(
+                f"stop_longest_s = {self.stop_longest_s:g} is under stop_s = {self.stop_s:g}"
             )
 
 
@@ -131,6 +139,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unhelped: Ratio = 0.2
     bitten: Ratio = 0.2  # its own use fell by this share: the step did bite
     caps_before_isolation: Annotated[int, Meta(ge=2)] = 3
+    stops_before_longest: Annotated[int, Meta(ge=1)] = (
+        2  # once may be chance; each costs its host some seconds
+    )
     # Rule R14: one site, or this share of the host's, and never more than `most`, without a person.
     radius_ratio: Ratio = 0.1
     radius_most: Annotated[int, Meta(ge=1, le=5)] = 5

@@ -34,6 +34,15 @@ def judge(climb: Climb) -> None:
             climb.move(site, finding, _case(climb, step))
             if finding is Finding.OVER and step.level is Level.ISOLATE:
                 climb.asks.append(Why("isolation-look-again", {"site": site}))
+        _ask_of_stops(climb, site)
+
+
+def _ask_of_stops(climb: Climb, site: SiteId) -> None:
+    """Who was let run, and had to be stopped again and again, is people's while it is stopped for long."""
+    record = climb.record(site)
+    times = climb.stopped(record)
+    if record.level is Level.STOP and times > climb.policy.stops_before_longest:
+        climb.asks.append(Why("isolation-stopped-again", {"site": site, "times": times}))
 
 
 def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
@@ -50,7 +59,7 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
 
 
 def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    if min(shares(step).values(), default=1.0) < TIGHT:
+    if step.level is Level.CAP and min(shares(step).values()) < TIGHT:
         return Finding.LOOSEN
     terms = climb.policy.terms
     if step.level is Level.WATCH and (

@@ -31,7 +31,7 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """What an earlier cap of the same squeeze leaves of one more resource."""
+    """What an earlier cap of the same squeeze leaves of one more resource; a step above a cap keeps it."""
 
     share: float
     since: float
@@ -42,7 +42,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Where a site stands on the ladder, and until when.
 
     `before`, `use`: the victims' stall and the site's own use as it began; `judged`: its trial is over.
-    `also`: what a cap holds beside what it was last for.
+    `also`: what it holds beside what it was last for.
     """
 
     level: Level
@@ -62,7 +62,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is known against one site, and for it.
 
-    `begun`: when it was squeezed out of nothing, `softs` and `caps`: when it came to those levels, oldest first.
+    `begun`: when it was squeezed out of nothing, `softs`, `caps` and `stops`: when it came to those levels, oldest
+    first.
     `acquitted`: resource -> until when its squeeze is known to help nobody.
     """
 
@@ -70,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     begun: tuple[float, ...] = ()
     softs: tuple[float, ...] = ()
     caps: tuple[float, ...] = ()
+    stops: tuple[float, ...] = ()
     acquitted: dict[Resource, float] = {}
 
     @property

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agent.isolate import Decision, House, Policy, State, decide, kept
 from agent.isolate.policy import DAY_S, HOUR_S, MINUTE_S
+from agent.isolate.state import Record
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Attachment, Level, Nature, Penalty, Ruling, Tenant
+from fleet.caps import Attachment, Level, Nature, Penalty, Resource, Ruling, Tenant
 from fleet.model import Note, SiteId
 from runtime.words import LANGUAGES, explain
 from tests.hogs import CAPS, HOGS, MIB, PLAN, WALL, Machine, house
@@ -212,16 +213,65 @@ def test_r13_every_word_of_isolation_can_be_said_in_each_language(seed: int) -> 
 @settings(max_examples=10, phases=PHASES)
 @given(seeds)
 def test_nobody_is_a_pendulum(seed: int) -> None:
-    """No site is squeezed out of nothing more often in an hour than a person would put up with."""
-    storm, begun = Storm(Random(seed)), defaultdict[SiteId, list[float]](list)
+    """No site is squeezed out of nothing more often in an hour than a person would put up with, nor ever stopped so.
+
+    Every rise is one of few: out of nothing, from there to a stop, and from a start to the next stop.
+    """
+    storm = Storm(Random(seed))
+    begun, stopped, rises = (defaultdict[SiteId, list[float]](list) for _ in range(3))
     for _ in range(120):
         storm.pass_on()
         at = storm.now
         for change in storm.decide().changes:
+            if change.was < change.to and change.to >= Level.SOFT:
+                rises[change.site].append(at)
             if change.was < Level.SOFT <= change.to:
                 begun[change.site].append(at)
-                lately = [one for one in begun[change.site] if at - one < HOUR_S]
-                assert len(lately) <= POLICY.begins_per_hour
+            if change.to is Level.STOP:
+                stopped[change.site].append(at)
+            if change.why.code == "isolation-released":
+                stopped[change.site].clear()  # a person let it run
+            most = ((begun, POLICY.begins_per_hour), (stopped, 3), (rises, 20))
+            for instants, times in most:
+                assert sum(at - one < HOUR_S for one in instants[change.site]) <= times
+
+
+def test_who_brings_its_host_into_danger_each_time_it_runs_is_stopped_for_long() -> None:
+    """Stopped for ten minutes, twice; the third time for a night, with an end, and a person is asked meanwhile."""
+    starving = HostSigns(
+        cores=8,
+        memory_total_bytes=1 << 33,
+        memory_available_bytes=1 << 32,
+        memory_stall=0.6,
+    )
+    hog = SiteSigns(attachment=Attachment.SLICE, cpu_cores=1, anon_bytes=3 << 30, scanned_per_s=9e4)
+    calm = SiteSigns(
+        attachment=Attachment.SLICE, cpu_cores=0.2, anon_bytes=1 << 26, memory_stall=0.2
+    )
+    names = [SiteId(f"n{n}") for n in range(12)]
+    sites = dict.fromkeys(names, calm)
+    orders = House(
+        plans={PLAN: CAPS},
+        tenants={site: Tenant(plan=PLAN, enforced_from=0.0) for site in names},
+        rulings={},
+    )
+    state, stops, asked = State(), list[tuple[float, float]](), list[float]()
+    for number in range(int(8 * HOUR_S / 2)):
+        at = 100.0 + 2 * number
+        runs = number > 30 and state.records.get(names[0], Record()).level is not Level.STOP
+        signals = Signals(
+            at=at, host=starving if runs else CALM, sites={**sites, names[0]: hog if runs else calm}
+        )
+        decision = decide(state, signals, orders, POLICY, at, WALL + at)
+        state = decision.state
+        for change in decision.changes:
+            if change.to is Level.STOP:
+                [until] = [p.until for p in decision.penalties if p.level is Level.STOP]
+                stops.append((at, round(until - WALL - at)))
+        if any(why.code == "isolation-stopped-again" for why in decision.asks):
+            asked.append(at)
+    assert [lasts for _, lasts in stops] == [600, 600, 6 * HOUR_S, 6 * HOUR_S]
+    assert stops[2][0] == asked[0] and len(asked) > 10_000, "for as long as it stands"
 
 
 def test_who_is_released_and_found_again_is_left_to_people_at_last() -> None:
@@ -298,6 +348,24 @@ def test_people_are_obeyed_at_once_by_a_host_whose_clock_is_slow(
     assert found == ([(Level.CAP, "ana")] if word == "quarantine" else [])
 
 
+@settings(max_examples=10, phases=PHASES)
+@given(seeds)
+def test_who_climbs_is_never_held_looser(seed: int) -> None:
+    """From a cap on, an isolation or a stop leaves of every resource no more than the step before it did."""
+    storm, before = Storm(Random(seed)), dict[SiteId, dict[Resource, float]]()
+    for _ in range(120):
+        storm.pass_on()
+        decision, now = storm.decide(), defaultdict[SiteId, dict[Resource, float]](dict)
+        for penalty in by_relevo(decision):
+            now[penalty.site][penalty.resource] = penalty.share
+        for change in decision.changes:
+            if change.was >= Level.CAP and change.to > Level.CAP:
+                held = now.get(change.site, {})
+                for resource, share in before.get(change.site, {}).items():
+                    assert held.get(resource, 1.0) <= share or change.site in storm.rulings
+        before = now
+
+
 def test_the_storm_holds_many() -> None:
     """The storms of these tests do lead to every level, in shadow and in force: else they prove nothing."""
     found = set[tuple[Level, bool]]()
@@ -365,6 +433,7 @@ def test_every_term_is_scaled_and_none_to_nothing() -> None:
         (b'{"terms": {"apart_s": 10}}', "two steps at once could not be told apart"),
         (b'{"terms": {"soft_s": 20}}', "a step must not end before it is judged"),
         (b'{"terms": {"cap_longest_s": 60}}', "cap_longest_s = 60 is under cap_s = 900"),
+        (b'{"terms": {"stop_longest_s": 60}}', "stop_longest_s = 60 is under stop_s = 600"),
         (b'{"unhelped": 0.6}', "unhelped = 0.6 must be under helped = 0.5"),
         (b'{"seen_s": 60}', "seen_s = 60 must be under window_s = 60"),
         (b'{"io": {"stall_ratio": 0.1, "for_s": 55, "floor": 1}}', "its beginning could not be"),
