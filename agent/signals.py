@@ -24,8 +24,20 @@ class HostSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     database_threads: int | None = None
 
 
+class DiskSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one site did on one physical disk, per second."""
+
+    read_bytes_per_s: float = 0.0
+    write_bytes_per_s: float = 0.0
+    read_ops_per_s: float = 0.0
+    write_ops_per_s: float = 0.0
+
+
 class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One site since its last reading: rates per second, events counted since then, sizes as they are now."""
+    """One site since its last reading: rates per second, events counted since then, sizes as they are now.
+
+    What it reads and writes is the sum of all its disks; a cap holds each disk by itself: see `on_busiest_disk`.
+    """
 
     attachment: Attachment = Attachment.NONE
     every_s: float = 0.0  # how long ago its last reading was
@@ -45,7 +57,7 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     write_bytes_per_s: float | None = None
     read_ops_per_s: float | None = None
     write_ops_per_s: float | None = None
-    device_bytes_per_s: dict[str, float] = {}  # "major:minor"; only where there are several
+    disks: dict[str, DiskSigns] = {}  # by "major:minor": those that it ever worked on
     io_stall: float | None = None  # full
     tasks: int | None = None
     tasks_refused: int = 0  # pids.events max
@@ -68,6 +80,17 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     listens: bool = False  # a socket of its users accepts connections from elsewhere
     runs_from_uploads: bool = False  # an executable under tmp, uploads or a cache
     cron_changed: bool = False
+
+    def on_busiest_disk(self, which: str) -> float | None:
+        """Of a field of DiskSigns, what is to be compared with a cap: the most that it does on one disk.
+
+        Both members of a mirror write each byte, and each may write as much as the cap says.
+        """
+        whole: float | None = getattr(self, which)
+        if whole is None or len(self.disks) < 2:
+            return whole
+        most: float = max(getattr(disk, which) for disk in self.disks.values())
+        return most
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):

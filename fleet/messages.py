@@ -203,7 +203,9 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `wanted`, `held`: what the kernel should hold and holds, told each minute and when it changes; None: as last told.
     `slice`: what is held; "" where nothing of it can be. `because`: why `wanted` is so, by its field, told with it.
     `past` is told each hour; None: as last told. `disk` is told with the limits; None: as last told. `devices`: bytes/s
-    read and written by physical device, where there are several. What is in HAPPENINGS is counted since the last word.
+    read and written by physical device, where there are several; `busiest_…` is what to compare with a cap then:
+    the most on one of them, while `read_…` and `write_…` are their sum. What is in HAPPENINGS is counted since the last
+    word.
     `short`: what of its caps is not held, and why; `beside`: what its users' slices hold beside its own, some of them.
     `told`: limits, and these two, are as they are now, also where they are empty.
     """
@@ -220,6 +222,8 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests_per_s: Rate | None = None
     file_bytes: Count | None = None
     devices: Annotated[dict[Device, Rate], Meta(max_length=DEVICES_MAX)] = {}
+    busiest_read_bytes_per_s: Rate | None = None
+    busiest_write_bytes_per_s: Rate | None = None
     memory_high_hits: Count = 0
     memory_max_hits: Count = 0
     oom_hits: Count = 0

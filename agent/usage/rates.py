@@ -1,7 +1,8 @@
 """Two readings become what a site did between them.
 
 A counter that fell is a restart: nobody knows what was before it, so there is no rate, and never a negative one. What
-is not told is None. A site of several cgroups is their sum, as far as each of them tells.
+is not told is None. A site of several cgroups is their sum, as far as each of them tells, and so is what it does on
+several disks: but for a mirror, that is what it moves.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from functools import reduce
 
 import msgspec
 
-from agent.signals import SiteSigns
+from agent.signals import DiskSigns, SiteSigns
 from agent.usage.kernel import Brief, Full, Io
 from fleet.caps import Attachment
 from fleet.messages import HAPPENINGS
@@ -68,7 +69,7 @@ def full(before: Full | None, after: Full, signs: SiteSigns) -> SiteSigns:
     """`signs`, and beside them what is looked at seldom."""
     was = before or Full(after.at)
     passed_s = after.at - was.at
-    devices = io(was.io, after.io, passed_s)
+    disks = io(was.io, after.io, passed_s)
     return msgspec.structs.replace(
         signs,
         anon_bytes=after.anon_bytes,
@@ -76,45 +77,43 @@ def full(before: Full | None, after: Full, signs: SiteSigns) -> SiteSigns:
         swap_bytes=after.swap_bytes,
         scanned_per_s=rate(was.scanned, after.scanned, passed_s),
         stolen_per_s=rate(was.stolen, after.stolen, passed_s),
-        read_bytes_per_s=_sum(devices, 0),
-        write_bytes_per_s=_sum(devices, 1),
-        read_ops_per_s=_sum(devices, 2),
-        write_ops_per_s=_sum(devices, 3),
-        device_bytes_per_s={device: rates[0] + rates[1] for device, rates in devices.items()}
-        if devices and len(devices) > 1
-        else {},
+        disks=disks or {},
+        **{name: _sum(disks, name) for name in ON_DISK},
     )
 
 
-Four = tuple[float, float, float, float]
+ON_DISK = DiskSigns.__struct_fields__
 
 
 def io(
     before: dict[str, Io] | None, after: dict[str, Io] | None, passed_s: float
-) -> dict[str, Four] | None:
-    """Rates by device: bytes read, bytes written, reads, writes. A device seen first began at nothing.
+) -> dict[str, DiskSigns] | None:
+    """Rates by device. A device seen first began at nothing.
 
     A site's line appears with its first request to a device, so what it says was done since the last reading.
     """
     if before is None or after is None or passed_s < SHORTEST_S:
         return None
-    found: dict[str, Four] = {}
+    found: dict[str, DiskSigns] = {}
     for device, now in after.items():
         was = before.get(device, Io())
-        rates = (
-            rate(was.read_bytes, now.read_bytes, passed_s),
-            rate(was.write_bytes, now.write_bytes, passed_s),
-            rate(was.read_ops, now.read_ops, passed_s),
-            rate(was.write_ops, now.write_ops, passed_s),
-        )
-        if None in rates:
+        read = rate(was.read_bytes, now.read_bytes, passed_s)
+        written = rate(was.write_bytes, now.write_bytes, passed_s)
+        reads = rate(was.read_ops, now.read_ops, passed_s)
+        writes = rate(was.write_ops, now.write_ops, passed_s)
+        if read is None or written is None or reads is None or writes is None:
             return None
-        found[device] = (rates[0] or 0.0, rates[1] or 0.0, rates[2] or 0.0, rates[3] or 0.0)
+        found[device] = DiskSigns(
+            read_bytes_per_s=read,
+            write_bytes_per_s=written,
+            read_ops_per_s=reads,
+            write_ops_per_s=writes,
+        )
     return found
 
 
-def _sum(devices: dict[str, Four] | None, which: int) -> float | None:
-    return None if devices is None else sum(rates[which] for rates in devices.values())
+def _sum(disks: dict[str, DiskSigns] | None, which: str) -> float | None:
+    return None if disks is None else sum(getattr(disk, which) for disk in disks.values())
 
 
 EVENTS = (*HAPPENINGS, "workers_short")
@@ -143,19 +142,29 @@ def together(parts: Sequence[SiteSigns]) -> SiteSigns:
 
 
 def _both(one: SiteSigns, other: SiteSigns) -> SiteSigns:
-    changes: dict[str, float | dict[str, float] | None] = {}
+    changes: dict[str, float | dict[str, DiskSigns] | None] = {}
     for name in SUMS:
         a, b = getattr(one, name), getattr(other, name)
         changes[name] = None if a is None or b is None else a + b
     for name in WORST:
         told = [x for x in (getattr(one, name), getattr(other, name)) if x is not None]
         changes[name] = max(told, default=None)
-    changes["device_bytes_per_s"] = _added(one.device_bytes_per_s, other.device_bytes_per_s)
+    changes["disks"] = _added(one.disks, other.disks)
     return msgspec.structs.replace(one, **changes)
 
 
-def _added(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    return {key: one.get(key, 0.0) + other.get(key, 0.0) for key in (*one, *other)}
+def _added(one: dict[str, DiskSigns], other: dict[str, DiskSigns]) -> dict[str, DiskSigns]:
+    """Parts of a site on the same disk do together what one would."""
+    return {
+        device: _same_disk(one[device], other[device])
+        if device in one and device in other
+        else one.get(device) or other[device]
+        for device in (*one, *other)
+    }
+
+
+def _same_disk(one: DiskSigns, other: DiskSigns) -> DiskSigns:
+    return DiskSigns(**{name: getattr(one, name) + getattr(other, name) for name in ON_DISK})
 
 
 SELDOM = (
@@ -168,7 +177,7 @@ SELDOM = (
     "write_bytes_per_s",
     "read_ops_per_s",
     "write_ops_per_s",
-    "device_bytes_per_s",
+    "disks",
 )
 
 

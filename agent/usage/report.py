@@ -83,6 +83,8 @@ def use(signs: SiteSigns, held: Held, past: Past | None, happened: Counts) -> Si
         requests_per_s=within(signs.requests_per_s, RATE_MAX),
         file_bytes=signs.file_bytes,
         devices=_devices(signs),
+        busiest_read_bytes_per_s=_busiest(signs, "read_bytes_per_s"),
+        busiest_write_bytes_per_s=_busiest(signs, "write_bytes_per_s"),
         **happened,
         slice=held.slice,
         wanted=held.wanted,
@@ -96,9 +98,17 @@ def use(signs: SiteSigns, held: Held, past: Past | None, happened: Counts) -> Si
     )
 
 
+def _busiest(signs: SiteSigns, which: str) -> float | None:
+    """None where there is one disk: that is the sum."""
+    return within(signs.on_busiest_disk(which), RATE_MAX) if len(signs.disks) > 1 else None
+
+
 def _devices(signs: SiteSigns) -> dict[str, float]:
-    """Those that it works on most."""
-    some = sorted(signs.device_bytes_per_s.items(), key=lambda each: -each[1])[:DEVICES_MAX]
+    """Bytes/s read and written on those that it works on most, where it has several."""
+    if len(signs.disks) < 2:
+        return {}
+    both = {id: disk.read_bytes_per_s + disk.write_bytes_per_s for id, disk in signs.disks.items()}
+    some = sorted(both.items(), key=lambda each: -each[1])[:DEVICES_MAX]
     return {device: min(rate, RATE_MAX) for device, rate in some if rate > 0}
 
 

@@ -15,17 +15,18 @@ AT_CAP_RATIO = 0.95
 def at_cap(signs: SiteSigns, caps: Caps) -> frozenset[Resource]:
     """Of which resources it uses all that `caps` allow, as far as it can be seen.
 
-    Memory is what is its own (anon), where that is told: the page cache fills whatever there is and hurts nobody.
+    Memory is what is its own (anon), where that is told: the page cache fills whatever there is and hurts nobody. Of
+    several disks each is held by itself.
     """
     memory = signs.memory_bytes if signs.anon_bytes is None else signs.anon_bytes
     used = (
         (Resource.CPU, signs.cpu_cores, caps.cpu_percent / 100),
         (Resource.MEMORY, memory, caps.memory_max_bytes),
         (Resource.TASKS, signs.tasks, caps.tasks),
-        (Resource.IO, signs.read_bytes_per_s, caps.read_bytes_per_s),
-        (Resource.IO, signs.write_bytes_per_s, caps.write_bytes_per_s),
-        (Resource.IO, signs.read_ops_per_s, caps.read_iops),
-        (Resource.IO, signs.write_ops_per_s, caps.write_iops),
+        (Resource.IO, signs.on_busiest_disk("read_bytes_per_s"), caps.read_bytes_per_s),
+        (Resource.IO, signs.on_busiest_disk("write_bytes_per_s"), caps.write_bytes_per_s),
+        (Resource.IO, signs.on_busiest_disk("read_ops_per_s"), caps.read_iops),
+        (Resource.IO, signs.on_busiest_disk("write_ops_per_s"), caps.write_iops),
     )
     return frozenset(
         resource for resource, use, cap in used if use is not None and use >= AT_CAP_RATIO * cap

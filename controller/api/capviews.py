@@ -332,8 +332,12 @@ def share(use: SiteUse, caps: Caps) -> Share:
         cpu_ratio=_of(use.cpu_cores, caps.cpu_percent / 100),
         memory_ratio=_of(use.memory_bytes, caps.memory_max_bytes),
         tasks_ratio=_of(use.tasks, caps.tasks),
-        read_ratio=_of(use.read_bytes_per_s, caps.read_bytes_per_s),
-        write_ratio=_of(use.write_bytes_per_s, caps.write_bytes_per_s),
+        read_ratio=_of(
+            _busiest(use.busiest_read_bytes_per_s, use.read_bytes_per_s), caps.read_bytes_per_s
+        ),
+        write_ratio=_of(
+            _busiest(use.busiest_write_bytes_per_s, use.write_bytes_per_s), caps.write_bytes_per_s
+        ),
         requests_ratio=_of(use.requests_per_s, caps.requests_per_s),
         disk_ratio=_of(disk.used_bytes, caps.disk_bytes),
         inodes_ratio=_of(disk.used_inodes, caps.inodes),
@@ -347,3 +351,8 @@ def _of(part: float | None, whole: float) -> float | None:
 def _or_none(number: Number) -> Number | None:
     """What no edge counts up to is no limit."""
     return number if number < LIMIT_MAX else None
+def _busiest(told: float | None, only: float | None) -> float | None:
+    """Of several disks each is held by itself."""
+    return only if told is None else told
+
+

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage import rates
 from agent.usage.archive import Archive
 from agent.usage.history import DAY, DAYS, History
+from agent.usage.kernel import Full, Io
 from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
 from agent.usage.whatif import CAPS as LOOKED_AT
 from agent.usage.whatif import at_cap, least, plans_reached, weighted
@@ -43,6 +45,13 @@ def busy(cores: float | None, tasks: int | None = None) -> SiteSigns:
     return SiteSigns(attachment=Attachment.SLICE, cpu_cores=cores, tasks=tasks)
 
 
+def mirrored(parts: int, **each: float) -> SiteSigns:
+    """A site of so many cgroups, each of which does this per second on both members of a mirror."""
+    did = Io(**{name.removesuffix("_per_s"): int(rate) for name, rate in each.items()})
+    after = Full(1.0, io={"8:0": did, "8:16": did})
+    return rates.together([rates.full(Full(0.0, io={}), after, SiteSigns())] * parts)
+
+
 @pytest.mark.parametrize(
     ("signs", "found"),
     [
@@ -53,12 +62,20 @@ def busy(cores: float | None, tasks: int | None = None) -> SiteSigns:
         (SiteSigns(memory_bytes=500 * MIB, anon_bytes=100 * MIB), set()),
         (SiteSigns(tasks=76), {Resource.TASKS}),
         (SiteSigns(write_ops_per_s=480.0), {Resource.IO}),
+        (mirrored(1, write_bytes_per_s=2.6 * MIB), set()),
+        (mirrored(1, write_bytes_per_s=4.9 * MIB), {Resource.IO}),
+        (mirrored(2, write_bytes_per_s=2.6 * MIB), {Resource.IO}),
+        (mirrored(1, write_ops_per_s=300.0), set()),
+        (mirrored(1, read_bytes_per_s=9.9 * MIB), {Resource.IO}),
         (SiteSigns(read_bytes_per_s=10.0 * MIB, cpu_cores=1.0), {Resource.IO, Resource.CPU}),
         (SiteSigns(), set()),
     ],
 )
 def test_at_the_cap_is_told_by_resource(signs: SiteSigns, found: set[Resource]) -> None:
-    """From 95 % of a cap on; page cache is no memory of its own; what is not known reaches nothing."""
+    """From 95 % of a cap on; page cache is no memory of its own; what is not known reaches nothing.
+
+    A disk is held by itself: it is the busiest one that reaches a cap, never the sum of a mirror's members.
+    """
     assert at_cap(signs, CAPS) == found
 
 

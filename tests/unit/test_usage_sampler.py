@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.layout.attached import Attached
-from agent.signals import HostSigns, Signals, SiteSigns
+from agent.signals import DiskSigns, HostSigns, Signals, SiteSigns
 from agent.usage import kernel, processes, rates, report
 from agent.usage.happened import Happened
 from agent.usage.kernel import Brief, Full, Io
@@ -97,6 +97,14 @@ def test_a_site_is_read_with_all_that_its_kernel_tells(tree: Tree) -> None:
         write_bytes_per_s=4096.0,
         read_ops_per_s=1.0,
         write_ops_per_s=2.0,
+        disks={
+            "8:0": DiskSigns(
+                read_bytes_per_s=2048.0,
+                write_bytes_per_s=4096.0,
+                read_ops_per_s=1.0,
+                write_ops_per_s=2.0,
+            )
+        },
         io_stall=0.25,
         tasks=12,
         tasks_refused=3,
@@ -286,7 +294,10 @@ def test_io_of_a_volume_is_counted_at_its_disks_only(tree: Tree) -> None:
     tree.change("a", io={"253:0": (2000, 0, 2, 0), "8:0": (2000, 0, 2, 0), "8:16": (0, 600, 0, 2)})
     signs = one.round(102.0).signals.sites[A]
     assert (signs.read_bytes_per_s, signs.write_bytes_per_s) == (1000.0, 300.0)
-    assert signs.device_bytes_per_s == {"8:0": 1000.0, "8:16": 300.0}
+    assert signs.disks == {
+        "8:0": DiskSigns(read_bytes_per_s=1000.0, read_ops_per_s=1.0),
+        "8:16": DiskSigns(write_bytes_per_s=300.0, write_ops_per_s=1.0),
+    }
 
 
 def test_a_pools_site_is_told_by_its_users_processes(tree: Tree) -> None:

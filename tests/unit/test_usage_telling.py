@@ -11,13 +11,15 @@ import pytest
 
 from agent import config
 from agent.layout.attached import Attached
-from agent.signals import HostSigns, Signals, SiteSigns
+from agent.signals import DiskSigns, HostSigns, Signals, SiteSigns
 from agent.usage import keep, report
 from agent.usage.happened import Happened
 from agent.usage.keep import Usage
 from agent.usage.ledger import SLOT_S
 from agent.usage.report import CAPS_TURNS, SITES_AT_ONCE, Held, Tellings, Word
 from agent.usage.sampler import Sampler
+from controller.api.capviews import share
+from deploy.demo.plans import STANDARD
 from fleet import messages
 from fleet.caps import Attachment, IoLimit, Level, Limits, Penalty, Resource, Tenant
 from fleet.messages import (
@@ -185,10 +187,26 @@ def test_what_did_not_happen_takes_no_room() -> None:
     )
     assert len(msgspec.json.encode(told.sites[A])) < 80
     busy = signs(0.5, file_bytes=5)
-    busy = msgspec.structs.replace(busy, device_bytes_per_s={f"8:{n}": float(n) for n in range(99)})
+    disks = {f"8:{n}": DiskSigns(write_bytes_per_s=float(n)) for n in range(99)}
+    busy = msgspec.structs.replace(busy, disks=disks)
     (told,) = Tellings(HOST).all(Signals(at=1.0, host=CALM, sites={A: busy}), Word(), {})
     assert told.sites[A].file_bytes == 5
     assert min(told.sites[A].devices.values()) == 99 - DEVICES_MAX, "the busiest"
+
+
+def test_a_share_of_a_plan_is_of_the_busiest_disk() -> None:
+    """Shown as use is the sum; of one disk the share is of that."""
+    plan = msgspec.structs.replace(STANDARD.caps, write_bytes_per_s=8 << 20)
+    member = DiskSigns(write_bytes_per_s=2 << 20)
+    for disks, written, ratio in (
+        ({"8:0": member}, 2 << 20, 0.25),
+        ({"8:0": member, "8:16": member}, 4 << 20, 0.25),
+    ):
+        site = signs(0.5, write_bytes_per_s=written, read_bytes_per_s=0)
+        site = msgspec.structs.replace(site, disks=disks)
+        (told,) = Tellings(HOST).all(Signals(at=1.0, host=CALM, sites={A: site}), Word(), {})
+        said = told.sites[A]
+        assert (said.write_bytes_per_s, share(said, plan).write_ratio) == (written, ratio)
 
 
 def test_what_a_host_has_is_told_with_its_sites() -> None:
@@ -216,7 +234,12 @@ def test_the_busiest_have_series_and_what_is_not_known_has_none() -> None:
     signals = crowd(100)
     assert report.busiest(signals, 2) == ("s0099", "s0098")
     of_two = msgspec.structs.replace(
-        signs(0.5), device_bytes_per_s={"8:0": 5.0, "8:16": 0.0, "9:0": 2.5}
+        signs(0.5),
+        disks={
+            "8:0": DiskSigns(read_bytes_per_s=5.0),
+            "8:16": DiskSigns(),
+            "9:0": DiskSigns(read_bytes_per_s=1.5, write_bytes_per_s=1.0),
+        },
     )
     one = Signals(at=1.0, host=CALM, sites={A: of_two})
     tables = report.series(one, [A], {A: {"oom_kills": 2}, B: {"oom_kills": 9}})
