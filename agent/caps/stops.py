@@ -3,7 +3,8 @@
 What keeps a site running is written down before it is stopped: whatever fails or dies on the way, it starts again.
 Where that can't be written down it stands still, and nothing of it ends. It is done beside everything else that is
 held, for what makes a site worth stopping makes stopping it slow. A boot, or the upgrade of a package, starts units
-that were stopped: for as long as the term lasts they are stopped anew, and cron's jobs ended.
+that were stopped: for as long as the term lasts they are stopped anew, and cron's jobs ended. Those of a site that is
+isolated end too: what its visitors may not do, its crontab may not either.
 """
 
 import asyncio
@@ -55,6 +56,8 @@ class Stops:
             self._still_since.pop(slice, None)
             if mine is not None and mine.stopped is not None:
                 self._begin(slice, self._start)
+            elif aim.limits.egress_closed:
+                self._begin(slice, self._quiet)
             else:
                 self.failed.pop(slice, None)
             return aim
@@ -114,11 +117,21 @@ class Stops:
         if mine is None or not mine.is_stopped:
             return False
         if all(unit.startswith("user@") for unit in found):
-            if jobs := await self._driver.end_jobs(slice):
-                _log.warning("jobs of a stopped site ran: they are ended", slice=slice, jobs=jobs)
+            await self._end_jobs(slice)
             return False
         _log.warning("a stopped site ran again: it is stopped anew", slice=slice, units=found)
         return await self._end(slice)
+
+    async def _quiet(self, slice: str) -> bool:
+        """Of an isolated site only its units run, and who logged in."""
+        mine = self._memory.slices.get(slice)
+        if mine is not None and mine.limits.egress_closed:
+            await self._end_jobs(slice)
+        return False
+
+    async def _end_jobs(self, slice: str) -> None:
+        if jobs := await self._driver.end_jobs(slice):
+            _log.warning("jobs of a site that may run none are ended", slice=slice, jobs=jobs)
 
     async def _end(self, slice: str) -> bool:
         """What was stopped already, and is not seen any more, is to start again too."""

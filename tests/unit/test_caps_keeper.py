@@ -51,6 +51,7 @@ class Kernel:
     runs: dict[str, tuple[str, ...]] = field(default_factory=lambda: {ONE: (UNIT,)})
     kills: Callable[[], Awaitable[object]] | None = None
     refused: dict[str, str] = field(default_factory=dict)
+    stuck: str = ""
     name: str = "memory"
 
     async def keep(self) -> Never:
@@ -86,6 +87,8 @@ class Kernel:
         self.events.append(f"kill {slice}")
 
     async def end_jobs(self, slice: str) -> tuple[str, ...]:
+        if self.stuck:
+            raise DriverError(self.stuck)
         ended = self.jobs.pop(slice, ())
         self.events += [f"end {job}" for job in ended]
         return ended
@@ -437,6 +440,35 @@ async def test_jobs_of_a_stopped_site_are_ended_and_leave_no_trace(tmp_path: Pat
         kernel.jobs = {ONE: ("session-9.scope",)}
         await host.settled()
         assert len(kernel.events) == 4
+
+
+async def test_jobs_of_an_isolated_site_are_ended_and_its_units_run(tmp_path: Path) -> None:
+    """What cron starts is cut short as at a stop, and failing at it is told; what is only capped works on."""
+    async with keeping_house(tmp_path) as host:
+        kernel = host.kernel
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.ISOLATE), penalty_of(NEWS, Level.CAP)))
+        await host.until(lambda: host.held().egress_closed)
+        for job in ("session-7.scope", "session-8.scope"):
+            kernel.jobs = {ONE: (job,), TWO: ("session-1.scope",)}
+            await host.until(lambda: ONE not in kernel.jobs)
+        assert kernel.events == ["end session-7.scope", "end session-8.scope"]
+        assert (kernel.runs[ONE], kernel.jobs) == ((UNIT,), {TWO: ("session-1.scope",)})
+        kernel.stuck = "no answer"
+        await host.until(lambda: shorts(host) == refused("no answer"))
+        kernel.stuck = ""
+        await host.until(lambda: shorts(host) == ())
+        host.keeper.penalize(())
+        await host.until(lambda: not host.held().egress_closed)
+        await host.settled()
+        kernel.jobs = {ONE: ("session-9.scope",)}
+        await host.settled()
+        assert len(kernel.events) == 2
+
+
+def shorts(host: Host) -> tuple[Why, ...]:
+    return host.keeper.state()[SHOP].short
 
 
 @pytest.mark.usefixtures("quick")
