@@ -344,6 +344,11 @@ def share(use: SiteUse, caps: Caps) -> Share:
     )
 
 
+def _busiest(told: float | None, only: float | None) -> float | None:
+    """Of several disks each is held by itself."""
+    return only if told is None else told
+
+
 def _of(part: float | None, whole: float) -> float | None:
     return None if part is None else round(part / whole, 4)
 
@@ -351,8 +356,3 @@ def _of(part: float | None, whole: float) -> float | None:
 def _or_none(number: Number) -> Number | None:
     """What no edge counts up to is no limit."""
     return number if number < LIMIT_MAX else None
-def _busiest(told: float | None, only: float | None) -> float | None:
-    """Of several disks each is held by itself."""
-    return only if told is None else told
-
-
