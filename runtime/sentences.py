@@ -381,10 +381,6 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "{held} sites are held here, and without a person no more than {most}: {site} would be the next."
     ),
     "isolation-pendulum": "{site} was held {times} times in the last hour: a person should look at it.",
-    "isolation-stopped-again": (
-        "{site} was stopped {times} times within a day: each time that it ran again it brought its host into danger. "
-        "A person should look at it."
-    ),
     "isolation-no-culprit": (
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and no site was found "
         "to be the cause. Nobody is punished; look at the host."
@@ -422,6 +418,11 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "It shares {slice} with {others}, and one cap holds them together. A Unix user for each "
         "would part them."
     ),
+    "layout-slice-apart": (
+        "It is in {slice}, held by a cap of its own, though {others} have its Unix user too: whoever shares a "
+        "user shares its cap, in {wanted}. relevo layout convert {site} moves a unit that relevo "
+        "made; put Slice={wanted} into another one."
+    ),
     "layout-slice-named": "The fleet names {slice} for it; whether all of it runs there can't be told here.",
     "layout-slice-leaks": (
         "It is in {slice}, but processes of its users run elsewhere too ({where}), where no cap "
@@ -431,11 +432,6 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Its PHP is the pool {pool} of {unit}, which serves other pools too: its processes are "
         "told by their user, and requests are held at the edges. relevo layout adopt {site} holds "
         "them where they are, relevo layout convert {site} gives it a unit of its own."
-    ),
-    "layout-slice-apart": (
-        "It is in {slice}, held by a cap of its own, though {others} have its Unix user too: whoever shares a "
-        "user shares its cap, in {wanted}. relevo layout convert {site} moves a unit that relevo "
-        "made; put Slice={wanted} into another one."
     ),
     "layout-adopted": (
         "Its PHP is a pool of {unit}, which serves other pools too; its workers are adopted into "
@@ -483,16 +479,6 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "The fleet names {slice} for it, but its PHP runs inside {server}: only {log} tells of it, "
         "which makes an estimate. A php-fpm pool with a user of its own could be held there."
     ),
-    "layout-no-log": (
-        "Nothing of it can be told from its neighbours: it has neither a pool nor an access log "
-        "of its own. Give it a log of its own in {server}."
-    ),
-    "layout-not-served": "No virtual host of this host serves {domain}, and its users run no PHP here.",
-}
-
-# Values that are words themselves.
-VERDICTS: dict[str, str] = {
-    "up": "up",
     "layout-part-inside": (
         "Not all of its PHP is the pool {pool}: that of {place} runs inside {server}, where it can't be held or told "
         "from its neighbours'. Only {log} tells of the whole, which makes an estimate. Let all of its "
@@ -503,6 +489,16 @@ VERDICTS: dict[str, str] = {
         "from its neighbours', and it has no access log of its own. Let all of its virtual hosts use the "
         "pool, and give it a log."
     ),
+    "layout-no-log": (
+        "Nothing of it can be told from its neighbours: it has neither a pool nor an access log "
+        "of its own. Give it a log of its own in {server}."
+    ),
+    "layout-not-served": "No virtual host of this host serves {domain}, and its users run no PHP here.",
+}
+
+# Values that are words themselves.
+VERDICTS: dict[str, str] = {
+    "up": "up",
     "suspect": "suspect",
     "dead": "dead",
     "agent-lost": "without its agent",
