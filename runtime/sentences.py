@@ -381,6 +381,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "{held} sites are held here, and without a person no more than {most}: {site} would be the next."
     ),
     "isolation-pendulum": "{site} was held {times} times in the last hour: a person should look at it.",
+    "isolation-stopped-again": (
+        "{site} was stopped {times} times within a day: each time that it ran again it brought its host into danger. "
+        "A person should look at it."
+    ),
     "isolation-no-culprit": (
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and no site was found "
         "to be the cause. Nobody is punished; look at the host."
