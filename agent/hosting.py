@@ -11,6 +11,7 @@ from agent.caps.egress import Nft
 from agent.caps.keeper import Keeper
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
+from agent.caps.siting import Siting
 from agent.caps.systemd import Systemd
 from agent.caps.telling import Kept, with_company
 from agent.config import Config
@@ -196,11 +197,13 @@ def _keeper(
     config: Config, chosen: Chosen, firewall: Nft | None, changed: Pulse, exporter: Exporter
 ) -> Keeper:
     caps = config.caps
+    siting = Siting(caps.disks)
     return Keeper(
         chosen.driver,
         firewall,
         unable="" if chosen.driver else chosen.why,
-        facts=facts(caps),
+        facts=facts(caps, siting),
+        find=siting.look,
         people=people(),
         state=config.state / "caps.json",
         exporter=exporter,

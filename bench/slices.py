@@ -17,6 +17,7 @@ from dbus_fast.aio import MessageBus
 from agent.caps.choose import facts
 from agent.caps.keeper import Keeper
 from agent.caps.limits import Case, limits
+from agent.caps.siting import Siting
 from agent.caps.systemd import IO, MANAGER, NUMBERS, PATH, SYSTEMD, Systemd
 from agent.config import Caps
 from agent.layout.attached import Attached
@@ -96,7 +97,7 @@ async def kept(names: list[str], state: Path) -> float:
         driver,
         None,
         unable="",
-        facts=facts(Caps()),
+        facts=facts(Caps(), Siting(Caps().disks)),
         people=dict,
         state=state / "caps.json",
         exporter=Exporter(AGENT),
@@ -129,7 +130,7 @@ async def kept(names: list[str], state: Path) -> float:
 
 async def measure(number: int, pairs: int) -> dict[str, list[float]]:
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    wanted = limits(Case(caps=STANDARD.caps, facts=facts(Caps())())).limits
+    wanted = limits(Case(caps=STANDARD.caps, facts=facts(Caps(), Siting(Caps().disks))())).limits
     found: dict[str, list[float]] = {"bare_s": [], "kept_s": []}
     for pair in range(pairs):
         ours = [f"kept{pair}-{n}.slice" for n in range(number)]

@@ -15,7 +15,7 @@ import msgspec
 from agent.caps import kernel
 from agent.caps.kernel import look
 from agent.caps.limits import CONTROLLERS, S_US
-from agent.caps.steps import in_steps, short_of
+from agent.caps.steps import Steps, short_of
 from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import IoLimit, Limits
@@ -35,7 +35,7 @@ class CgroupFs:
 
     def __init__(self, root: Path, changed: Pulse) -> None:
         self._root = root
-        self._reading = Lane()
+        self._reading, self._steps = Lane(), Steps()
         self._writing: dict[
             str, Lane
         ] = {}  # by slice, while something is written: reclaim may hold it up
@@ -61,16 +61,17 @@ class CgroupFs:
         return False  # it knows no addresses
 
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
-        return await self._write(slice, lambda: self._apply(slice, limits))
+        at = asyncio.get_running_loop().time()
+        return await self._write(slice, lambda: self._apply(slice, limits, at))
 
-    def _apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    def _apply(self, slice: str, limits: Limits, at: float) -> tuple[Why, ...]:
         group = self._group(slice)
         try:
             self._make(group)
             used = kernel.in_use(group)
             held = kernel.held(group)
             assert held is not None
-            now = in_steps(limits, used, held)
+            now = self._steps.next(slice, limits, used, held, at)
             refused = _write_all(group, now, held)
         except OSError as error:
             raise DriverError(f"can't hold {slice}: {error}") from error

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from agent import config
 from agent.caps.cgroupfs import CgroupFs
-from agent.caps.devices import disks, scheduled_fairly
+from agent.caps.devices import scheduled_fairly
 from agent.caps.driver import Driver
 from agent.caps.egress import Rules
 from agent.caps.limits import CONTROLLERS, HostFacts
+from agent.caps.siting import Siting
 from agent.caps.systemd import Systemd
 from agent.discover.accounts import SHARED, accounts, is_person
 from agent.discover.found import Account
@@ -156,22 +157,21 @@ def _accounts(root: Path) -> Mapping[str, Account]:
     return accounts((root / "etc/passwd").read_text(errors="replace"))
 
 
-def facts(settings: config.Caps, root: Path = Path("/")) -> Callable[[], HostFacts]:
+def facts(settings: config.Caps, siting: Siting, root: Path = Path("/")) -> Callable[[], HostFacts]:
     """What reads the host anew, in a thread. Raises OSError."""
 
     def read() -> HostFacts:
-        try:
-            devices = disks(settings.disks, root)
-        except OSError:  # a /proc without the first process: everything else can be held
-            devices = ()
+        disks = siting.disks()
         controllers = _controllers(settings.subtree or root / CGROUPS) or frozenset()
         return HostFacts(
             cores=float(os.cpu_count() or 1),
             memory_total_bytes=_memory_total(root),
             controllers=controllers & CONTROLLERS.keys(),
-            devices=devices,
+            devices=disks.numbers,
+            no_disk=disks.why,
+            diskless=disks.diskless,
             has_swap=len((root / "proc/swaps").read_text().splitlines()) > 1,
-            has_io_weight=any(scheduled_fairly(device, root) for device in devices),
+            has_io_weight=any(scheduled_fairly(device, root) for device in disks.numbers),
         )
 
     return read

@@ -1,34 +1,91 @@
 """From a path to the physical disks under it: through partitions, LVM, dm-crypt and md, whatever lies between.
 
 systemd resolves one step and gives up at RAID and volumes; a limit on a volume's own number holds nothing at all.
+Mounts are those that the machine's first process sees: a confined agent sees other ones.
 Source: kernel, admin-guide/devices and ABI/stable/sysfs-block; proc_pid_mountinfo(5).
 """
 
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+MOUNTS = "proc/1/mountinfo"
 
 # No stack of volumes is deeper; a sysfs that says so is not followed for ever.
 DEEPEST = 16
 ESCAPED = re.compile(r"\\([0-7]{3})")
 DRIVES_NOTHING = {"loop", "ram", "zram"}  # memory, or a file on a disk that is held already
+NO_FILES = {"tmpfs", "ramfs", "autofs"}
 
 
-def disks(paths: Iterable[Path], root: Path = Path("/")) -> tuple[str, ...]:
-    """The disks that hold `paths`, as "major:minor", sorted. A path that is not there counts where it would be.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """A file system: its number, `kind` and `source` as mountinfo has them."""
+
+    number: str
+    kind: str
+    source: str
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether what is written there is no disk's: memory, or what is not mounted before it is used."""
+        return self.kind in NO_FILES
+
+
+def disks(paths: Collection[Path], root: Path = Path("/")) -> tuple[str, ...]:
+    """The disks that hold `paths`, as "major:minor", sorted. Raises OSError if there is no telling which."""
+    known = mounts((root / MOUNTS).read_text())
+    places = frozenset[Path]().union(*places_of(paths, known).values())
+    return in_order(each for place in places for each in under(place, known, root))
+
+
+def in_order(numbers: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({*numbers}, key=lambda number: [int(part) for part in number.split(":")]))
+
+
+def places_of(
+    paths: Collection[Path], known: Mapping[Path, Mounted]
+) -> dict[Path, frozenset[Path]]:
+    """Where the file systems of each of `paths` are mounted. One that is not there counts where it would be.
 
     What is mounted below a path counts too; below "/" it does not: not every disk of a machine is its sites'.
-    Mounts are those that the machine's first process sees: a confined agent sees other ones. Raises OSError if
-    there is no telling which.
     """
-    mounted = dict(_mounts((root / "proc/1/mountinfo").read_text()))
-    found: set[str] = set()
-    for path in paths:
-        below = (place for place in mounted if path in place.parents and path != Path("/"))
-        for place in (path, *below):
-            for number in _numbers(mounted, place, root):
-                found |= _physical(root / "sys/dev/block", number)
-    return tuple(sorted(found, key=lambda number: [int(part) for part in number.split(":")]))
+    found: dict[Path, set[Path]] = {path: set() for path in paths}
+    for path, places in found.items():
+        places |= {place for place in (_holder(path, known),) if place}
+    for place in known:
+        for above in place.parents[:-1]:
+            if above in found:
+                found[above].add(place)
+    return {path: frozenset(places) for path, places in found.items()}
+
+
+def _holder(path: Path, known: Mapping[Path, Mounted]) -> Path | None:
+    return next((place for place in (path, *path.parents) if place in known), None)
+
+
+def under(place: Path, known: Mapping[Path, Mounted], root: Path = Path("/")) -> frozenset[str]:
+    """The disks under what is mounted at `place`."""
+    blocks = root / "sys/dev/block"
+    return frozenset[str]().union(*(_physical(blocks, n) for n in _numbers(known[place], root)))
+
+
+def is_diskless(place: Path, known: Mapping[Path, Mounted], root: Path = Path("/")) -> bool:
+    """Whether files there are on no disk that the kernel could limit: on a network, on ZFS, in a container's layers."""
+    if known[place].is_elsewhere or under(place, known, root):
+        return False
+    return not any(
+        _drives_nothing(root / "sys/dev/block" / n) for n in _numbers(known[place], root)
+    )
+
+
+def real(path: Path, root: Path) -> Path:
+    """Links followed, below `root`."""
+    base = os.path.realpath(root)
+    real = Path(os.path.realpath(root / path.relative_to("/")))
+    return Path("/") / real.relative_to(base) if real.is_relative_to(base) else real
 
 
 def scheduled_fairly(device: str, root: Path = Path("/")) -> bool:
@@ -41,33 +98,35 @@ def scheduled_fairly(device: str, root: Path = Path("/")) -> bool:
     return any(line.startswith(f"{device} ") and "enable=1" in line for line in lines)
 
 
-def _mounts(mountinfo: str) -> Iterator[tuple[Path, tuple[str, str]]]:
-    """Where, and by which number and source; of what is mounted twice at one place the last counts."""
+def mounts(mountinfo: str) -> dict[Path, Mounted]:
+    """By place; of what is mounted twice at one place the last counts."""
+    found = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        fields, source = before.split(), after.split()
-        if len(fields) >= 5 and len(source) >= 2:
-            yield Path(_unescaped(fields[4])), (fields[2], _unescaped(source[1]))
+        fields, rest = before.split(), after.split()
+        if len(fields) >= 5 and len(rest) >= 2:
+            mounted = Mounted(number=fields[2], kind=rest[0], source=_unescaped(rest[1]))
+            found[Path(_unescaped(fields[4]))] = mounted
+    return found
 
 
 def _unescaped(text: str) -> str:
     return ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
 
 
-def _numbers(mounted: dict[Path, tuple[str, str]], path: Path, root: Path) -> Iterator[str]:
-    """The block device that `path` is on. btrfs and ZFS show a number of their own: their source is asked instead."""
-    for place in (path, *path.parents):
-        if place in mounted:
-            number, source = mounted[place]
-            if not number.startswith("0:"):
-                yield number
-            elif source.startswith("/dev/"):
-                name = Path(source).name
-                if number := _read(root / "sys/class/block" / name / "dev"):
-                    yield number
-                else:  # /dev/mapper's names are not the kernel's
-                    yield from _by_name(root / "sys/class/block", name)
-            return
+def _numbers(mounted: Mounted, root: Path) -> Iterator[str]:
+    """The block devices of a file system. btrfs shows a number of its own: its source is asked, and who is with it."""
+    if not mounted.number.startswith("0:"):
+        yield mounted.number
+    elif mounted.source.startswith("/dev/"):
+        name = Path(mounted.source).name
+        one = _read(root / "sys/class/block" / name / "dev")
+        # /dev/mapper's names are not the kernel's
+        for number in (one,) if one else _by_name(root / "sys/class/block", name):
+            yield number
+            name = (root / "sys/dev/block" / number).resolve().name
+            for member in (root / "sys/fs/btrfs").glob(f"*/devices/{name}"):
+                yield from (_read(each / "dev") for each in member.parent.iterdir())
 
 
 def _by_name(blocks: Path, name: str) -> Iterator[str]:
@@ -85,7 +144,11 @@ def _physical(blocks: Path, number: str, depth: int = 0) -> set[str]:
     if slaves := [*(device / "slaves").glob("*")]:
         below = (_read(slave / "dev") for slave in slaves)
         return set[str]().union(*(_physical(blocks, each, depth + 1) for each in below))
-    return set() if device.name.rstrip("0123456789") in DRIVES_NOTHING else {number}
+    return set() if _drives_nothing(device) else {number}
+
+
+def _drives_nothing(device: Path) -> bool:
+    return device.resolve().name.rstrip("0123456789") in DRIVES_NOTHING
 
 
 def _read(path: Path) -> str:

@@ -30,8 +30,8 @@ class Driver(Protocol):
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         """Make `limits` true for `slice`, at once if it is there and whenever it appears. Idempotent.
 
-        Memory goes down in steps, never under what is used now: what was not reached yet is in what it gives, beside
-        what this kernel can't hold. Raises DriverError.
+        Memory goes down in steps (agent.caps.steps): what was not reached yet is in what it gives, beside what this
+        kernel can't hold. Raises DriverError.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Keeps what the kernel holds as it should be: after every order, penalty and daemon-reload, and each 30 s at least."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Never, TypeVar
@@ -41,11 +41,16 @@ BIG = 100  # from so many they are reckoned with in a thread: the loop has beats
 
 _log = log.logger("caps")
 
+Find = Callable[[Orders, Mapping[SiteId, Attached]], Awaitable[None]]
+
 T = TypeVar("T")
 
 
 class Keeper:
-    """`driver`: None where nothing can be enforced, and `unable` says why. `changed` is the drivers' pulse too."""
+    """`driver`: None where nothing can be enforced, and `unable` says why. `changed` is the drivers' pulse too.
+
+    `find`: looks where sites' files are, before `facts` are read; bounded, and raises nothing.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Keeper:
         state: Path,
         exporter: Exporter,
         changed: Pulse,
+        find: Find | None = None,
         servers: Callable[[], Rules] = Rules,
         common: Callable[[], Mapping[str, int]] = dict,
         wall: Callable[[], float] = clock.wall,
@@ -66,7 +72,7 @@ class Keeper:
         self._drift = 0
         self.told = Pulse()  # beats when `state` has changed
         self.looked = False  # before that `state` knows of nobody
-        self._driver, self._facts = driver, facts
+        self._driver, self._facts, self._find = driver, facts, find
         shut = state.with_name("outward.json")
         self._guard = Guard(firewall, exporter, state=shut, verify_s=verify_s) if firewall else None
         self._unable = unable
@@ -142,6 +148,8 @@ class Keeper:
         if self._orders is None or (self._attached is None and self._orders.tenants):
             return self._verify_s  # not seen yet is not gone (rule R7)
         try:
+            if self._find is not None:
+                await self._find(self._orders, self._attached or {})
             facts = await look(self._lane, self._facts)
             world = World(
                 orders=self._orders,

@@ -5,7 +5,7 @@ the plan's rows are skipped: what a person holds a site at is then all that is h
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -37,13 +37,15 @@ LEAST_TASKS = 16  # a master, a few workers and a way in for its owner
 LEAST_BYTES_PER_S = 1 << 20  # under 1 MiB/s what is held waits longer than anybody
 LEAST_OPS_PER_S = 50
 LEAST_MEMORY_BYTES = 64 << 20  # one worker and what it maps
+NO_DISK = Why("cap-no-disk")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """What of a host bears on its sites' limits.
 
-    `controllers`: of cgroup v2, that can be used. `devices`: physical, "major:minor". `has_swap`: or zswap.
+    `controllers`: of cgroup v2, that can be used. `devices`: physical, "major:minor"; `no_disk`: why there are none.
+    `diskless`: sites that have files on no disk that could be limited, and where. `has_swap`: or zswap.
     `low_ratio`: what of the promised `memory.low` this host can keep for all its sites together.
     """
 
@@ -51,6 +53,8 @@ class HostFacts:
     memory_total_bytes: int = 0
     controllers: frozenset[str] = frozenset({"cpu", "memory", "io", "pids"})
     devices: tuple[str, ...] = ()
+    no_disk: Why = NO_DISK
+    diskless: Mapping[SiteId, Why] = field(default_factory=dict)
     has_swap: bool = False
     has_io_weight: bool = False
     low_ratio: float = 1.0
@@ -214,6 +218,15 @@ def _high_bytes(case: Case, share: float = 1.0) -> int:
     return _pages(_max_bytes(case, share) * case.caps.memory_high_ratio)
 
 
+def _swap_bytes(case: Case) -> int:
+    return _pages(case.caps.memory_max_bytes * case.caps.swap_max_ratio)
+
+
+def _can_swap(case: Case) -> bool:
+    """What is in zswap counts as swapped: a slice without swap has none of that either. Source: cgroup-v2, zswap."""
+    return case.facts.has_swap and _swap_bytes(case) > 0
+
+
 def _pages(size_bytes: float) -> int:
     return int(size_bytes) // PAGE_BYTES * PAGE_BYTES
 
@@ -255,12 +268,12 @@ TABLE = (
     Row("cpu_quota_us", "penalty", lambda c: c.capped(Resource.CPU), _quota_share_us, _percent(Resource.CPU)),
     Row("memory_max_bytes", "plan", _always, _max_bytes, _plan, ("memory_max_bytes",)),
     # High under what a site needs, with nowhere to put pages, is an hour of reclaim that frees nothing.
-    Row("memory_high_bytes", "plan", lambda c: c.facts.has_swap, _high_bytes, _plan,
-        ("memory_max_bytes", "memory_high_ratio")),
-    Row("memory_high_bytes", "plan", lambda c: not c.facts.has_swap, lambda c: None, lambda c: Why("cap-no-swap")),
-    Row("memory_high_bytes", "penalty", lambda c: c.capped(Resource.MEMORY) and c.facts.has_swap,
+    Row("memory_high_bytes", "plan", _can_swap, _high_bytes, _plan, ("memory_max_bytes", "memory_high_ratio")),
+    Row("memory_high_bytes", "plan", lambda c: not _can_swap(c), lambda c: None,
+        lambda c: Why("cap-no-swap-of-plan") if c.facts.has_swap else Why("cap-no-swap")),
+    Row("memory_high_bytes", "penalty", lambda c: c.capped(Resource.MEMORY) and _can_swap(c),
         lambda c: _high_bytes(c, c.share(Resource.MEMORY)), _percent(Resource.MEMORY)),
-    Row("memory_max_bytes", "penalty", lambda c: c.capped(Resource.MEMORY) and not c.facts.has_swap,
+    Row("memory_max_bytes", "penalty", lambda c: c.capped(Resource.MEMORY) and not _can_swap(c),
         lambda c: _max_bytes(c, c.share(Resource.MEMORY)), _percent(Resource.MEMORY)),
     Row("memory_high_bytes", "penalty", Case.is_futile, lambda c: None, lambda c: Why("cap-futile")),
     Row("memory_low_bytes", "plan", _always, lambda c: _pages(c.caps.memory_low_bytes * c.facts.low_ratio), _plan,
@@ -270,8 +283,7 @@ TABLE = (
         lambda c: Why("cap-low-shared", {"percent": round(100 * c.facts.low_ratio)})),
     # Protection is for who lives within the plan.
     Row("memory_low_bytes", "penalty", lambda c: c.capped(Resource.MEMORY), lambda c: 0, _percent(Resource.MEMORY)),
-    Row("swap_max_bytes", "plan", lambda c: c.facts.has_swap,
-        lambda c: _pages(c.caps.memory_max_bytes * c.caps.swap_max_ratio), _plan,
+    Row("swap_max_bytes", "plan", lambda c: c.facts.has_swap, _swap_bytes, _plan,
         ("memory_max_bytes", "swap_max_ratio")),
     Row("tasks_max", "plan", _always, lambda c: c.caps.tasks, _plan, ("tasks",)),
     Row("tasks_max", "penalty", lambda c: c.capped(Resource.TASKS),
@@ -279,6 +291,10 @@ TABLE = (
     Row("io", "plan", _always, _io, _plan, IO_CAPS),
     Row("io", "penalty", lambda c: c.capped(Resource.IO), lambda c: _io(c, c.share(Resource.IO)),
         _percent(Resource.IO)),
+    # What holds nothing is nobody's word: neither the plan's nor a penalty's.
+    Row("io", "plan", lambda c: not c.facts.devices, lambda c: {}, lambda c: c.facts.no_disk),
+    Row("io", "penalty", lambda c: not c.facts.devices and c.capped(Resource.IO), lambda c: {},
+        lambda c: c.facts.no_disk),
     Row("egress_closed", "penalty", lambda c: c.is_at(Level.ISOLATE), lambda c: True, lambda c: Why("cap-isolated")),
     Row("frozen", "penalty", lambda c: c.is_at(Level.STOP), lambda c: True, lambda c: Why("cap-stopped")),
 )

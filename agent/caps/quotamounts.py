@@ -3,12 +3,11 @@
 Source: proc_pid_mountinfo(5), quotactl(2).
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.caps.devices import ESCAPED
+from agent.caps.devices import ESCAPED, real
 from fleet.model import Why
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
@@ -41,14 +40,7 @@ def mounts(paths: Iterable[Path], root: Path = Path("/")) -> dict[Path, Mount]:
     for place, number, _, mount in sorted(known, key=lambda each: (each[2], len(each[0].parts))):
         if at[place] == number:
             first.setdefault(number, mount)
-    return {path: found for path in paths if (found := _mount_of(_real(path, root), at, first))}
-
-
-def _real(path: Path, root: Path) -> Path:
-    """Links followed, below `root`."""
-    base = os.path.realpath(root)
-    real = Path(os.path.realpath(root / path.relative_to("/")))
-    return Path("/") / real.relative_to(base) if real.is_relative_to(base) else real
+    return {path: found for path in paths if (found := _mount_of(real(path, root), at, first))}
 
 
 def _mount_of(path: Path, at: Mapping[Path, str], first: Mapping[str, Mount]) -> Mount | None:

@@ -9,7 +9,7 @@ from agent.caps.kernel import comparable, unlike
 from agent.caps.ours import Ours
 from agent.caps.outward import Closing, closing, open_to
 from agent.caps.shut import Shut
-from agent.caps.telling import Kept, company, joined, tell, waiting
+from agent.caps.telling import Kept, company, joined, tell, unlimited, waiting
 from agent.caps.wants import World, next_change_s, shares
 from fleet.caps import Limits
 from fleet.model import SiteId, Why
@@ -49,7 +49,7 @@ def reckon(world: World, known: Mapping[str, Ours], firewall: Firewalled | None)
         known=known,
         adopted=frozenset(each.slice for each in world.attached.values() if each.adopted),
         company=company(shared),
-        beyond=joined(waiting(shared), is_open),
+        beyond=joined(waiting(shared), unlimited(shared, world.facts), is_open),
         closing=closing(world, firewall.servers, firewall.shut) if firewall is not None else None,
         change_s=next_change_s(world),
     )

@@ -22,13 +22,35 @@ class InUse:
     file_bytes: int = 0
 
 
-def in_steps(wanted: Limits, used: InUse | None, held: Limits | None = None) -> Limits:
+class Steps:
+    """When each slice's high mark went under what it used: that is a step, and the next one comes STEP_S later."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def next(
+        self, slice: str, wanted: Limits, used: InUse | None, held: Limits | None, now: float
+    ) -> Limits:
+        """`in_steps`, however often it is asked; `now` is the loop's time."""
+        rested = now - self._at.get(slice, -STEP_S) >= STEP_S
+        step = in_steps(wanted, used, held, rested=rested)
+        high = step.memory_high_bytes
+        if rested:
+            self._at.pop(slice, None)
+            if used and high is not None and high < used.all_bytes:
+                self._at[slice] = now
+        return step
+
+
+def in_steps(
+    wanted: Limits, used: InUse | None, held: Limits | None = None, *, rested: bool = True
+) -> Limits:
     """What of `wanted` can be set now that so much memory is in use; None: nothing is.
 
     The maximum never goes under what is used, for setting it would free memory in the writer's own time, or kill. The
-    high mark goes under it by a tenth at once: the caller comes again, and at the end it is `wanted`. Where none is,
-    without swap, it helps the maximum down while there are pages of files to free. Nothing goes over what is `held` on
-    its way down: a site that grows as it is squeezed gains nothing.
+    high mark goes under it by a tenth at a time, and not before it is `rested`: the caller comes again, and at the end
+    it is `wanted`. Where none is, without swap, it helps the maximum down while there are pages of files to free.
+    Nothing goes over what is `held` on its way down: a site that grows as it is squeezed gains nothing.
     """
     if used is None or not used.all_bytes:
         return wanted
@@ -36,13 +58,17 @@ def in_steps(wanted: Limits, used: InUse | None, held: Limits | None = None) -> 
     if most is not None and used.all_bytes > most:
         least = _pages(used.all_bytes + MARGIN_BYTES)
         most = _down(most, least, held.memory_max_bytes if held else None)
-    tenth_less = _pages(used.all_bytes * STEP_RATIO)
+    mark = held.memory_high_bytes if held else None
+    if rested:
+        lowest = _pages(used.all_bytes * STEP_RATIO)
+    else:
+        lowest = used.all_bytes if mark is None else min(mark, used.all_bytes)
     if high is not None:
-        high = _down(high, tenth_less, held.memory_high_bytes if held else None)
+        high = _down(high, lowest, mark)
     elif wanted.memory_max_bytes is not None and most != wanted.memory_max_bytes:
         firm = _pages(used.all_bytes - used.file_bytes + MARGIN_BYTES)
-        least = max(wanted.memory_max_bytes, firm, tenth_less)
-        high = least if least < used.all_bytes else None
+        least = max(wanted.memory_max_bytes, firm, lowest)
+        high = least if least < used.all_bytes or least == lowest else None
     return msgspec.structs.replace(wanted, memory_max_bytes=most, memory_high_bytes=high)
 
 

@@ -19,7 +19,7 @@ from dbus_fast.aio import MessageBus
 
 from agent.caps import kernel
 from agent.caps.kernel import look
-from agent.caps.steps import InUse, in_steps, short_of
+from agent.caps.steps import InUse, Steps, short_of
 from agent.lane import Lane
 from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
@@ -58,7 +58,7 @@ class Systemd:
         proc: Path = Path("/proc"),
     ) -> None:
         self._root, self._run, self._proc = root, run, proc
-        self._lane = Lane()
+        self._lane, self._steps = Lane(), Steps()
         self._reachable = _networks(())
         self._told_reachable: dict[str, Networks] = {}
         self.reloaded = changed
@@ -129,7 +129,9 @@ class Systemd:
 
     async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
         held, used = await look(self._lane, self._look, slice)
-        now, told = in_steps(limits, used, held), self._set.get(slice)
+        at = asyncio.get_running_loop().time()
+        now = self._steps.next(slice, limits, used, held, at)
+        told = self._set.get(slice)
         known = held or told  # of a slice that is not there what we said waits for it
         changed = kernel.unlike(now, known) if known else frozenset(Limits.__struct_fields__)
         reachable = self._reachable

@@ -45,7 +45,7 @@ def unlimited(shared: Mapping[str, Share], facts: HostFacts) -> dict[SiteId, tup
     """Of sites in force that read and write on no disk that could be limited."""
     if "io" not in facts.controllers:
         return {}  # said of the caps themselves
-    found = {}
+    found: dict[SiteId, tuple[Why, ...]] = {}
     for share in shared.values():
         for site in share.sites if share.in_force and not share.beside else ():
             if why := facts.diskless.get(site) or (None if facts.devices else facts.no_disk):

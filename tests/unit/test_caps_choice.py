@@ -7,6 +7,7 @@ import pytest
 
 from agent import config
 from agent.caps.choose import choose, facts, people, resolvers, servers
+from agent.caps.siting import Siting
 from runtime.pulse import Pulse
 
 
@@ -72,8 +73,9 @@ def test_what_is_known_of_a_host_is_read_anew(tmp_path: Path) -> None:
     (root / "proc").mkdir()
     (root / "proc/meminfo").write_text("MemTotal:       1024 kB\nMemFree:  1 kB\n")
     (root / "proc/swaps").write_text("Filename Type Size Used Priority\n")
-    read = facts(config.Caps(), root)
+    read = facts(config.Caps(), Siting((), root), root)
     assert (read().memory_total_bytes, read().has_swap, read().devices) == (1 << 20, False, ())
+    assert read().no_disk.code == "cap-disks-unseen"
     assert read().controllers == {"cpu", "memory"}
     with (root / "proc/swaps").open("a") as swaps:
         swaps.write("/dev/zram0 partition 100 0 -2\n")

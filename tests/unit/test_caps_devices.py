@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.caps.devices import disks, scheduled_fairly
+from agent.caps.devices import disks, is_diskless, mounts, scheduled_fairly
 
 
 @dataclass
@@ -32,13 +32,13 @@ class Machine:
             (self.root / "sys" / folder).mkdir(parents=True, exist_ok=True)
             (self.root / "sys" / folder / link).symlink_to(device)
 
-    def mount(self, where: str, number: str, source: str) -> None:
-        self.mounted += f"30 1 {number} / {where} rw,relatime shared:1 - any {source} rw\n"
+    def mount(self, where: str, number: str, source: str, kind: str = "any") -> None:
+        self.mounted += f"30 1 {number} / {where} rw,relatime shared:1 - {kind} {source} rw\n"
 
     def disks(self, *paths: str) -> tuple[str, ...]:
         (self.root / "proc/1").mkdir(parents=True, exist_ok=True)
         (self.root / "proc/1/mountinfo").write_text(self.mounted)
-        return disks(map(Path, paths), self.root)
+        return disks([*map(Path, paths)], self.root)
 
 
 @pytest.fixture
@@ -86,6 +86,40 @@ def test_what_is_on_no_disk_has_none(machine: Machine) -> None:
     machine.mount("/loop", "7:3", "/dev/loop3")
     machine.mount("/gone", "8:99", "/dev/sdz")
     assert machine.disks("/tmp", "/net", "/loop", "/gone") == ()
+
+
+def test_files_on_no_disk_are_known(machine: Machine) -> None:
+    """A network's, ZFS' and a container's: nothing holds what is read there. Memory and loops are held otherwise."""
+    machine.block("loop3", "7:3")
+    for where, number, source, kind in (
+        ("/net", "0:41", "server:/export", "nfs4"),
+        ("/tank", "0:42", "tank/home", "zfs"),
+        ("/layers", "0:43", "overlay", "overlay"),
+        ("/gone", "8:99", "/dev/sdz", "ext4"),
+        ("/run", "0:44", "tmpfs", "tmpfs"),
+        ("/auto", "0:45", "/etc/auto.home", "autofs"),
+        ("/loop", "7:3", "/dev/loop3", "ext4"),
+    ):
+        machine.mount(where, number, source, kind)
+    known = mounts(machine.mounted)
+    off = {str(place) for place in known if is_diskless(place, known, machine.root)}
+    assert off == {"/net", "/tank", "/layers", "/gone"}
+
+
+def test_a_btrfs_of_several_disks_is_all_of_them(machine: Machine) -> None:
+    """Its source is one of them; the kernel says who is with it."""
+    machine.block("sdb", "8:16")
+    machine.block("sdb1", "8:17", of="sdb")
+    machine.block("sdc", "8:32")
+    machine.block("dm-0", "253:0", "sdc", dm="more")
+    members = machine.root / "sys/fs/btrfs/5f0e/devices"
+    members.mkdir(parents=True)
+    for name in ("sda1", "sdb1", "dm-0"):
+        (members / name).symlink_to((machine.root / "sys/class/block" / name).resolve())
+    machine.mount("/srv", "0:31", "/dev/sdb1", "btrfs")
+    machine.mount("/data", "0:31", "/dev/mapper/more", "btrfs")
+    for place in ("/srv", "/data"):
+        assert machine.disks(place) == ("8:0", "8:16", "8:32")
 
 
 def test_what_is_mounted_below_a_path_holds_its_sites_too(machine: Machine) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent.caps import keeper as keeping
 from agent.caps import stops as stopping
 from agent.caps.egress import Rules
-from agent.caps.keeper import Keeper
+from agent.caps.keeper import Find, Keeper
 from agent.caps.kernel import jobs, services
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.telling import Kept
@@ -160,6 +160,9 @@ class Host:
         return self.kernel.holds.get(slice, FREE)
 
 
+FACTS = HostFacts(cores=16, has_swap=True, memory_total_bytes=64 * GB, devices=("8:0",))
+
+
 @asynccontextmanager
 async def keeping_house(
     path: Path,
@@ -168,6 +171,8 @@ async def keeping_house(
     driver: bool = True,
     verify_s: float = 0.03,
     now: float = 100.0,
+    facts: HostFacts | None = None,
+    find: Find | None = None,
 ) -> AsyncIterator[Host]:
     pulse = Pulse()
     kernel = kernel or Kernel(pulse)
@@ -178,7 +183,8 @@ async def keeping_house(
         wall,
         unable="" if driver else "no controllers",
         people=lambda: PEOPLE,
-        facts=lambda: HostFacts(cores=16, has_swap=True, memory_total_bytes=64 * GB),
+        facts=lambda: facts or FACTS,
+        find=find,
         state=path / "caps.json",
         servers=lambda: host.servers,
         exporter=Exporter(AGENT),
@@ -213,6 +219,57 @@ async def test_sites_in_force_hold_their_plan(tmp_path: Path) -> None:
         await host.settled()
         assert len(host.kernel.applied) == 2, "what holds is let be"
         assert host.keeper.drift == 0
+
+
+async def test_where_nothing_of_io_is_held_it_is_told(tmp_path: Path) -> None:
+    """A site on a network's disk among others: of it alone; of a site in shadow nothing is held anyway."""
+    away = Why("cap-no-disk", {"mount": "/home", "kind": "nfs4"})
+    facts = replace(FACTS, diskless={SHOP: away})
+    async with keeping_house(tmp_path, facts=facts) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.keeper.state().keys() == {SHOP, NEWS})
+        kept = host.keeper.state()
+        assert (kept[SHOP].short, kept[NEWS].short) == ((away,), ())
+        host.keeper.follow(orders(None))
+        await host.until(lambda: not any(one.short for one in host.keeper.state().values()))
+
+
+UNSEEN = Why("cap-disks-unseen", {"error": "no /proc/1"})
+
+
+@pytest.mark.parametrize(
+    ("controllers", "short", "code"),
+    [
+        (FACTS.controllers, (UNSEEN,), UNSEEN.code),
+        (FACTS.controllers - {"io"}, (), "cap-no-controller"),
+    ],
+)
+async def test_without_any_disk_every_site_is_told_so(
+    tmp_path: Path, controllers: frozenset[str], short: tuple[Why, ...], code: str
+) -> None:
+    """In the place of "as the plan says"; where the kernel has no such controller, that is what is said."""
+    facts = replace(FACTS, devices=(), no_disk=UNSEEN, controllers=controllers)
+    async with keeping_house(tmp_path, facts=facts) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.keeper.state().keys() == {SHOP, NEWS})
+        for kept in host.keeper.state().values():
+            assert (kept.short, kept.because["io"].code) == (short, code)
+
+
+async def test_where_sites_are_is_looked_for_before_the_host_is_read(tmp_path: Path) -> None:
+    """With what is ordered and attached now."""
+    seen: list[object] = []
+
+    async def find(orders: Orders, attached: Mapping[SiteId, Attached]) -> None:
+        seen.append((orders.tenants.keys(), attached))
+
+    async with keeping_house(tmp_path, find=find) as host:
+        host.keeper.follow(orders())
+        host.keeper.attach(BOTH)
+        await host.until(host.keeper.state)
+        assert seen[-1] == ({SHOP, NEWS}, BOTH)
 
 
 @pytest.mark.parametrize("enforced_from", [None, 1000.0])

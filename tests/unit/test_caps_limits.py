@@ -1,5 +1,6 @@
 """From plan, override, penalty and host to what the kernel should hold."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from agent.caps.limits import (
     limits,
     roomiest,
 )
-from agent.caps.steps import MARGIN_BYTES, STEP_RATIO, InUse, in_steps
+from agent.caps.steps import MARGIN_BYTES, STEP_RATIO, STEP_S, InUse, Steps, in_steps
 from deploy.demo import plans
 from fleet.caps import IoLimit, Level, Limits, Nature, Override, Penalty, Resource, effective
 from fleet.model import Caps, Note, SiteId, Why
@@ -79,6 +80,7 @@ def changed(*penalties: Penalty, facts: HostFacts = HOST, caps: Caps = STANDARD)
 
 
 SWAPLESS = HostFacts(cores=16, devices=HOST.devices, has_swap=False)
+DISKLESS = HostFacts(cores=16, has_swap=True)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,7 @@ SWAPLESS = HostFacts(cores=16, devices=HOST.devices, has_swap=False)
             {"cpu_weight": 20, "io_weight": 20},
         ),
         ((), SWAPLESS, {"memory_high_bytes": None, "swap_max_bytes": None}),
+        ((penalty(Level.CAP, Resource.IO, 0.5),), DISKLESS, {"cpu_weight": 20, "io": {}}),
         (
             (penalty(Level.CAP, Resource.IO, 0.5),),
             HostFacts(
@@ -181,6 +184,35 @@ def test_io_is_capped_to_a_share_of_every_disk() -> None:
     assert half["8:0"].read_bytes_per_s == 10 * MB
     least = limits(case(penalty(Level.CAP, Resource.IO, 0.01))).limits.io["8:0"]
     assert (least.write_bytes_per_s, least.write_ops_per_s) == (MB, 50)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1e-9])
+def test_a_site_that_may_not_swap_has_no_high_mark(ratio: float) -> None:
+    """On a host with swap too: of a slice without any the high mark would be reclaim that frees nothing (zswap's pages
+    count as swapped); a penalty lowers its maximum."""
+    unswapped = msgspec.structs.replace(STANDARD, swap_max_ratio=ratio)
+    told = limits(case(caps=unswapped))
+    assert (told.limits.memory_high_bytes, told.limits.swap_max_bytes) == (None, 0)
+    assert told.because["memory_high_bytes"] == Why("cap-no-swap-of-plan")
+    assert changed(penalty(Level.CAP, Resource.MEMORY, 0.5), caps=unswapped) == {
+        "cpu_weight": 20,
+        "memory_max_bytes": GB // 2,
+        "memory_low_bytes": 0,
+    }
+    dry = limits(case(caps=unswapped, facts=SWAPLESS))
+    assert dry.because["memory_high_bytes"] == Why("cap-no-swap"), "the host has none for anybody"
+
+
+@pytest.mark.parametrize("why", [Why("cap-no-disk"), Why("cap-disks-unseen", {"error": "gone"})])
+def test_a_cap_of_io_that_holds_nothing_is_not_told_as_the_plans(why: Why) -> None:
+    """Without a disk that the kernel could limit there is no limit, and its reason says so; with a penalty as well."""
+    facts = replace(DISKLESS, no_disk=why)
+    for penalties in ((), (penalty(Level.CAP, Resource.IO, 0.5),)):
+        told = limits(case(*penalties, facts=facts))
+        assert told.limits.io == {} and told.because["io"] == why
+    shadow = limits(case(penalty(Level.CAP, Resource.IO, 0.5), facts=facts), in_force=False)
+    assert shadow.because["io"] == why
+    assert "io" not in limits(case(facts=facts), in_force=False).because
 
 
 def test_every_value_has_its_reason() -> None:
@@ -284,6 +316,32 @@ def test_memory_goes_down_in_steps_and_never_under_what_is_used(used: int, swap:
         if now == wanted:
             return
     assert not swap, "with a high mark it comes down"
+
+
+@pytest.mark.parametrize("swap", [True, False])
+@pytest.mark.parametrize("every_s", [0.5, 1.0, STEP_S])
+def test_however_often_it_is_asked_memory_goes_down_by_a_tenth_in_five_seconds(
+    every_s: float, swap: bool
+) -> None:
+    """Orders and penalties come when they come, and reclaim may be quick: the maximum never goes under what is used,
+    and the high mark a tenth under it once in five seconds."""
+    wanted = limits(case(facts=HOST if swap else SWAPLESS, caps=SMALL)).limits
+    begun, now, steps, held = 2 * GB, 0.0, Steps(), None
+    used = begun
+    while held != wanted:
+        held = steps.next("a.slice", wanted, InUse(all_bytes=used, file_bytes=used), held, now)
+        most, high = held.memory_max_bytes, held.memory_high_bytes
+        assert most is not None and most >= used
+        if held != wanted:
+            assert high is not None
+            assert high >= begun * STEP_RATIO ** (now // STEP_S + 1) - 32 * 4096
+            used = min(used, high)
+        now += every_s
+        assert now < 150
+    grown = InUse(all_bytes=2 * GB, file_bytes=GB)
+    other = steps.next("b.slice", wanted, grown, None, now)
+    assert other.memory_high_bytes is not None, "another slice has its own time"
+    assert other.memory_high_bytes < 2 * GB
 
 
 @pytest.mark.parametrize("swap", [True, False])
