@@ -136,6 +136,7 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     last_hour: dict[str, int] = {}
     short: tuple[Reason, ...] = ()
     beside: tuple[Beside, ...] = ()
+    held_by: tuple[str, ...] | None = None
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +159,9 @@ class HostCaps(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...]
     help: tuple[Reason, ...]
     short: tuple[Short, ...] = ()
+    unheld: tuple[str, ...] = ()
+    at_edges: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +208,7 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     unable: int
     pending: tuple[Pending, ...] = ()
+    at_edges: int = 0
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):

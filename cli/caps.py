@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 
 import click
 
-from cli import answers, capanswers, captables
+from cli import answers, capanswers, captables, captruth
 from cli.client import Controllers
-from cli.failures import Exit
 from cli.looks import raw, read, segment, show
 from cli.options import reason, talks
 from cli.tables import when
@@ -48,14 +47,14 @@ def status(to: Controllers, as_json: bool) -> None:
 @talks
 @click.pass_context
 def verify(context: click.Context, to: Controllers, as_json: bool, host: str) -> None:
-    """Whether a host's kernel holds what it should. Exit code 7: something differs; 1: the host has said nothing."""
+    """Whether a host's kernel holds what it should, and what is the matter where it does not.
+
+    Exit code 7: it holds something else; 8: not all is held; 9: that is not known, or the host's word is old.
+    """
     body = to.get(f"/v1/hosts/{segment(host)}/caps")
     found = read(body, capanswers.HostCaps)
     raw(body) if as_json else show(*captables.host(found))
-    if found.differing:
-        context.exit(Exit.CHANGES)
-    if found.age_s is None:
-        context.exit(Exit.FAILED)
+    context.exit(captruth.verdict(found))
 
 
 @caps.command()

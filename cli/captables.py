@@ -6,6 +6,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
+from cli import captruth
 from cli.capanswers import (
     AtEdges,
     Beside,
@@ -30,13 +31,15 @@ from runtime.clock import wall
 
 LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
 US_PER_PERCENT = 10_000
-PAST_SHOWN, NAMED = 5, 20
+PAST_SHOWN = 5
 HELD = {
     "slice": "all of it in one slice: every cap holds",
-    "pool": "workers of a shared php-fpm master: seen by user, held at the edges",
-    "log": "mod_php and alike: an estimate from the access log, held at the edges",
+    "pool": "workers of a shared php-fpm master: seen by user; only the edges can hold it",
+    "log": "mod_php and alike: an estimate from the access log; only the edges can hold it",
     "none": "nothing of it can be told from its neighbours",
 }
+HOLDERS = {"kernel": "by its host's kernel", "edges": "at the edges"}
+NOBODY = "BUT NOTHING HOLDS THEM: it is in no slice that is in force, and behind no edge"
 
 
 def amount(cap: str, value: Value, none: str = "no limit") -> str:
@@ -54,7 +57,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
         facts(
             ("site", f"{of.site}, plan {of.plan}, on {of.host or 'no host yet'}"),
             ("attachment", _attachment(of)),
-            ("caps", _enforced(of.enforced, of.enforced_from)),
+            ("caps", _enforced(of.enforced, of.enforced_from, of.held_by)),
             ("only watched", _waits(of)),
             ("in the last hour", happened(of.last_hour)),
             ("host", _driver(of.age_s, of.driver, of.unable)),
@@ -98,10 +101,14 @@ def _attachment(of: SiteCaps) -> str:
     return f"{said} ({of.slice})" if of.slice else said
 
 
-def _enforced(enforced: bool, since: float | None) -> str:
+def _enforced(enforced: bool, since: float | None, by: Sequence[str] | None) -> str:
+    """`by`: who holds them; None: of a controller that does not say."""
     if since is None:
         return "shadow: measured and recorded, nothing is enforced"
-    return f"enforced since {when(since)}" if enforced else f"enforced from {when(since)}"
+    if not enforced:
+        return f"enforced from {when(since)}"
+    who = "" if by is None else f", {' and '.join(HOLDERS.get(one, one) for one in by) or NOBODY}"
+    return f"enforced since {when(since)}{who}"
 
 
 def _waits(of: SiteCaps) -> str:
@@ -192,30 +199,23 @@ def host(of: HostCaps) -> list[RenderableType]:
         facts(
             ("host", of.host),
             ("told", _driver(of.age_s, of.driver, of.unable)),
-            ("sites", f"{of.sites}, caps enforced for {of.enforced}"),
+            ("sites", f"{of.sites}, caps in force for {of.enforced}"),
             ("attached", attached),
             ("repaired", f"{of.drift} times since its agent started" if of.drift else ""),
-            ("nothing told", _some(of.unknown)),
+            ("nothing told", captruth.some(of.unknown)),
             ("asks for help", "; ".join(map(why, of.help))),
         )
     ]
     if of.differing:
         rows = [row for found in of.differing for row in _differing(found)]
         parts += ["", table("SITE", "CAP", ">WANTED", ">HELD", "SLICE", rows=rows)]
-    elif of.age_s is not None and len(of.unknown) < of.sites:
-        parts.append(plain("The kernel holds what it should.", "green"))
     if of.short:
         parts.append("")
     for found in of.short:
         where = f"{found.site} ({found.slice})" if found.slice else found.site
         parts += [plain(f"{where}: {why(short)}", "yellow") for short in found.short]
-    return parts
-
-
-def _some(names: Sequence[str]) -> str:
-    """Of a host's sites a few are named."""
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    matters = [plain(said, "bold red") for _, said in captruth.findings(of)]
+    return [*parts, "", *(matters or [plain(captruth.held(of), "green" if of.enforced else "")])]
 
 
 def _differing(of: Differing) -> Iterator[tuple[str, ...]]:
@@ -245,13 +245,14 @@ def report(of: Report) -> list[RenderableType]:
 
 
 def enforcement(of: Enforcement) -> Table:
-    unable = f"{of.unable} (their hosts can enforce nothing, or said nothing)" if of.unable else ""
+    unable = f"{of.unable} sites, which neither a slice nor an edge holds" if of.unable else ""
+    edges = f", {of.at_edges} of them at the edges only" if of.at_edges else ""
     return facts(
         ("caps", _turn(of.words.all)),
         ("plans", _each(of.words.plans)),
         ("hosts", _each(of.words.hosts)),
         ("sites", _each(of.words.sites)),
-        ("enforced", f"{of.enforced} sites"),
+        ("enforced", f"{of.enforced} sites{edges}"),
         ("shadow", f"{of.shadow} sites"),
         ("waiting", f"{of.waiting} sites, for their date" if of.waiting else ""),
         ("not enforced", unable),

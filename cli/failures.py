@@ -14,6 +14,8 @@ class Exit(IntEnum):
     NOT_FOUND = 5
     CONFLICT = 6
     CHANGES = 7
+    NOT_HELD = 8
+    NOT_KNOWN = 9
 
 
 MEANING = {
@@ -25,6 +27,8 @@ MEANING = {
     Exit.NOT_FOUND: "there is no such host, site, incident or change",
     Exit.CONFLICT: "it changed meanwhile: look, then repeat",
     Exit.CHANGES: "fleet diff: the file would change something; caps verify: the kernel differs",
+    Exit.NOT_HELD: "caps verify: not all that should be held can be, or is",
+    Exit.NOT_KNOWN: "caps verify: what is held is not known, or its host's word is old",
 }
 
 

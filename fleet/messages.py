@@ -27,6 +27,7 @@ SITES_MAX = 20_000
 DISKS_MAX = 256
 DEVICES_MAX = 16  # of one site
 LINE_MAX = 500  # of a text for people
+USAGE_OLD_S = 60.0  # a host tells how its sites are each 10 s: six words are missing
 PLANS_TOLD_MAX = 100  # what a site's history is told against: those that it reached first
 KERNEL_MAX, VERSION_MAX, ID_MAX = 128, 64, 64
 SECONDS_MAX = 1e10  # three hundred years

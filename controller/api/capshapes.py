@@ -6,6 +6,7 @@ import msgspec
 
 from controller.api.shapes import Page
 from controller.chain import Link
+from controller.holders import Holder
 from fleet.caps import Attachment, Cap, Enforcement, Evidence, Override, Penalty, Ruling
 from fleet.messages import Past, SiteUse
 from fleet.model import HostId, PlanId, SiteId, Why
@@ -79,7 +80,8 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     `differs`: caps that the kernel holds otherwise than it should. `past`: penalties that have ended, newest first.
     `edges`: null where they hold nothing of it. `waits`: caps of its plan that are only measured, beside looser ones
     that hold. `last_hour`: how often the kernel refused it something, or held it, as in its usage. `short`: what of its
-    caps is not held, and why. `beside`: what its users' slices hold beside its own.
+    caps is not held, and why. `beside`: what its users' slices hold beside its own. `held_by`: who really holds what is
+    enforced of it, the kernel by its slice, or the edges; empty: nobody, or it is not enforced.
     """
 
     site: SiteId
@@ -101,6 +103,7 @@ class SiteCaps(Heldness, frozen=True, kw_only=True):
     last_hour: dict[str, int] = {}
     short: tuple[Why, ...] = ()
     beside: tuple[BesideCaps, ...] = ()
+    held_by: tuple[Holder, ...] = ()
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +120,8 @@ class HostCaps(Heldness, frozen=True, kw_only=True):
 
     `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits, or of which
     nothing runs now. `help`: what is suffered there that no site was found to be the cause of. `short`: of whom not all
-    is held, and why.
+    is held, and why. Of those that are enforced: `unheld`, whom neither a slice nor the edges hold; `at_edges`, whom
+    the edges alone hold; `untold`, of whom it is not known.
     """
 
     sites: int
@@ -127,6 +131,9 @@ class HostCaps(Heldness, frozen=True, kw_only=True):
     unknown: tuple[SiteId, ...]
     help: tuple[Why, ...]
     short: tuple[Short, ...] = ()
+    unheld: tuple[SiteId, ...] = ()
+    at_edges: tuple[SiteId, ...] = ()
+    untold: tuple[SiteId, ...] = ()
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +220,8 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 class EnforcementTold(msgspec.Struct, frozen=True, kw_only=True):
     """Where caps hold, and of how many sites: `enforced`, in `shadow`, `waiting` for their date, and `unable`.
 
-    `unable`: enforced by word, on hosts that can enforce nothing or have said nothing.
+    `enforced`: a slice or the edges hold them, `at_edges` of them the edges alone. `unable`: enforced by word, and held
+    by neither: their hosts can enforce nothing, or have said nothing, or they have no slice and no edge is before them.
     """
 
     words: Enforcement
@@ -222,3 +230,4 @@ class EnforcementTold(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     unable: int
     pending: tuple[Pending, ...] = ()
+    at_edges: int = 0

@@ -23,6 +23,7 @@ from controller.api.capshapes import (
     Waiting,
 )
 from controller.chain import Link, chain, differing, of_disk, unlike
+from controller.holders import Holder, holders, is_told
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
 from fleet.caps import Penalty, effective
@@ -63,6 +64,12 @@ class CapsView:
     def _enforced(self, site: Site) -> bool:
         return self._force(site).is_on(self._wall)
 
+    def _held_by(self, site: Site) -> tuple[Holder, ...]:
+        """Who would hold it in force: by the last words of its host."""
+        place, word = self._place(site), self._uses.of(site.id)
+        host = self._uses.hosts.get(place.host) if place else None
+        return holders(site, place, host.driver if host else "", word.use if word else None)
+
     def _age_s(self, word: SiteWord | HostWord | None) -> float | None:
         return round(max(0.0, self._now - word.at), 2) if word else None
 
@@ -101,6 +108,7 @@ class CapsView:
             edges=self._edges(site, kept.penalties if kept else ()),
             short=use.short if use else (),
             beside=tuple(self._beside(site, one) for one in use.beside) if use else (),
+            held_by=self._held_by(site) if self._enforced(site) else (),
         )
 
     def _beside(self, site: Site, one: Beside) -> BesideCaps:
@@ -152,10 +160,13 @@ class CapsView:
         ]
         told = {site.id: found for site in here if (found := self._uses.of(site.id))}
         known = {s: w for s, w in told.items() if w.use.wanted and w.use.held}
+        on = [site for site in here if self._enforced(site)]
+        latest = word.at if word else self._now
+        sure = {s.id: self._held_by(s) for s in on if is_told(told.get(s.id), latest)}
         return HostCaps(
             **self._held(id, word),
             sites=len(here),
-            enforced=sum(map(self._enforced, here)),
+            enforced=len(on),
             attachments=dict(Counter(found.use.attachment.value for found in told.values())),
             differing=tuple(
                 one for id, found in told.items() for one in self._differing(id, found)
@@ -163,6 +174,9 @@ class CapsView:
             short=tuple(one for id, found in told.items() for one in _short(id, found.use)),
             unknown=tuple(site.id for site in here if site.id not in known),
             help=word.help if word else (),
+            unheld=tuple(id for id, by in sure.items() if not by),
+            at_edges=tuple(id for id, by in sure.items() if by == ("edges",)),
+            untold=tuple(site.id for site in on if site.id not in sure),
         )
 
     def _differing(self, id: SiteId, found: SiteWord) -> Iterator[Differing]:
@@ -298,11 +312,12 @@ class CapsView:
         )
         return EnforcementTold(
             words=self._mirror.enforcement,
-            enforced=counts["enforced"],
+            enforced=counts["enforced"] + counts["at the edges"],
             shadow=counts["shadow"],
             waiting=counts["waiting"],
             unable=counts["unable"],
             pending=self._pending(),
+            at_edges=counts["at the edges"],
         )
 
     def _state(self, site: Site) -> str:
@@ -311,9 +326,13 @@ class CapsView:
             return "shadow"
         if since > self._wall:
             return "waiting"
-        place = self._place(site)
-        word = self._uses.hosts.get(place.host) if place else None
-        return "enforced" if word and word.driver else "unable"
+        match self._held_by(site):
+            case ():
+                return "unable"
+            case ("edges",):
+                return "at the edges"
+            case _:
+                return "enforced"
 
 
 def _short(site: SiteId, use: SiteUse) -> Iterator[Short]:

@@ -22,7 +22,7 @@ from fleet.caps import (
 from fleet.messages import Beside, Orders, Past, SiteUse, Usage
 from fleet.model import HostId, PlanId, SiteId, Why
 from runtime.clock import wall
-from tests.integration.controllers import Served, controller_served
+from tests.integration.controllers import FLEET, Served, controller_served
 from tests.integration.test_api import Socket, agent, beat, heard
 
 pytestmark = pytest.mark.integration
@@ -367,8 +367,22 @@ async def test_caps_are_turned_on_where_it_is_said(coop: Served) -> None:
         assert (await coop.ask("PUT", path, said=forget))[0] == 200
         since = (await orders(socket)).tenants[SITE].enforced_from
         assert since is not None and since <= wall()
+        counted = ("enforced", "at_edges", "unable", "shadow")
+        said = await get(coop, path)
+        assert [said[name] for name in counted] == [1, 1, 0, 1], "its host has said nothing"
         await tell(coop, socket)
-        assert (await get(coop, path))["enforced"] == 1
+        said = await get(coop, path)
+        assert [said[name] for name in counted] == [1, 0, 0, 1]
+        assert (await get(coop, "/v1/sites/huerto/caps"))["held_by"] == ["kernel", "edges"]
+        await tell(coop, socket, sites={SITE: SiteUse(attachment=Attachment.LOG)})
+        said = await get(coop, path)
+        assert [said[name] for name in counted] == [1, 1, 0, 1]
+        await coop.apply(FLEET.replace("[us1-web-01]}", "[us1-web-01], route: direct}"))
+        said = await get(coop, path)
+        assert [said[name] for name in counted] == [0, 0, 1, 1], "no slice, and no edge before it"
+        assert (await get(coop, "/v1/sites/huerto/caps"))["held_by"] == []
+        host = await get(coop, f"/v1/hosts/{HOST}/caps")
+        assert (host["enforced"], host["unheld"], host["untold"]) == (1, ["huerto"], [])
     status, told = await coop.ask("PUT", path, said={**forget, "id": "nothing"})
     assert status == 404
 

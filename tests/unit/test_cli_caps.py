@@ -1,5 +1,6 @@
 """The commands on caps against a server that says what the API's own types say."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from controller.api.capshapes import (
     Waiting,
 )
 from controller.chain import Link
+from controller.holders import Holder
 from deploy.demo.plans import SOLIDARITY
 from fleet.caps import (
     Attachment,
@@ -135,6 +137,12 @@ HOST = HostCaps(
     help=(Why("no-culprit"),),
     short=(Short(site=SiteId("huerto"), slice="user-1001.slice", short=(Why("cap-not-held"),)),),
 )
+
+
+def changed(told: HostCaps, **said: object) -> HostCaps:
+    return msgspec.structs.replace(told, **said)
+
+
 REPORT = Report(
     days=7.0,
     sites=(
@@ -158,7 +166,8 @@ REPORT = Report(
 )
 ENFORCEMENT = EnforcementTold(
     words=Enforcement(plans={PlanId("plus"): Turn(since=1_795_229_264.0)}),
-    enforced=1,
+    enforced=3,
+    at_edges=2,
     shadow=90,
     waiting=2,
     unable=4,
@@ -256,7 +265,8 @@ LOOKS = [
             "caps arm --plan standard",
         ],
     ),
-    (("caps", "status"), ENFORCEMENT, ["caps shadow", "plus: from 2026-11-21", "90 sites", "4 (their",
+    (("caps", "status"), ENFORCEMENT, ["caps shadow", "3 sites, 2 of them at the edges only", "plus: from 2026-11-21",
+                                     "90 sites", "4 sites, which neither",
                                      "at 7 sites: relevo caps arm --plan plus"]),
     (
         ("caps", "report"),
@@ -309,7 +319,7 @@ async def test_a_plan_that_a_site_stays_below_has_zero_minutes(tmp_path: Path) -
     assert result.width <= 80
 
 
-def five_minutes(slot: int, plans: dict[PlanId, Caps], signs: SiteSigns) -> tuple[Row, ...]:
+def five_minutes(slot: int, plans: Mapping[PlanId, Caps], signs: SiteSigns) -> tuple[Row, ...]:
     """As the sampler makes a row of two readings."""
     ledger = Ledger()
     host = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
@@ -331,30 +341,90 @@ async def test_what_an_access_log_tells_is_labelled_an_estimate() -> None:
     assert "estimate" not in seen.out
 
 
-@pytest.mark.parametrize(
-    ("told", "code", "shown"),
-    [
-        (HOST, Exit.CHANGES, "huerto tasks_max 120 99 user-1001.slice"),
-        (msgspec.structs.replace(HOST, differing=()), Exit.OK, "The kernel holds what it should."),
-        (
-            msgspec.structs.replace(HOST, differing=(), age_s=None, driver=""),
-            Exit.FAILED,
-            "has said nothing",
-        ),
-    ],
-    ids=["differs", "holds", "silent"],
-)
-async def test_a_verified_host_is_told_by_the_exit_code(
-    told: HostCaps, code: Exit, shown: str
+WELL = msgspec.structs.replace(HOST, differing=(), short=(), unknown=())
+GREEN = "The kernel holds what it should."
+VERIFIED = {
+    "differs": (HOST, Exit.CHANGES, ("huerto tasks_max 120 99 user-1001.slice", "something else")),
+    "holds": (WELL, Exit.OK, (GREEN,)),
+    "edges": (changed(WELL, at_edges=("blog",)), Exit.OK, (GREEN, "At the edges only: blog.")),
+    "shadow": (changed(WELL, enforced=0), Exit.OK, ("Nothing is to be held there",)),
+    "no sites": (changed(WELL, sites=0, driver=""), Exit.OK, ("there is nothing to hold",)),
+    "short": (
+        changed(HOST, differing=()),
+        Exit.NOT_HELD,
+        ("huerto (user-1001.slice): So it is.", "Not all is held", "above: huerto."),
+    ),
+    "no driver": (
+        changed(WELL, driver="", unable="cgroup v1: boot with another kernel"),
+        Exit.NOT_HELD,
+        ("Nothing can be held there", "cgroup v1: boot with another kernel."),
+    ),
+    "a part": (
+        changed(WELL, unable="/srv (ext4) keeps no quota of users."),
+        Exit.NOT_HELD,
+        ("Not all can be held there: /srv (ext4) keeps no quota of users.",),
+    ),
+    "no slice, no edge": (
+        changed(WELL, unheld=("blog",)),
+        Exit.NOT_HELD,
+        ("no slice and no edge: blog.", "relevo layout convert SITE"),
+    ),
+    "untold": (changed(WELL, untold=("blog",)), Exit.NOT_KNOWN, ("nothing is told of: blog.",)),
+    "silent": (
+        changed(WELL, age_s=None, driver=""),
+        Exit.NOT_KNOWN,
+        ("has said nothing", "systemctl status relevo-agent"),
+    ),
+    "old": (
+        changed(WELL, age_s=5 * 3600.0),
+        Exit.NOT_KNOWN,
+        ("Its last word is 5 h old", "systemctl status relevo-agent"),
+    ),
+    "old, and differs": (changed(HOST, age_s=61.0), Exit.NOT_KNOWN, ("1 min 1 s old", "as it was then")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "code", "shown"), VERIFIED.values(), ids=VERIFIED)
+async def test_a_verified_host_is_told_by_the_exit_code_and_in_words(
+    told: HostCaps, code: Exit, shown: tuple[str, ...]
 ) -> None:
-    """7 where the kernel holds something else, which is listed; 1 where nothing is known; 0 where all is held."""
+    """0 where all is held, and only then it is said so; 7 differs, 8 not all is held, 9 not known: with the remedy."""
     async with answering(says(plain(told))) as (url, requests):
         result = await relevo("caps", "verify", "mx1-web-01", "--url", url)
         as_json = await relevo("caps", "verify", "mx1-web-01", "--json", "--url", url)
     assert (result.code, as_json.code) == (code, code)
-    assert shown in " ".join(result.out.split())
-    assert "huerto (user-1001.slice): So it is." in result.out, "and why, where it is known"
+    flat = " ".join(result.out.split())
+    assert [text for text in shown if text not in flat] == [], result.out
+    assert (GREEN in flat) == (GREEN in shown), result.out
     assert {request.path for request in requests} == {"/v1/hosts/mx1-web-01/caps"}
+    assert msgspec.json.decode(as_json.out) == plain(told)
+
+
+async def test_a_verdict_of_an_earlier_controller_is_not_made_up() -> None:
+    """It does not say who is held by nobody: what it says is judged, and nothing else."""
+    said = {
+        k: v for k, v in plain(WELL).items() if k not in {"unheld", "untold", "at_edges", "short"}
+    }
+    async with answering(says(said)) as (url, _):
+        result = await relevo("caps", "verify", "mx1-web-01", "--url", url)
+    assert (result.code, GREEN in result.out) == (Exit.OK, True)
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        (("kernel", "edges"), "by its host's kernel and at the edges"),
+        (("edges",), ", at the edges"),
+        ((), "BUT NOTHING HOLDS THEM"),
+    ],
+    ids=["both", "edges", "nobody"],
+)
+async def test_a_site_in_force_says_who_holds_it(by: tuple[Holder, ...], said: str) -> None:
+    """In shadow nobody does, and nothing of it is said."""
+    for told, there in ((SITE, True), (msgspec.structs.replace(SITE, enforced_from=None), False)):
+        async with answering(says(plain(msgspec.structs.replace(told, held_by=by)))) as (url, _):
+            result = await relevo("site", "explain", "huerto", "--url", url)
+        assert (said in " ".join(result.out.split())) == there, result.out
 
 
 async def test_use_that_is_not_told_is_not_shown_as_no_limit() -> None:

@@ -1,0 +1,67 @@
+"""Whether a host's kernel holds what it should: the exit code of that, and what is the matter in words."""
+
+from collections.abc import Iterator, Sequence
+
+from cli.capanswers import HostCaps
+from cli.durations import shown
+from cli.failures import Exit
+from fleet.messages import USAGE_OLD_S
+
+NAMED = 20
+LOOK = "On the host: systemctl status relevo-agent, journalctl -u relevo-agent"
+
+Finding = tuple[Exit, str]
+
+
+def findings(of: HostCaps) -> tuple[Finding, ...]:
+    """What is the matter, the gravest first, each with its remedy; none: all is held."""
+    return tuple(_findings(of)) if of.sites else ()
+
+
+def verdict(of: HostCaps) -> Exit:
+    """Of the gravest."""
+    return next((code for code, _ in findings(of)), Exit.OK)
+
+
+def held(of: HostCaps) -> str:
+    """Where nothing is the matter, what that means."""
+    if not of.sites:
+        return "No site is served there: there is nothing to hold."
+    if not of.enforced:
+        return "Nothing is to be held there: the caps of all its sites only watch."
+    only = f" At the edges only: {some(of.at_edges)}." if of.at_edges else ""
+    return f"The kernel holds what it should.{only}"
+
+
+def _findings(of: HostCaps) -> Iterator[Finding]:
+    if of.age_s is None:
+        silent = "Nothing is known: its agent has said nothing to this controller"
+        yield Exit.NOT_KNOWN, f"{silent}. {LOOK}."
+        return
+    if of.age_s > USAGE_OLD_S:
+        told = f"Its last word is {shown(of.age_s)} old: what the kernel holds now is not known"
+        yield Exit.NOT_KNOWN, f"{told}, and the rest here is as it was then. {LOOK}."
+    if of.differing:
+        others = "The kernel holds something else than it should; its agent puts that right within half a minute"
+        yield Exit.CHANGES, f"{others}. Where it stays: relevo site explain SITE."
+    if not of.driver:
+        edges = "only edges hold its sites, where there are some"
+        yield Exit.NOT_HELD, f"Nothing can be held there, {edges}: {of.unable}."
+    elif of.unable:
+        yield Exit.NOT_HELD, f"Not all can be held there: {of.unable.rstrip('.')}."
+    if of.short:
+        names = dict.fromkeys(one.site for one in of.short)
+        yield Exit.NOT_HELD, f"Not all is held, for the reasons above: {some([*names])}."
+    if of.unheld:
+        remedy = "On the host: relevo layout convert SITE; or route: edges in the fleet"
+        nobody = f"In force, and held by no slice and no edge: {some(of.unheld)}"
+        yield Exit.NOT_HELD, f"{nobody}. {remedy}."
+    if of.untold:
+        wait = "An agent that began a moment ago tells it within a minute"
+        yield Exit.NOT_KNOWN, f"In force, and nothing is told of: {some(of.untold)}. {wait}."
+
+
+def some(names: Sequence[str]) -> str:
+    """Of many a few are named."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
