@@ -245,6 +245,12 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-override": "By an override of {owner}: {reason}",
     "cap-half-host": "Half of this host's {cores} cores: no site gets more.",
     "cap-no-swap": "This host has no swap: the maximum alone holds the memory.",
+    "cap-no-swap-of-plan": "The plan gives it no swap: the maximum alone holds the memory.",
+    "cap-no-disk": (
+        "{mount} is {kind}, on no disk that the kernel could limit: what is read and written there is not held.",
+        "No disk that the kernel could limit is under the sites of this host: what they read and write is not held.",
+    ),
+    "cap-disks-unseen": "What sites read and write is not held: which disks they are on can't be told: {error}",
     "cap-low-shared": (
         "{percent} % of the plan: what is promised to all sites here together is more than this host can keep."
     ),
@@ -268,7 +274,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "sends out would close too."
     ),
     "cap-in-steps": (
-        "{limit} goes down in steps, never under what is in use: {wanted} wanted, {now} now, {used} in use."
+        "{limit} goes down in steps, as memory in use is freed: {wanted} wanted, {now} now, {used} in use."
     ),
     "cap-makes-room": "{limit} is {now} for a while: pages of files make room for a lower maximum, {used} are in use.",
     "cap-no-file": "The kernel of this host has no {file} here: it can't hold that.",
