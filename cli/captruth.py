@@ -53,7 +53,9 @@ def _findings(of: HostCaps) -> Iterator[Finding]:
         names = dict.fromkeys(one.site for one in of.short)
         yield Exit.NOT_HELD, f"Not all is held, for the reasons above: {some([*names])}."
     if of.unheld:
-        remedy = "On the host: relevo layout convert SITE; or route: edges in the fleet"
+        remedy = (
+            "relevo layout on the host says what gives each a slice; else route: edges in the fleet"
+        )
         nobody = f"In force, and held by no slice and no edge: {some(of.unheld)}"
         yield Exit.NOT_HELD, f"{nobody}. {remedy}."
     if of.untold:

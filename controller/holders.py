@@ -1,5 +1,6 @@
 """What really holds a site whose caps are in force: its host's kernel, the edges, both or nobody. Pure."""
 
+import re
 from typing import Literal
 
 from controller.uses import SiteWord
@@ -7,6 +8,7 @@ from fleet.messages import USAGE_OLD_S, SiteUse
 from fleet.model import Placement, Site
 
 Holder = Literal["kernel", "edges"]
+SESSIONS = re.compile(r"user-[0-9]+\.slice")
 
 
 def holders(
@@ -16,10 +18,15 @@ def holders(
 
     Who is attached by its access log, or not at all, has no slice: only the edges can hold it, if visitors come there.
     """
-    kernel = bool(driver) and use is not None and bool(use.slice) and not _waits(use)
+    kernel = bool(driver) and use is not None and _is_in_slice(use) and not _waits(use)
     edges = site.route == "edges" and place is not None
     found: tuple[tuple[Holder, bool], ...] = (("kernel", kernel), ("edges", edges))
     return tuple(name for name, holds in found if holds)
+
+
+def _is_in_slice(use: SiteUse) -> bool:
+    """Also where it is seen nowhere now: it is held on in the slice that it was in, told beside its users' own."""
+    return bool(use.slice) or any(not SESSIONS.fullmatch(one.slice) for one in use.beside)
 
 
 def _waits(use: SiteUse) -> bool:

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller.holders import Holder, holders
 from controller.uses import HostWord, SiteWord
 from failover.evidence import Seen
 from failover.guards import spent_causes
@@ -15,7 +16,7 @@ from failover.judge import MOVING, Verdict
 from failover.policy import Policy
 from fleet.caps import Enforcement, Override, Penalty, Ruling, effective
 from fleet.inforce import Force, Forces
-from fleet.messages import Beat
+from fleet.messages import USAGE_OLD_S, Beat
 from fleet.model import (
     Arming,
     AuditEntry,
@@ -211,6 +212,16 @@ class Look:
     def force(self, site: Site) -> Force:
         """What is in force of its plan."""
         return self.forces.of(site.id, site.plan, self.host_of(site))
+
+    def held_by(self, site: Site) -> tuple[Holder, ...]:
+        """Who would hold it in force."""
+        place, word = self.places.get(site.id), self.use_of(site.id)
+        host = self.caps_on.get(place.host) if place else None
+        return holders(site, place, host.driver if host else "", word.use if word else None)
+
+    def is_old(self, word: HostWord) -> bool:
+        """A host's word on its sites: what it holds now is not known."""
+        return self.now - word.at > USAGE_OLD_S
 
     def waits(self, site: Site) -> tuple[str, ...]:
         """The caps of its plan that are stricter than those that hold."""

@@ -84,10 +84,11 @@ NATURES = {
 }
 ATTACHMENTS = {
     "slice": "all of it is in a slice of its own: every cap holds",
-    "pool": "it shares a php-fpm master: it is held at the edges",
-    "log": "it runs inside the web server: what it uses is an estimate, and it is held at the edges",
+    "pool": "it shares a php-fpm master: only the edges can hold it, unless its workers are in a slice",
+    "log": "it runs inside the web server: what it uses is an estimate, and only the edges can hold it",
     "none": "nothing of it can be told from its neighbours",
 }
+HOLDERS = {"kernel": "by its host's kernel", "edges": "at the edges"}
 RULINGS = {
     "quarantine": "in quarantine",
     "release": "released",
@@ -105,7 +106,7 @@ HAPPENINGS = {
 # Every table of words by the code that stands for them, so that none is left untranslated.
 TABLES = (
     VERDICTS, PHASES, MODES, ROLES, HEALTHS, WITNESSES, ARMINGS, STATES, RESTARTS,
-    LEVELS, RESOURCES, NATURES, ATTACHMENTS, RULINGS, HAPPENINGS,
+    LEVELS, RESOURCES, NATURES, ATTACHMENTS, HOLDERS, RULINGS, HAPPENINGS,
 )  # fmt: skip
 UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 

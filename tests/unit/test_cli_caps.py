@@ -367,7 +367,7 @@ VERIFIED = {
     "no slice, no edge": (
         changed(WELL, unheld=("blog",)),
         Exit.NOT_HELD,
-        ("no slice and no edge: blog.", "relevo layout convert SITE"),
+        ("no slice and no edge: blog.", "relevo layout on the host"),
     ),
     "untold": (changed(WELL, untold=("blog",)), Exit.NOT_KNOWN, ("nothing is told of: blog.",)),
     "silent": (

@@ -542,6 +542,42 @@ async def test_a_host_s_page_says_how_it_holds_caps_and_that_it_asks_for_help() 
     assert "<script>alert" not in one + other
 
 
+async def test_a_host_s_page_says_that_its_word_is_old_and_that_it_can_not_hold_all() -> None:
+    """A dead agent's last word is no green one; what a host lacks is told beside what it has."""
+    words_of = {
+        WEB1: HostWord(at=NOW - 3600, driver="systemd"),
+        WEB9: HostWord(at=NOW - 9, driver="systemd", unable="nft is missing"),
+    }
+    beat = Last(beat=a_beat(WEB1), age_s=0.1)
+    look = replace(well(), heard={WEB1: beat, WEB9: beat}, caps_on=words_of)
+    old, lacks = await read_all(look, ["/hosts/mx1-web-01", "/hosts/mx1-web-09"], "en")
+    assert "what it holds now is not known" in old and "not everything" not in old
+    assert "what it holds now is not known" not in lacks
+    assert "not everything" in lacks and "nft is missing" in lacks
+
+
+async def test_a_site_in_force_is_well_only_where_something_holds_it() -> None:
+    """By its slice, at the edges, or by nobody; what an access log tells of it is an estimate."""
+    look = replace(well(), enforcement=Enforcement(sites={HUERTO: Turn(since=WALL - 9)}))
+    host = {WEB1: HostWord(at=NOW, driver="systemd")}
+    direct = msgspec.structs.replace(look.fleet.sites[HUERTO], route="direct")
+    alone = msgspec.structs.replace(look.fleet, sites={**look.fleet.sites, HUERTO: direct})
+    sliced = SiteUse(attachment=Attachment.SLICE, slice="huerto.slice", requests_per_s=1.0)
+    logged = SiteUse(attachment=Attachment.LOG, requests_per_s=1.0)
+    for fleet, use, says, well_held, estimate in (
+        (look.fleet, sliced, "by its host's kernel, at the edges", True, False),
+        (look.fleet, logged, "at the edges", True, True),
+        (alone, sliced, "by its host's kernel", True, False),
+        (alone, logged, "in force, and nothing holds it", False, True),
+    ):
+        word = SiteWord(host=WEB1, use=use, at=NOW - 4)
+        now = replace(look, fleet=fleet, caps_on=host, use_of={HUERTO: word}.get)
+        (page,) = await read_all(now, ["/sites/huerto"], "en")
+        assert says in page.replace("&#39;", "'"), (use.attachment, fleet is alone)
+        assert ('<span class="tag well">enforced' in page) == well_held
+        assert ("an estimate, from its access log" in page) == estimate
+
+
 async def test_who_may_only_look_is_offered_no_orders() -> None:
     """A viewer's pages have no buttons that would be refused."""
     look = replace(well(kinds={WEB1: Kind.DEAD}), holds={"move-mx1-web-01": hold(WEB1, HUERTO)})

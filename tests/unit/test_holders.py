@@ -9,7 +9,7 @@ from agent.caps.limits import FREE
 from controller.holders import Holder, holders, is_told
 from controller.uses import SiteWord
 from fleet.caps import Attachment
-from fleet.messages import SiteUse
+from fleet.messages import Beside, SiteUse
 from fleet.model import Domain, HostId, MemberId, Placement, PlanId, Site, SiteId, Why
 
 HOST = HostId("mx1-web-01")
@@ -41,6 +41,8 @@ POOL, LOG, NONE = (use(kind) for kind in (Attachment.POOL, Attachment.LOG, Attac
 SHARED = msgspec.structs.replace(SLICE, short=waits("huerto.slice"))
 # Of its users' slice, where only its sessions are.
 BESIDE = msgspec.structs.replace(SLICE, short=waits("user-1001.slice"))
+AWAY = msgspec.structs.replace(NONE, beside=(Beside(slice="huerto.slice", wanted=FREE),))
+SSH = msgspec.structs.replace(LOG, beside=(Beside(slice="user-1001.slice", wanted=FREE),))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,8 @@ BESIDE = msgspec.structs.replace(SLICE, short=waits("user-1001.slice"))
         (SLICE, "systemd", ("kernel",), ("kernel", "edges")),
         (ADOPTED, "cgroupfs", ("kernel",), ("kernel", "edges")),
         (BESIDE, "systemd", ("kernel",), ("kernel", "edges")),
+        (AWAY, "systemd", ("kernel",), ("kernel", "edges")),
+        (SSH, "systemd", (), ("edges",)),
         (SHARED, "systemd", (), ("edges",)),
         (SLICE, "", (), ("edges",)),
         (POOL, "systemd", (), ("edges",)),
@@ -56,7 +60,19 @@ BESIDE = msgspec.structs.replace(SLICE, short=waits("user-1001.slice"))
         (NONE, "systemd", (), ("edges",)),
         (None, "systemd", (), ("edges",)),
     ],
-    ids=["slice", "adopted", "beside", "waits", "no driver", "pool", "log", "none", "silent"],
+    ids=[
+        "slice",
+        "adopted",
+        "beside",
+        "was there",
+        "sessions",
+        "waits",
+        "no driver",
+        "pool",
+        "log",
+        "none",
+        "silent",
+    ],
 )
 def test_a_site_is_held_by_its_slice_or_by_the_edges_or_by_nobody(
     said: SiteUse | None, driver: str, direct: tuple[Holder, ...], behind: tuple[Holder, ...]
