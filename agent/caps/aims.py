@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from msgspec.structs import replace as replace_limits
 
-from agent.caps.limits import FREE
+from agent.caps.limits import FREE, IO_WEIGHT
 from agent.caps.ours import Ours
 from agent.caps.wants import Share, World, protected_above
 from fleet.caps import Level, Limits
@@ -67,7 +67,19 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
             aims[name] = Aim(
                 sites=mine.sites, limits=limits, because={}, release=gone, low_alone=alone
             )
-    return {name: aim for name, aim in aims.items() if not aim.release or name in ours}
+    return {
+        name: _weighed(aim, ours.get(name))
+        for name, aim in aims.items()
+        if not aim.release or name in ours
+    }
+
+
+def _weighed(aim: Aim, mine: Ours | None) -> Aim:
+    """A weight of I/O that we have set, and that nothing asks for any more, becomes the kernel's default again."""
+    limits = aim.limits
+    if limits.io_weight is not None or mine is None or mine.limits.io_weight is None:
+        return aim
+    return replace(aim, limits=replace_limits(limits, io_weight=IO_WEIGHT))
 
 
 def _has_left(site: SiteId, world: World) -> bool:

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from agent.caps.limits import FREE, S_US
+from agent.caps.limits import FREE, IO_WEIGHT, S_US
 from agent.caps.steps import InUse
 from agent.lane import Lane
 from agent.ports import DriverError
@@ -95,7 +95,12 @@ def drop_in_denies(run: Path, slice: str) -> bool:
 
 
 def comparable(wanted: Limits, held: Limits) -> Limits:
-    """`held` as far as `wanted` speaks of it: the default weight of I/O is nobody's word."""
+    """`held` as far as `wanted` speaks of it: a weight of I/O that we never set is nobody's word.
+
+    A kernel that shows none any more has the default.
+    """
+    if wanted.io_weight == IO_WEIGHT and held.io_weight is None:
+        return msgspec.structs.replace(held, io_weight=IO_WEIGHT)
     if wanted.io_weight is None and held.io_weight is not None:
         return msgspec.structs.replace(held, io_weight=None)
     return held

@@ -119,10 +119,12 @@ async def test_a_slice_holds_what_it_was_told(host: Host) -> None:
         assert await host.driver.apply(SHOP, limits) == ()
         await host.holds(limits)
     await host.driver.apply(SHOP, FREE)
+    assert (await host.driver.held((SHOP,)))[SHOP].io_weight == 20, "of which nothing was said"
+    await host.driver.apply(SHOP, changed(FREE, io_weight=100))
     held = (await host.driver.held((SHOP,)))[SHOP]
     no_io = {device: msgspec.structs.asdict(limit) for device, limit in held.io.items()}
     assert all(set(limit.values()) == {UNLIMITED} for limit in no_io.values())
-    assert changed(held, io={}, io_weight=None) == FREE
+    assert changed(held, io={}) == changed(FREE, io_weight=100)
 
 
 async def test_a_disk_that_is_not_limited_any_more_is_let_go(machine: Host) -> None:

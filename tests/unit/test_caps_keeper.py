@@ -69,7 +69,10 @@ class Kernel:
         if self.steps:
             self.steps -= 1
             return (Why("cap-in-steps", {"limit": "memory.high"}),)
-        self.holds[slice] = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
+        told = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
+        if told.io_weight is None:  # of which nothing is said stays
+            told = changed(told, io_weight=self.holds.get(slice, FREE).io_weight)
+        self.holds[slice] = told
         return ()
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
@@ -270,6 +273,51 @@ async def test_where_sites_are_is_looked_for_before_the_host_is_read(tmp_path: P
         host.keeper.attach(BOTH)
         await host.until(host.keeper.state)
         assert seen[-1] == ({SHOP, NEWS}, BOTH)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_the_weight_of_io_of_a_penalty_ends_with_it(tmp_path: Path, restarts: bool) -> None:
+    """In shadow too, where no plan puts another in its place: the kernel's default is set back. Then it is nobody's."""
+    facts = replace(FACTS, has_io_weight=True)
+    soft = penalty_of(SHOP, Level.SOFT)
+    async with keeping_house(tmp_path, facts=facts) as host:
+        kernel, keeper = host.kernel, host.keeper
+        keeper.attach(BOTH)
+        keeper.follow(orders(None))
+        keeper.penalize((soft,))
+        await host.until(lambda: host.held().io_weight == 20)
+        await host.until(lambda: keeper.state()[SHOP].held == keeper.state()[SHOP].wanted)
+        assert keeper.state().keys() == {SHOP}
+        if not restarts:
+            keeper.penalize(())
+            await host.until(lambda: host.held().io_weight == 100)
+    async with keeping_house(tmp_path, facts=facts, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held().io_weight == 100)
+        await host.until(lambda: host.keeper.looked and not host.keeper.state())
+        assert host.held() == changed(FREE, io_weight=100)
+        kernel.holds[ONE] = changed(FREE, io_weight=500)
+        await host.settled()
+        assert host.held().io_weight == 500, "an admin's own word"
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_weight_of_io_ends_where_caps_go_back_to_shadow(
+    tmp_path: Path, removed: bool
+) -> None:
+    """Also of a site that is removed; and where the disks are scheduled otherwise meanwhile."""
+    async with keeping_house(tmp_path, facts=replace(FACTS, has_io_weight=True)) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().io_weight == 20)
+        kernel = host.kernel
+    gone = changed(orders(), tenants={}, removed_sites=(SHOP, NEWS))
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(gone if removed else orders(None))
+        await host.until(lambda: host.held() == changed(FREE, io_weight=100))
 
 
 @pytest.mark.parametrize("enforced_from", [None, 1000.0])
