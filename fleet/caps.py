@@ -139,8 +139,8 @@ class IoLimit(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one slice holds, or should. None: no limit. `io` by resolved physical device, "major:minor".
 
-    `io_weight`: None where this kernel has no use for it: what it holds is let be. `egress_closed`: nothing goes out but
-    DNS, mail by the local server and the database.
+    `io_weight`: None where this kernel has no use for it: what it holds is let be. `egress_closed`: nothing goes out
+    but DNS, mail by the local server and the database.
     """
 
     cpu_weight: Count
