@@ -19,7 +19,9 @@ class HostSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_stall: float | None = None  # some
     memory_stall: float | None = None  # full
     io_stall: float | None = None  # full
-    io_bytes_per_s: float | None = None  # of all its disks, read and written, by whomever
+    busy_cores: float | None = None  # what of its CPUs is not idle, for whomever; stolen time too
+    io_bytes_per_s: float | None = None  # of its whole disks, read and written, by whomever
+    io_ops_per_s: float | None = None  # the same, as requests before the disk merges them
     forks_per_s: float | None = None
     database_threads: int | None = None
 
@@ -73,6 +75,7 @@ class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: int | None = None  # requests that wait for a worker
     busy: float | None = None  # requests in progress on average, by php-fpm's or the log's word
     workers_short: int = 0  # times that php-fpm had no worker left to start
+    took_s: float | None = None  # by a request on average, in the last minute or two, by the log
     errors_per_s: float | None = None
     new_destinations_per_s: float | None = None  # addresses that its users opened connections to
     direct_mail_per_s: float | None = None  # connections to port 25 past the local mail server

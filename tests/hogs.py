@@ -188,6 +188,7 @@ class Machine:
     cache: float = 0.0  # MiB of files that one innocent site has read long ago
     system_cores: float = 0.0  # that the system itself takes now and then, for some seconds
     system_until: float = 0.0
+    tells_rest: bool = True  # whether the host says what it does beside its sites
     besides: Mapping[SiteId, Hog] = field(default_factory=dict)  # what innocent sites do
     now: float = 0.0
     dwellers: dict[SiteId, Dweller] = field(default_factory=dict)
@@ -336,7 +337,11 @@ class Machine:
             cpu_stall=min(1.0, max(0.0, 1.5 * wait + 0.1 * load * abs(noise(1, 0.5)))),
             memory_stall=min(1.0, max(0.0, short * (1 + noise(0, 0.2)))),
             io_stall=min(1.0, max(0.0, slow * 0.5 * (1 + noise(0, 0.2)) if busy else 0.0)),
-            io_bytes_per_s=(sum(wanted.values()) + system) / max(1.0, disk) * MIB,
+            busy_cores=sum(given.values()) + self._system() if self.tells_rest else None,
+            io_bytes_per_s=(
+                (sum(wanted.values()) + system) / max(1.0, disk) * MIB if self.tells_rest else None
+            ),
+            io_ops_per_s=(sum(wanted.values()) + system) * 8 if self.tells_rest else None,
             forks_per_s=max(0.0, forks),
         )
         self._harm(host, wait, slow, short)
@@ -436,7 +441,10 @@ def acclaimed(machine: Machine) -> dict[SiteId, Hog]:
     return {machine.culprit: visited}
 
 
-MEANS = ("cpu_stall", "memory_stall", "io_stall", "forks_per_s")
+MEANS = (
+    *("cpu_stall", "memory_stall", "io_stall", "forks_per_s"),
+    *("busy_cores", "io_bytes_per_s", "io_ops_per_s"),
+)
 RATES = (
     *("cpu_cores", "throttled_ratio", "cpu_stall", "memory_stall", "io_stall"),
     *("scanned_per_s", "stolen_per_s", "read_bytes_per_s", "write_bytes_per_s"),
@@ -445,7 +453,11 @@ RATES = (
 
 
 def _mean_host(looks: list[HostSigns]) -> HostSigns:
-    means = {name: sum(getattr(one, name) for one in looks) / len(looks) for name in MEANS}
+    means = {
+        name: sum(getattr(one, name) for one in looks) / len(looks)
+        for name in MEANS
+        if getattr(looks[-1], name) is not None
+    }
     return msgspec.structs.replace(looks[-1], **means)
 
 
@@ -487,6 +499,7 @@ def run(
     system_cores: float = 0.0,
     system_memory: float = 0.0,
     cache: float = 0.0,
+    tells_rest: bool = True,
     busy: float | None = None,
     besides: Callable[[Machine], dict[SiteId, Hog]] | None = None,
 ) -> Course:
@@ -502,6 +515,7 @@ def run(
         system_cores=system_cores,
         system_memory=system_memory,
         cache=cache,
+        tells_rest=tells_rest,
     )
     machine.besides = besides(machine) if besides else {}
     machine.starts_s = (quiet + rng.random()) * ROUND_S if kind else math.inf

@@ -16,15 +16,22 @@ RECENT_S = 4.0  # what a share is measured over: two readings
 KNOWN = 4  # readings of a site under which its rhythm is nobody's
 RESTS = 0.5  # of what it uses now: with less it rests
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
+UNKNOWN_SHARE = (
+    0.5  # of what it takes more than its part, where nobody tells what its host takes: the same
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one site used lately; which share that is of what there is to have, and of what sites took of it."""
+    """What one site used lately; which share that is of what there is to have, and of what anybody took of it.
+
+    `rest`: which share of what there is no site took; None: nobody tells what the host does beside its sites.
+    """
 
     amount: float
     share: float
     among: float
+    rest: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +76,13 @@ def suspects(
         if resource is Resource.MEMORY:
             scarce = policy.scarce_ratio * host.memory_total_bytes
             correlation = max(correlation, _took(window, site, scarce, policy))
-        above = (part.share - _weight(caps[site], resource) / of) / policy.above_full
+        above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
+        if resource is Resource.IO and part.rest is None:
+            above *= UNKNOWN_SHARE  # of what the disks do it may be little
         novelty = _novelty(
             resource, past.get(site, {}).get(resource), part.amount, at, known_s, policy
         )
-        score = 0.5 * max(0.0, correlation) + 0.3 * min(1.0, max(0.0, above)) + 0.2 * novelty
+        score = 0.5 * max(0.0, correlation) + 0.3 * max(0.0, above) + 0.2 * novelty
         if score >= policy.score and correlation >= policy.correlation:
             found.append(
                 Suspect(
@@ -100,21 +109,27 @@ def _parts(window: Sequence[Frame], host: HostSigns, resource: Resource) -> dict
         if values:
             amounts[site] = sum(values) / len(values)
     everyone = sum(amounts.values())
-    are_known = len(amounts) == len(window[-1].sites)
-    match resource:
-        case Resource.CPU:
-            whole = host.cores  # what no site uses is no site's fault
-        case Resource.IO:
-            whole = max(everyone, host.io_bytes_per_s or 0.0)
-        case Resource.MEMORY:
-            whole = max(everyone, _filling(recent))
-        case _:
-            whole = everyone
+    all_ = _of_all(recent, resource)
+    anybody = max(everyone, all_ or 0.0)
+    # What no site uses of the CPUs is no site's fault.
+    whole = host.cores if resource is Resource.CPU else anybody
+    if len(amounts) < len(window[-1].sites):
+        anybody = max(anybody, whole)  # what some neighbour takes is not known
+    rest = None if all_ is None else (anybody - everyone) / whole if whole else 0.0
     return {
-        site: Part(amount, amount / whole, amount / (everyone if are_known else whole))
+        site: Part(amount, amount / whole, amount / anybody, rest)
         for site, amount in amounts.items()
         if amount and whole
     }
+
+
+def _of_all(recent: Sequence[Frame], resource: Resource) -> float | None:
+    """What the host used of `resource` lately, by whomever, in the unit of its sites' use; None: nobody tells."""
+    if resource is Resource.MEMORY:
+        return _filling(recent)
+    values = [frame.busy.get(resource) for frame in recent[1:]]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _filling(recent: Sequence[Frame]) -> float:
@@ -143,14 +158,15 @@ def _correlation(
     A stall as long as the window says nothing by its rhythm: who takes a dominant share is then told by what it takes
     beside its neighbours. A stall that comes and goes for other reasons too is no excuse: see `sufficiency`.
     """
-    dominance = part.among if part.share >= policy.dominant else 0.0
+    is_told = resource is not Resource.IO or part.rest is not None
+    dominance = part.among if is_told and part.share >= policy.dominant else 0.0
     if _spread(stall) < policy.steady_spread * max(stall):
         return True, dominance
     used, alarm = series(window, site, resource), policy.alarm(resource)
     found = correlation(stall, used)
     if min(stall) >= alarm.stall_ratio:
         return True, max(found, dominance)
-    if part.share >= policy.plain_share:
+    if is_told and part.share >= policy.plain_share:
         suffer = [value >= alarm.stall_ratio for value in stall]
         found = max(found, sufficiency(suffer, used, part.amount))
     if resource is Resource.MEMORY:  # a leak hurts by its size long after it began to grow

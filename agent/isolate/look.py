@@ -4,7 +4,7 @@ import msgspec
 
 from agent.isolate import nature
 from agent.isolate.learn import EVERY_S, learned
-from agent.isolate.measure import suffered
+from agent.isolate.measure import busy, suffered
 from agent.isolate.policy import CONTENDED, Policy
 from agent.isolate.state import Clock, Frame, State
 from agent.signals import Signals, SiteSigns
@@ -24,6 +24,7 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
         stall=suffered(signals, policy),
         sites=signals.sites,
         used_bytes=float(host.memory_total_bytes - host.memory_available_bytes),
+        busy=busy(host),
     )
     window = (*(old for old in state.window if at - policy.window_s <= old.at < at), frame)
     futile = _futile(state, signals, policy, at)

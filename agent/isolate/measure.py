@@ -34,13 +34,27 @@ def use(signs: SiteSigns, resource: Resource) -> float | None:
         if moved == (None, None):
             return None
         operations = (signs.read_ops_per_s or 0.0) + (signs.write_ops_per_s or 0.0)
-        return sum(part or 0.0 for part in moved) + operations * OPERATION_BYTES
+        return _io_cost(sum(part or 0.0 for part in moved), operations)
     if resource is Resource.EGRESS:
         tries = (signs.new_destinations_per_s, signs.direct_mail_per_s, signs.refused_mail_per_s)
         return sum(told or 0.0 for told in tries)
     if held(signs) is None:
         return None
     return (signs.scanned_per_s or 0.0) * PAGE_BYTES
+
+
+def _io_cost(moved_bytes: float, operations: float) -> float:
+    return moved_bytes + operations * OPERATION_BYTES
+
+
+def busy(host: HostSigns) -> dict[Resource, float]:
+    """What the whole host uses, in the units of `use`: its own work, databases and backups beside the sites'."""
+    found = {}
+    if host.busy_cores is not None:
+        found[Resource.CPU] = host.busy_cores
+    if host.io_bytes_per_s is not None and host.io_ops_per_s is not None:
+        found[Resource.IO] = _io_cost(host.io_bytes_per_s, host.io_ops_per_s)
+    return found
 
 
 def held(signs: SiteSigns) -> float | None:

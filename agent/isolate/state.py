@@ -80,12 +80,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One round in the window. `stall`: what the victims suffered by each resource (0..1); `used_bytes`: of memory."""
+    """One round in the window. `stall`: what the victims suffered by each resource (0..1); `used_bytes`: of memory.
+
+    `busy`: what the whole host used of each resource of which that is known, by whomever, as a site's use is told.
+    """
 
     at: float
     stall: dict[Resource, float]
     sites: Mapping[SiteId, SiteSigns]
     used_bytes: float | None = None
+    busy: dict[Resource, float] = {}
 
 
 # Site -> resource -> for each hour of the day (UTC) the most it used, fading over a week.

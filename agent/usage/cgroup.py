@@ -44,12 +44,14 @@ class Devices:
     def __init__(self, sys: Path = Path("/sys")) -> None:
         self._blocks = sys / "dev/block"
         self._known: dict[str, bool] = {}
+        self._whole: dict[str, bool] = {}
         self._forget_at = float("-inf")
 
     def forget_at(self, now: float) -> None:
         """Volumes come and go: what is known is forgotten each FORGET_S."""
         if now >= self._forget_at:
             self._known.clear()
+            self._whole.clear()
             self._forget_at = now + FORGET_S
 
     def physical(self, device: str) -> bool:
@@ -60,6 +62,14 @@ class Devices:
             except OSError:
                 known = True
             self._known[device] = known
+        return known
+
+    def whole(self, device: str) -> bool:
+        """Whether "major:minor" is a disk by itself: no part of one, nothing built on others, and shown by sysfs."""
+        if (known := self._whole.get(device)) is None:
+            place = self._blocks / device
+            known = place.is_dir() and not (place / "partition").exists() and self.physical(device)
+            self._whole[device] = known
         return known
 
 

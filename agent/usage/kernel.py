@@ -115,6 +115,52 @@ def io(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | Non
     return found
 
 
+# Memory, or a file on a disk that is counted already.
+NO_DISKS = (b"loop", b"ram", b"zram")
+SECTOR_BYTES = 512  # of /proc/diskstats, whatever the disk's own are
+
+
+def disks(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | None:
+    """`/proc/diskstats` by device, of those that `counts`.
+
+    Requests are counted as cgroups count them, before neighbouring ones are merged into one.
+    Source: kernel, Documentation/admin-guide/iostats.rst.
+    """
+    if data is None:
+        return None
+    found = {}
+    for line in data.splitlines():
+        fields = line.split()
+        if len(fields) < 11 or fields[2].rstrip(b"0123456789") in NO_DISKS:
+            continue
+        device = b":".join(fields[:2]).decode("ascii", "replace")
+        if not counts(device):
+            continue
+        try:
+            reads, near, read, _, writes, near_writes, written = map(int, fields[3:10])
+        except ValueError:
+            return None
+        found[device] = Io(
+            read * SECTOR_BYTES, written * SECTOR_BYTES, reads + near, writes + near_writes
+        )
+    return found
+
+
+def busy_ticks(data: bytes | None) -> int | None:
+    """Of `/proc/stat`: CPU time that was not idle, of all CPUs, in ticks; what the hypervisor took of them too.
+
+    Guests' time is in that of users. Source: proc_stat(5).
+    """
+    first = (data or b"").split(b"\n", 1)[0].split()
+    if len(first) < 6 or first[0] != b"cpu":
+        return None
+    try:
+        user, nice, system, _, _, *rest = map(int, first[1:9])
+    except ValueError:
+        return None
+    return user + nice + system + sum(rest)
+
+
 def _int(text: bytes) -> int | None:
     try:
         return int(text)

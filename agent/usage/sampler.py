@@ -142,9 +142,9 @@ class Sampler:
         sys: Path = Path("/sys"),
         parent: Path | None = None,
     ) -> None:
-        self._host = Host(proc, parent)
         self._before: host.Look | None = None
         self._budget, self._devices = Budget(descriptors), Devices(sys)
+        self._host = Host(proc, parent, self._devices)
         self._sites: Mapping[SiteId, Attached] = {}
         self._watched: dict[Path, Watched] = {}
         self._close: frozenset[SiteId] = frozenset()

@@ -168,13 +168,16 @@ class Tree:
         io: int = 0,
         forks: int = 1000,
         available: float = 0.5,
+        busy_ticks: int = 6,
+        disks: str = "",
     ) -> None:
         """What the host says: stalls as totals in µs, and the share of its memory that is available."""
+        (self.proc / "diskstats").write_text(disks)
         for resource, total in (("cpu", cpu), ("memory", memory), ("io", io)):
             text = pressure(total, 0) if resource == "cpu" else pressure(total * 2, total)
             (self.proc / "pressure" / resource).write_text(text)
         (self.proc / "stat").write_text(
-            f"cpu  1 2 3 4\nintr 5\nprocesses {forks}\nprocs_running 1\n"
+            f"cpu  {busy_ticks - 5} 2 3 4 5 0 0 0 0 0\ncpu0 1 2 3 4\nintr 5\nprocesses {forks}\nprocs_running 1\n"
         )
         total_kb = self._memory_bytes >> 10
         (self.proc / "meminfo").write_text(
@@ -182,12 +185,16 @@ class Tree:
             f"MemAvailable:   {int(total_kb * available)} kB\nSwapTotal:      1048576 kB\n"
         )
 
-    def device(self, number: str, *, over: tuple[str, ...] = ()) -> None:
+    def device(
+        self, number: str, *, over: tuple[str, ...] = (), is_partition: bool = False
+    ) -> None:
         """A block device; `over`: those that it is built on."""
         slaves = self.sys / "dev/block" / number / "slaves"
         slaves.mkdir(parents=True, exist_ok=True)
         for name in over:
             (slaves / name).touch()
+        if is_partition:
+            (slaves.parent / "partition").write_text("1\n")
 
     def process(
         self,

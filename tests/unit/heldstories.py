@@ -127,6 +127,9 @@ class World:
             cpu_stall=self.waits.get("cpu", 0.01),
             memory_stall=self.waits.get("memory", 0.0),
             io_stall=self.waits.get("io", 0.01),
+            busy_cores=sum(seen.cores for seen in self.sites.values()),
+            io_bytes_per_s=sum(seen.io for seen in self.sites.values()) * MIB,
+            io_ops_per_s=0.0,
             forks_per_s=self.forks,
         )
         return Signals(

@@ -380,6 +380,46 @@ def test_the_host_tells_its_stalls_its_memory_and_its_births(tree: Tree) -> None
     assert (host.forks_per_s, host.memory_available_bytes) == (1000.0, 16 * GIB)
 
 
+DISKS = """\
+   8       0 sda {0} 0 0 0 {0} 0 {1} 0 0 0 0 0 0 0 0 0 0
+   8       1 sda1 {0} 0 0 0 {0} 0 {1} 0 0 0 0 0 0 0 0 0 0
+   8      16 sdb 100 20 4096 9 300 80 8192 9 0 9 9 0 0 0 0 0 0
+ 253       0 dm-0 {0} 0 0 0 {0} 0 {1} 0 0 0 0 0 0 0 0 0 0
+   7       0 loop0 {0} 0 0 0 {0} 0 {1} 0 0 0 0 0 0 0 0 0 0
+ 259       0 nvme0c0n1 {0} 0 0 0 {0} 0 {1} 0 0 0 0 0 0 0 0 0 0
+"""
+
+
+def test_the_host_tells_what_its_cpus_and_its_whole_disks_do(tree: Tree) -> None:
+    """Each byte once: no partition, no volume, no loop, no path of a disk that has several."""
+    for number in ("8:0", "8:16", "7:0"):
+        tree.device(number)
+    tree.device("8:1", is_partition=True)
+    tree.device("253:0", over=("sda",))
+    one = sampler(tree)
+    tree.host(busy_ticks=1000, disks=DISKS.format(0, 0))
+    first = one.round(100.0).signals.host
+    assert (first.busy_cores, first.io_bytes_per_s, first.io_ops_per_s) == (None, None, None)
+    tree.host(busy_ticks=1300, disks=DISKS.format(100, 2000))
+    host = one.round(102.0).signals.host
+    assert (host.busy_cores, host.io_bytes_per_s, host.io_ops_per_s) == (1.5, 512_000.0, 100.0)
+    # A count that fell is a restart, a disk that came or went no transfer.
+    tree.host(busy_ticks=1300, disks=DISKS.format(50, 2000))
+    fell = one.round(104.0).signals.host
+    assert (fell.io_bytes_per_s, fell.io_ops_per_s) == (0.0, None)
+    tree.host(busy_ticks=200, disks=DISKS.format(50, 2000).replace("8      16", "8      32"))
+    gone = one.round(106.0).signals.host
+    assert (gone.busy_cores, gone.io_bytes_per_s, gone.io_ops_per_s) == (None, None, None)
+
+
+def test_a_host_that_tells_nothing_of_its_disks_is_not_called_idle(tree: Tree) -> None:
+    """In a container there may be none to be seen: what they do is not known."""
+    one = sampler(tree)
+    one.round(100.0)
+    host = one.round(102.0).signals.host
+    assert (host.io_bytes_per_s, host.io_ops_per_s) == (None, None)
+
+
 def test_this_machines_own_kernel_can_be_read() -> None:
     """The files are what the kernel writes, not what we make up."""
     one = Sampler(descriptors=0)
@@ -387,6 +427,7 @@ def test_this_machines_own_kernel_can_be_read() -> None:
     host = one.round(2.0).signals.host
     assert host.memory_total_bytes > host.memory_available_bytes > 0
     assert host.forks_per_s is not None
+    assert host.busy_cores is not None and host.busy_cores >= 0
     mine = processes.look(frozenset({os.getuid()}), 1.0).seen[os.getpid()]
     assert mine.cpu_ticks > 0 and mine.memory_bytes > 1 << 20
 
