@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from msgspec.structs import replace as replace_limits
 
 from agent.caps.limits import FREE, IO_WEIGHT
-from agent.caps.ours import Ours
+from agent.caps.ours import Ours, Term
 from agent.caps.wants import Share, World, protected_above
 from fleet.caps import Level, Limits
 from fleet.model import SiteId, Why
@@ -17,7 +17,7 @@ class Aim:
     """What one slice is to hold. `release`: it is not ours any more once that is so.
 
     `beside`: it is not told as its sites' own, and held only once it is there: most users never log in. `low_alone`:
-    nothing but its protected memory is ours.
+    nothing but its protected memory is ours. `term`: of the penalties in it.
     """
 
     sites: tuple[SiteId, ...]
@@ -26,6 +26,7 @@ class Aim:
     release: bool = False
     beside: bool = False
     low_alone: bool = False
+    term: Term | None = None
 
     def thawed(self) -> "Aim":
         """Everything else of it."""
@@ -51,6 +52,7 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
             because=share.wanted.because,
             release=not share.in_force and share.wanted.limits == FREE,
             beside=share.beside,
+            term=share.term,
         )
         for name, share in shared.items()
     }
@@ -61,12 +63,7 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
         )
     for name, mine in ours.items():
         if name not in aims:
-            gone = all(_has_left(site, world) for site in mine.sites)
-            limits = FREE if gone else _as_it_is(mine, world)
-            alone = not mine.sites
-            aims[name] = Aim(
-                sites=mine.sites, limits=limits, because={}, release=gone, low_alone=alone
-            )
+            aims[name] = _left_alone(mine, world)
     return {
         name: _weighed(aim, ours.get(name))
         for name, aim in aims.items()
@@ -93,10 +90,24 @@ def _has_left(site: SiteId, world: World) -> bool:
     return site in world.attached and world.plan(tenant) is not None
 
 
-def _as_it_is(mine: Ours, world: World) -> Limits:
-    """What a slice holds stays; what was stopped there stays so while the term lasts, or none of it belongs here."""
-    stays = mine.stopped is not None and any(_is_stopped(site, world) for site in mine.sites)
-    return replace_limits(mine.limits, frozen=True) if stays else mine.limits
+def _left_alone(mine: Ours, world: World) -> Aim:
+    """What a slice holds that nobody speaks of stays, but for penalties that are over (rules R7, R11).
+
+    What was stopped there stays so while the term lasts, or none of it belongs here.
+    """
+    ended = mine.term if mine.term is not None and mine.term.until <= world.now else None
+    limits = ended.after if ended is not None else mine.limits
+    if mine.stopped is not None and any(_is_stopped(site, world) for site in mine.sites):
+        limits = replace_limits(limits, frozen=True)
+    gone = all(_has_left(site, world) for site in mine.sites)
+    return Aim(
+        sites=mine.sites,
+        limits=FREE if gone else limits,
+        because={},
+        release=gone or (ended is not None and limits == FREE),
+        low_alone=not mine.sites,
+        term=None if gone or ended is not None else mine.term,
+    )
 
 
 def _is_stopped(site: SiteId, world: World) -> bool:

@@ -329,7 +329,10 @@ class Keeper:
         fresh = Ours(sites=(), limits=FREE)
         self._memory.slices = {
             name: msgspec.structs.replace(
-                self._memory.slices.get(name, fresh), sites=aim.sites, limits=aim.limits
+                self._memory.slices.get(name, fresh),
+                sites=aim.sites,
+                limits=aim.limits,
+                term=aim.term,
             )
             for name, aim in aims.items()
         }

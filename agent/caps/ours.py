@@ -19,11 +19,22 @@ from runtime.pulse import Pulse
 _log = log.logger("caps")
 
 
+class Term(msgspec.Struct, frozen=True, kw_only=True):
+    """Until when (Unix s) penalties are in what is held, and what is to be held after it."""
+
+    until: float
+    after: Limits
+
+
 class Ours(msgspec.Struct, frozen=True, kw_only=True):
-    """`stopped`: units that a penalty stops, to be started at its end; None: none. `ended`: nothing of it runs now."""
+    """`stopped`: units that a penalty stops, to be started at its end; None: none. `ended`: nothing of it runs now.
+
+    `term`: of the penalties in `limits`; None: there are none.
+    """
 
     sites: tuple[SiteId, ...]
     limits: Limits
+    term: Term | None = None
     stopped: tuple[str, ...] | None = None
     ended: bool = True
 

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import msgspec
+
 from agent.caps.egress import Rules
 from agent.caps.shut import Shut
 from agent.caps.sparing import some
 from agent.caps.wants import World
 from fleet.caps import Level
 from fleet.model import SiteId, Why
+
+DAY_S = 86_400.0  # no isolation of relevo's own is longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +40,11 @@ class Closing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accounts:
-    """Who runs as whom: accounts by uid, the uids of each site, and who is shut in by a penalty."""
+    """Who runs as whom: accounts by uid, the uids of each site, and until when (Unix s) a penalty shuts one in."""
 
     by_uid: Mapping[int, Sender]
     of: Mapping[SiteId, Sequence[int]]
-    isolated: frozenset[SiteId]
+    isolated: Mapping[SiteId, float]
 
     def senders(self, site: SiteId) -> list[Sender]:
         return [self.by_uid[uid] for uid in self.of.get(site, ())]
@@ -71,10 +75,16 @@ def accounts(world: World) -> Accounts:
             for uid, those in sites.items()
         },
         of=of,
-        isolated=frozenset(
-            p.site for p in world.penalties_of(world.orders.tenants) if p.level >= Level.ISOLATE
-        ),
+        isolated=_isolated(world),
     )
+
+
+def _isolated(world: World) -> dict[SiteId, float]:
+    found: dict[SiteId, float] = {}
+    for penalty in world.penalties_of(world.orders.tenants):
+        if penalty.level >= Level.ISOLATE:
+            found[penalty.site] = max(penalty.until, found.get(penalty.site, 0.0))
+    return found
 
 
 def closing(world: World, servers: Rules, before: Mapping[SiteId, Shut]) -> Closing:
@@ -102,11 +112,14 @@ def rules(
 
 
 def shut_by(world: World, before: Mapping[SiteId, Shut]) -> dict[SiteId, Shut]:
-    """Whom it is closed to for each site; of one that nobody speaks of, whom it was closed to `before` (rule R7)."""
+    """Whom it is closed to for each site; of one that nobody speaks of, whom it was closed to `before` (rule R7).
+
+    Nobody is shut in for longer than it was decided (rule R11).
+    """
     of = accounts(world)
     found = {site: _shut(site, of) for site in world.orders.tenants}
     known = found.keys() | set(world.orders.removed_sites)
-    stays = {site: was for site, was in before.items() if site not in known}
+    stays = {site: _still(was, world.now) for site, was in before.items() if site not in known}
     return {site: one for site, one in (stays | found).items() if one.mail or one.isolated}
 
 
@@ -114,8 +127,18 @@ def _shut(site: SiteId, of: Accounts) -> Shut:
     closed = (one.name for one in of.senders(site) if not one.shadow)
     own = of.own(site) if site in of.isolated else ()
     return Shut(
-        mail=tuple(sorted(closed)), isolated=tuple(sorted(of.by_uid[uid].name for uid in own))
+        mail=tuple(sorted(closed)),
+        isolated=tuple(sorted(of.by_uid[uid].name for uid in own)),
+        until=of.isolated[site] if own else None,
     )
+
+
+def _still(was: Shut, now: float) -> Shut:
+    """What an earlier release kept has no end: it is given the longest that there is."""
+    if not was.isolated:
+        return was
+    until = now + DAY_S if was.until is None else was.until
+    return msgspec.structs.replace(was, until=until) if now < until else Shut(mail=was.mail)
 
 
 def open_to(world: World) -> dict[SiteId, tuple[Why, ...]]:

@@ -13,10 +13,11 @@ _log = log.logger("caps")
 
 
 class Shut(msgspec.Struct, frozen=True, kw_only=True):
-    """Accounts, by name: a uid may be another person's tomorrow. `isolated`: who is shut in."""
+    """Accounts, by name: a uid may be another person's tomorrow. `isolated`: who is shut in, until when (Unix s)."""
 
     mail: tuple[str, ...] = ()
     isolated: tuple[str, ...] = ()
+    until: float | None = None
 
 
 def read(path: Path) -> dict[SiteId, Shut]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from msgspec.structs import replace as replace_caps
 
 from agent.caps.limits import FREE, Case, HostFacts, Wanted, limits, roomiest
-from agent.caps.ours import Ours
+from agent.caps.ours import Ours, Term
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
 from fleet.caps import Penalty, Tenant, armed, as_armed, effective
@@ -25,7 +25,7 @@ class Share:
 
     `beside`: a user's own, for sessions and jobs of sites whose services live elsewhere, there as long as they are; or
     one that nothing of its sites is seen in now.
-    `among`: all of whom something runs in it; `waits_for`: those of them that are in shadow.
+    `among`: all of whom something runs in it; `waits_for`: those of them that are in shadow. `term`: of its penalties.
     """
 
     sites: tuple[SiteId, ...]
@@ -34,6 +34,7 @@ class Share:
     beside: bool = False
     among: tuple[SiteId, ...] = ()
     waits_for: tuple[SiteId, ...] = ()
+    term: Term | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,17 @@ class _Reckoned:
             beside=beside,
             among=tuple(among),
             waits_for=shadow,
+            term=self._term(case, in_force=not shadow),
+        )
+
+    def _term(self, case: Case, *, in_force: bool) -> Term | None:
+        """Remembered beside what is held: where nobody speaks of a site any more, its penalty ends all the same."""
+        if not case.penalties:
+            return None
+        plan = replace(case, penalties=(), spared=())
+        return Term(
+            until=max(penalty.until for penalty in case.penalties),
+            after=self._wanted(plan, in_force=in_force).limits,
         )
 
     def _wanted(self, case: Case, *, in_force: bool) -> Wanted:

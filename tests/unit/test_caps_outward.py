@@ -155,7 +155,7 @@ def test_what_was_closed_for_a_site_that_nobody_speaks_of_stays_until_another_on
     """That one is alive, and in shadow nothing is closed to it; an account that is deleted is nobody's."""
     isolated = changed(penalty(Level.ISOLATE, Resource.EGRESS), site=SHOP)
     before = shut_by(world(MIXED, penalties=(isolated,)), {})
-    assert before[SHOP] == Shut(mail=("shop",), isolated=("shop",))
+    assert before[SHOP] == Shut(mail=("shop",), isolated=("shop",), until=isolated.until)
     assert before[NEWS] == Shut(mail=("news", "www-data"))
 
     def after(of: World) -> tuple[set[int], set[int]]:
@@ -163,6 +163,7 @@ def test_what_was_closed_for_a_site_that_nobody_speaks_of_stays_until_another_on
         return {*held.sites}, {*held.isolated}
 
     assert after(world({})) == ({1001, 1002, 33}, {1001})
+    assert after(replace(world({}), now=isolated.until)) == ({1001, 1002, 33}, set())
     again = world({SHOP: MIXED[SHOP]}, shadow=frozenset({SHOP}))
     assert after(again) == ({1002, 33}, set())
     heir = world({CLUB: (inside(), ("shop",))}, shadow=frozenset({CLUB}))

@@ -33,11 +33,27 @@ async def test_the_firewall_forgets_nobody_of_whom_nobody_speaks(tmp_path: Path)
     async with keeping_house(tmp_path) as host:
         host.keeper.follow(changed(orders(), tenants={}))
         await host.until(lambda: host.wall.rules == [shut])
+        host.now = 200.0  # the isolation ends (rule R11); the plan's word on mail does not
+        await host.until(lambda: host.wall.rules[1:] == [Rules(sites=frozenset({1001, 1002}))])
         host.keeper.follow(changed(orders(), tenants={}, removed_sites=(SHOP,)))
         await host.until(lambda: host.wall.rules[-1] == Rules(sites=frozenset({1002})))
         host.keeper.attach(BOTH)
         host.keeper.follow(orders(None))
         await host.until(lambda: host.wall.rules[-1] == Rules())
+
+
+async def test_an_isolation_of_which_nobody_knows_the_end_ends_within_a_day(tmp_path: Path) -> None:
+    """As an earlier release kept it, without its end."""
+    (tmp_path / "outward.json").write_text('{"shop": {"mail": ["shop"], "isolated": ["shop"]}}')
+    async with keeping_house(tmp_path) as host:
+        host.keeper.follow(changed(orders(), tenants={}))
+        shut = Rules(sites=frozenset({1001}), isolated=frozenset({1001}))
+        await host.until(lambda: host.wall.rules == [shut])
+        host.now = 100.0 + 86_399
+        await host.settled()
+        assert host.wall.rules == [shut]
+        host.now += 1
+        await host.until(lambda: host.wall.rules[1:] == [Rules(sites=frozenset({1001}))])
 
 
 async def test_what_the_firewall_holds_that_cannot_be_kept_is_held_all_the_same(

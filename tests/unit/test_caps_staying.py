@@ -116,11 +116,14 @@ async def test_a_stopped_site_of_which_nobody_speaks_is_not_started(tmp_path: Pa
 async def test_a_stop_ends_with_its_term_where_orders_say_too_little_of_a_site(
     tmp_path: Path, said: Orders
 ) -> None:
-    """An unknown plan, or an older controller: the site is here, so it starts; all else that is held of it stays."""
+    """An unknown plan, or an older controller: the site is here, so it starts; its plan is what stays held of it."""
     async with keeping_house(tmp_path, kernel=hacked()) as host:
         host.kernel.there.add(ONE)
         host.keeper.attach({SHOP: attached(APART, 1001)})
         host.keeper.follow(orders())
+        await host.until(lambda: host.held(APART).cpu_quota_us == PLAN)
+        await host.until(lambda: host.held(ONE).cpu_quota_us == PLAN)
+        plan = host.held(APART), host.held(ONE)
         host.keeper.penalize((penalty_of(SHOP, Level.STOP),))
         await host.until(lambda: {*host.kernel.events} == {f"kill {APART}", f"kill {ONE}"})
         await host.until(lambda: not host.held(APART).frozen and not host.held(ONE).frozen)
@@ -129,7 +132,58 @@ async def test_a_stop_ends_with_its_term_where_orders_say_too_little_of_a_site(
         host.keeper.penalize((changed(penalty_of(SHOP, Level.STOP), enforced=False),))
         await host.settled()
         assert len(host.kernel.events) == 2
+        assert (host.held(APART), host.held(ONE)) == before
         host.now = 200.0
         await host.until(lambda: f"start {UNIT}" in host.kernel.events)
+        await host.until(lambda: (host.held(APART), host.held(ONE)) == plan)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        changed(orders(), plans={}),
+        changed(orders(), tenants={}, sites=(SHOP,)),
+        changed(orders(), tenants={}),
+    ],
+)
+async def test_a_penalty_ends_where_nobody_speaks_of_its_site(tmp_path: Path, said: Orders) -> None:
+    """Rules R7 and R11, through a restart too: what its plan holds stays, what the penalty took is given back."""
+    cap = changed(penalty_of(SHOP, Level.CAP), share=0.5)
+    kernel = hacked()
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach({SHOP: attached(APART, 1001)})
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held(APART).cpu_quota_us == PLAN)
+        plan = host.held(APART)
+        host.keeper.penalize((cap,))
+        await host.until(lambda: host.held(APART).cpu_quota_us == PLAN / 2)
+        capped = host.held(APART)
+        host.keeper.follow(said)
+        host.keeper.penalize((changed(cap, enforced=False),))
         await host.settled()
-        assert (host.held(APART), host.held(ONE)) == before
+        assert host.held(APART) == capped
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach({})
+        host.keeper.follow(said)
+        await host.settled()
+        assert host.held(APART) == capped, "for as long as it was decided"
+        host.now = 200.0
+        await host.until(lambda: host.held(APART) == plan)
+        await host.settled()
+        assert host.held(APART) == plan
+
+
+async def test_of_a_site_that_was_penalized_in_shadow_by_a_person_nothing_stays(
+    tmp_path: Path,
+) -> None:
+    """Nothing but the penalty was held: at its end the slice is nobody's business any more."""
+    person = changed(penalty_of(SHOP, Level.CAP), share=0.5, owner="ana")
+    async with keeping_house(tmp_path, kernel=hacked()) as host:
+        host.keeper.attach({SHOP: attached(APART, 1001)})
+        host.keeper.follow(orders(None))
+        host.keeper.penalize((person,))
+        await host.until(lambda: host.held(APART).cpu_quota_us == PLAN / 2)
+        host.keeper.follow(changed(orders(), tenants={}))
+        host.now = 200.0
+        await host.until(lambda: host.held(APART) == FREE)
+        await host.until(lambda: APART not in (tmp_path / "caps.json").read_text())
