@@ -109,6 +109,12 @@ def test_an_edge_starts_in_any_order() -> None:
     assert "StartLimitIntervalSec=0" in (UNITS / "haproxy-relevo.conf").read_text().splitlines()
 
 
+def test_an_agent_is_never_given_up() -> None:
+    """What it holds of sites ends only while it runs."""
+    lines = (UNITS / AGENT).read_text().splitlines()
+    assert {"StartLimitIntervalSec=0", "Restart=always"} <= {*lines}
+
+
 def test_the_agents_slice_is_protected_like_the_agent(tmp_path: Path) -> None:
     """A minimum of memory counts only where every slice above has one too; systemd finds no fault in it."""
     slice = tmp_path / "relevo.slice"
