@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
+from agent.config import Config
 from cli.main import main
+from runtime.config import load
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,6 +72,27 @@ def test_relevo_understands_every_command_line_in(document: Path) -> None:
         except click.UsageError as error:
             wrong.append(f"{line}: {error.message}")
     assert wrong == []
+
+
+def test_a_block_of_an_agent_s_settings_changes_nothing_when_it_is_pasted_whole(
+    tmp_path: Path,
+) -> None:
+    """What stands in it is the default; what a reader may want otherwise is commented out, and right when it is not."""
+    text = (ROOT / "docs/caps.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) == 3
+    default = settings("", tmp_path)
+    for block in blocks:
+        assert settings(block, tmp_path) == default, block
+        examples = re.sub("^# ", "", block, flags=re.M)
+        assert (settings(examples, tmp_path) == default) == (examples == block)
+
+
+def settings(block: str, folder: Path) -> Config:
+    """As an agent reads them. Raises BadConfig."""
+    needed = 'host = "h1"\ntoken = "/etc/relevo/token"\ncontrollers = {c1 = "https://c1:7410"}\n'
+    (folder / "agent.toml").write_text(needed + block)
+    return load(folder / "agent.toml", Config)
 
 
 def test_the_documents_hold_command_lines() -> None:
