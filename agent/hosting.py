@@ -21,9 +21,10 @@ from agent.layout.keep import Layout
 from agent.layout.running import CGROUPS
 from agent.layout.scopes import SystemdScopes
 from agent.questions import Questions
-from agent.usage.habits import Observer
-from agent.usage.keep import Send, Usage
+from agent.usage.habits import Observer, nobody_refused
+from agent.usage.keep import Send, Usage, descriptors
 from agent.usage.report import Held, Word
+from agent.usage.sampler import Sampler
 from fleet.messages import BESIDE_SHORT_MAX, Beside, Orders
 from fleet.model import SiteId
 from fleet.quota import DiskUse
@@ -32,17 +33,23 @@ from runtime.pulse import Pulse
 
 
 class Hosting:
-    """Follows orders; before it has sites of its own it does nothing. `send` takes what is told to controllers."""
+    """Follows orders; before it has sites of its own it does nothing. `send` takes what is told to controllers.
 
-    def __init__(self, config: Config, exporter: Exporter, send: Send) -> None:
+    `root`: where this host's own files are; a made-up host has them elsewhere.
+    """
+
+    def __init__(
+        self, config: Config, exporter: Exporter, send: Send, root: Path = Path("/")
+    ) -> None:
         self._begun = asyncio.Event()
         subtree = config.caps.subtree
-        self.layout = Layout(cgroups=str(subtree) if subtree else None)
-        self._settings, self._chosen = config.caps, choose(config.caps, changed := Pulse())
+        self.layout = Layout(str(root), cgroups=str(subtree) if subtree else None)
+        self._settings = config.caps
+        self._chosen = choose(config.caps, changed := Pulse(), root)
         exporter.set("relevo_caps_enforceable", float(self._chosen.driver is not None))
         firewall = _firewall(config, self._chosen)
         self.adoption = _adoption(config, self._chosen, self.layout, exporter)
-        self.keeper = _keeper(config, self._chosen, firewall, changed, exporter)
+        self.keeper = _keeper(config, self._chosen, firewall, changed, exporter, root)
         self.usage = Usage(
             config.host,
             config.usage,
@@ -50,9 +57,19 @@ class Hosting:
             send=send,
             word=self.word,
             exporter=exporter,
-            observer=Observer(refused=firewall.refused) if firewall else None,
+            sampler=Sampler(
+                descriptors=descriptors(),
+                proc=root / "proc",
+                sys=root / "sys",
+                parent=config.usage.parent,
+            ),
+            observer=Observer(
+                proc=root / "proc",
+                crontabs=root / "var/spool/cron/crontabs",
+                refused=firewall.refused if firewall else nobody_refused,
+            ),
         )
-        self.quotas = _quotas(config, exporter)
+        self.quotas = _quotas(config, exporter, root)
         self.questions = Questions(self.usage.told, exporter)
         self.isolation = Isolation(
             config.isolation,
@@ -60,6 +77,7 @@ class Hosting:
             self.usage,
             self.keeper.penalize,
             exporter=exporter,
+            proc=root / "proc",
         )
 
     def follow(self, orders: Orders) -> None:
@@ -178,13 +196,13 @@ def _beside(kept: Kept) -> Beside:
     )
 
 
-def _quotas(config: Config, exporter: Exporter) -> QuotaKeeper:
+def _quotas(config: Config, exporter: Exporter, root: Path) -> QuotaKeeper:
     caps, usage = config.caps, config.usage
     ours = caps.quota and caps.driver != "off"
     quotas = runner() if ours else None
     return QuotaKeeper(
         quotas,
-        Files(),
+        Files(root),
         unable=NOBODY if ours and quotas is None else "",
         state=config.state / "quota.json",
         exporter=exporter,
@@ -194,21 +212,26 @@ def _quotas(config: Config, exporter: Exporter) -> QuotaKeeper:
 
 
 def _keeper(
-    config: Config, chosen: Chosen, firewall: Nft | None, changed: Pulse, exporter: Exporter
+    config: Config,
+    chosen: Chosen,
+    firewall: Nft | None,
+    changed: Pulse,
+    exporter: Exporter,
+    root: Path,
 ) -> Keeper:
     caps = config.caps
-    siting = Siting(caps.disks)
+    siting = Siting(caps.disks, root)
     return Keeper(
         chosen.driver,
         firewall,
         unable="" if chosen.driver else chosen.why,
-        facts=facts(caps, siting),
+        facts=facts(caps, siting, root),
         find=siting.look,
-        people=people(),
+        people=people(root),
         state=config.state / "caps.json",
         exporter=exporter,
         changed=changed,
-        servers=servers(caps),
-        common=common(),
+        servers=servers(caps, root),
+        common=common(root),
         verify_s=caps.verify_s,
     )
