@@ -68,7 +68,8 @@ def _misfits(id: PlanId, caps: Caps, machines: Mapping[HostId, Machine]) -> Iter
         message = f"is more than all the memory of {named(full)}"
         yield _finding(id, "memory_max_bytes", f"{caps.memory_max_bytes}", message)
     dry = [host for host, machine in machines.items() if machine.has_swap is False]
-    if dry and caps.memory_high_ratio < 1:
+    # Without any swap of its own a plan has no high mark anywhere, which its own file is told.
+    if dry and caps.memory_high_ratio < 1 and caps.swap_max_ratio:
         message = f"needs swap or zram, which {named(dry)} has not: the maximum alone holds there"
         yield _finding(id, "memory_high_ratio", f"{caps.memory_high_ratio:g}", message)
 

@@ -164,6 +164,11 @@ def _plans(c: _Checking) -> None:
             if (allowed := getattr(plan.caps, name)) < least:
                 why = f"is less than one WordPress needs, some {least}"
                 c.warn(("plans", id, "caps", name), why, str(allowed), "give more")
+        # Reclaim that has nowhere to put pages would slow a site for ever: its host holds the maximum alone.
+        if plan.caps.swap_max_ratio == 0 and (ratio := plan.caps.memory_high_ratio) < 1:
+            why = f"leaves memory_high_ratio {ratio:g} without effect: the maximum alone holds"
+            remedy = "allow some swap, or say memory_high_ratio: 1"
+            c.warn(("plans", id, "caps", "swap_max_ratio"), why, "0", remedy)
 
 
 def _text(value: object) -> str:

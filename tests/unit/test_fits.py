@@ -39,6 +39,7 @@ def said(
         (Machine(cores=1), {"cpu_percent": 100, "tasks": 90}, ""),
         (Machine(has_swap=False), {"tasks": 90}, "which mx1-web-01 has not: the maximum alone"),
         (Machine(has_swap=False), {"memory_high_ratio": 1.0}, ""),
+        (Machine(has_swap=False), {"swap_max_ratio": 0.0}, ""),
         (Machine(memory_bytes=1 << 28), {"tasks": 90}, "is more than all the memory of mx1-web-01"),
         (Machine(), {"cpu_percent": 9000}, ""),
     ],
@@ -46,7 +47,10 @@ def said(
 def test_a_plan_is_compared_with_the_hosts_that_have_its_sites(
     machine: Machine, caps: dict[str, float], expected: str
 ) -> None:
-    """Half of the CPU, swap, and memory: what a host has not said is no reason to warn."""
+    """Half of the CPU, swap, and memory: what a host has not said is no reason to warn.
+
+    Of a plan without swap its file is told already, wherever its sites are.
+    """
     found = said(with_caps(**caps), {WEB1: machine})
     assert len(found) == bool(expected)
     assert all(expected in text for text in found)

@@ -515,6 +515,17 @@ def test_a_plan_with_less_disk_than_a_site_needs_is_doubted() -> None:
     ]
 
 
+def test_a_high_mark_without_swap_is_doubted() -> None:
+    """The plan is taken, for its maximum holds; what it says of a high mark means nothing, and that is told."""
+    at = "fleet.yaml:13: plans.solidarity.caps.swap_max_ratio"
+    dry = GOOD.replace("tasks: 80", "tasks: 80, swap_max_ratio: 0")
+    assert list(map(str, load(dry, "fleet.yaml").warnings)) == [
+        f"{at}: '0' leaves memory_high_ratio 0.9 without effect: the maximum alone holds; "
+        "allow some swap, or say memory_high_ratio: 1"
+    ]
+    assert not load(dry.replace("ratio: 0", "ratio: 0, memory_high_ratio: 1"), "f.yaml").warnings
+
+
 def test_very_many_problems_are_counted_not_listed() -> None:
     """A thousand problems are told, the rest by number."""
     lines = said("version: 1\nsites:\n" + "".join(f"  s{n}: {{home: x{n}}}\n" for n in range(1200)))
