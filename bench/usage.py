@@ -127,7 +127,7 @@ def _web() -> None:
         web = WebSide()
         web.follow(
             {
-                SiteId(path.name): Attached(attachment=Attachment.POOL, why=Why("x"), log=path)
+                SiteId(path.name): Attached(attachment=Attachment.POOL, why=Why("x"), logs=(path,))
                 for path in logs
             }
         )

@@ -241,6 +241,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     write_bytes_per_s: float | None = None
     tasks: int | None = None
     requests_per_s: float | None = None
+    took_s: float | None = None
     file_bytes: int | None = None
     devices: dict[str, float] = {}
     oom_kills: int = 0

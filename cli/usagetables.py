@@ -37,6 +37,7 @@ def usage(of: Usage) -> list[RenderableType]:
             ("writes", _told(use.write_bytes_per_s, lambda it: f"{size(int(it))}/s")),
             ("processes", _told(use.tasks, lambda it: f"{it:.0f}")),
             ("requests", _told(use.requests_per_s, lambda it: f"{it:.1f}/s")),
+            ("a request takes", _took(use.took_s)),
             ("keeps", _kept(use.disk)),
             *((f"disk {id}", f"{size(int(rate))}/s") for id, rate in sorted(use.devices.items())),
             ("in the last hour", happened(of.last_hour)),
@@ -67,6 +68,11 @@ def _at_cap(past: Past | None, plan: str) -> str:
         return "?"
     days = f" in {past.at_cap_days[plan]:.0f} d" if plan in past.at_cap_days else ""
     return f"{past.at_cap_min[plan]:.0f} min{days}"
+
+
+def _took(took_s: float | None) -> str:
+    """Most access logs do not say it: then there is no line of it."""
+    return "" if took_s is None else f"{took_s:.3f} s, an estimate from its access log"
 
 
 def _kept(disk: Disk | None) -> str:

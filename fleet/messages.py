@@ -208,7 +208,8 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the most on one of them, while `read_…` and `write_…` are their sum. What is in HAPPENINGS is counted since the last
     word.
     `short`: what of its caps is not held, and why; `beside`: what its users' slices hold beside its own, some of them.
-    `told`: limits, and these two, are as they are now, also where they are empty.
+    `told`: limits, and these two, are as they are now, also where they are empty. `took_s`: how long a request took on
+    average in the last minute or two, an estimate by the access log; None: it does not say so, or nobody asked.
     """
 
     attachment: Attachment
@@ -221,6 +222,7 @@ class SiteUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     write_bytes_per_s: Rate | None = None
     tasks: Count | None = None
     requests_per_s: Rate | None = None
+    took_s: Seconds | None = None
     file_bytes: Count | None = None
     devices: Annotated[dict[Device, Rate], Meta(max_length=DEVICES_MAX)] = {}
     busiest_read_bytes_per_s: Rate | None = None

@@ -37,6 +37,10 @@ SITES = tuple(
         ("write_bytes_per_second", "What a site writes to disks."),
         ("tasks", "Processes and threads of a site."),
         ("requests_per_second", "Requests to a site, by its log or its php-fpm."),
+        (
+            "request_seconds",
+            "How long a request to a site takes on average: an estimate, by its log.",
+        ),
         ("queue", "Requests that wait for a worker of a site."),
         ("cpu_stall_ratio", "Share of the time that some task of a site waits for a CPU."),
         ("memory_stall_ratio", "Share of the time that all tasks of a site wait for memory."),

@@ -50,6 +50,7 @@ class _Site:
         self._users = [u for u in self._tenant.users if u not in SHARED]
         self._own = host.own_users(id)
         self._others = host.neighbours(id)
+        self._logs = host.logs(id)
         accounts = [host.running.accounts.get(user) for user in self._own]
         self._uids = tuple(a.uid for a in accounts if a is not None and is_person(a))
 
@@ -151,7 +152,7 @@ class _Site:
             uids=self._uids,
             socket=self._socket(),
             status=self._status(),
-            log=self._log(),
+            logs=self._logs,
         )
 
     def _is_of_users(self, slice: str) -> bool:
@@ -252,7 +253,7 @@ class _Site:
             uids=self._uids,
             socket=self._socket(),
             status=self._status(),
-            log=self._log(),
+            logs=self._logs,
         )
 
     def _shared_pool(self, part: Part) -> Why:
@@ -265,37 +266,33 @@ class _Site:
             return Attached(
                 attachment=Attachment.NONE, why=Why("layout-not-served", {"domain": domain})
             )
-        log = self._log()
         server = self._virtual[0].server
-        values: Values = {"server": server, "log": str(log or "")}
+        values: Values = {"server": server, "log": _listed(self._logs)}
         if self._tenant.slice:
             return self._by_log(Why("layout-not-in-slice", {**values, "slice": self._tenant.slice}))
         return self._by_log(Why("layout-log", values))
 
     def _partly_inside(self, virtual: VirtualHost) -> Attached:
         """Some of it could be held, but nobody could tell that part from the whole."""
-        log, pool = self._log(), self._parts[0].pool.name
-        values: Values = {"server": virtual.server, "place": virtual.place, "pool": pool}
-        told = Why("layout-part-inside", {**values, "log": str(log or "")})
-        return self._by_log(told, Why("layout-part-unlogged", values))
+        values: Values = {
+            "server": virtual.server,
+            "place": virtual.place,
+            "pool": self._parts[0].pool.name,
+        }
+        unlogged = Why("layout-part-unlogged", values)
+        if any(one.inside and not self._host.own_logs(self._id, one) for one in self._virtual):
+            return self._unseen(unlogged)
+        why = Why("layout-part-inside", {**values, "log": _listed(self._logs)})
+        return self._by_log(why)
 
-    def _by_log(self, why: Why, unlogged: Why | None = None) -> Attached:
-        if log := self._log():
-            return Attached(attachment=Attachment.LOG, why=why, uids=self._uids, log=log)
+    def _by_log(self, why: Why) -> Attached:
+        if logs := self._logs:
+            return Attached(attachment=Attachment.LOG, why=why, uids=self._uids, logs=logs)
         server = self._virtual[0].server if self._virtual else "?"
-        return Attached(
-            attachment=Attachment.NONE,
-            why=unlogged or Why("layout-no-log", {"server": server}),
-            uids=self._uids,
-        )
+        return self._unseen(Why("layout-no-log", {"server": server}))
 
-    def _log(self) -> Path | None:
-        """The log that its virtual hosts write, and no other's."""
-        mine = {virtual.place for virtual in self._virtual}
-        logs = [log for virtual in self._virtual for log in virtual.logs]
-        # Where several are its own, the one that most of its virtual hosts write to.
-        own = [log for log in dict.fromkeys(logs) if self._host.by_log[log] <= mine]
-        return Path(max(own, key=logs.count)) if own else None
+    def _unseen(self, why: Why) -> Attached:
+        return Attached(attachment=Attachment.NONE, why=why, uids=self._uids)
 
     def _socket(self) -> Path | None:
         """The one that it is reached at, if it is one, and a file."""
@@ -322,6 +319,10 @@ def proposed(site: SiteId, uids: tuple[int, ...]) -> str:
         return f"user-{uids[0]}.slice"
     # "-" would make it a child of another slice. Source: systemd.unit(5), "String escaping".
     return f"site-{site.replace('-', chr(92) + 'x2d')}.slice"
+
+
+def _listed(logs: Iterable[Path]) -> str:
+    return ", ".join(map(str, logs))
 
 
 def _some(sites: Sequence[SiteId]) -> str:

@@ -38,10 +38,10 @@ class Attached:
 
     `slice`: the systemd slice that holds it all, for SLICE, and for a POOL that is `adopted`. `cgroups`: directories
     whose sum is the site, as far as the kernel tells it apart. `uids`: whose processes are its own alone. `socket`:
-    where its own FPM pool takes requests, `status`: FPM's status by its socket and path, and `log`: the access log of
-    its virtual hosts, where there are such. `roots`: the document roots of these. `in_common`: its PHP runs as the web
-    server's account, or as another one that is nobody's own. `adoptable`: how its pool could be
-    held where it is. `size`: of its pool. `why`: what was found, and what would better it.
+    where its own FPM pool takes requests, `status`: FPM's status by its socket and path, where there are such, and
+    `logs`: access logs of its virtual hosts, no request in two of them. `roots`: the document roots of these.
+    `in_common`: its PHP runs as the web server's account, or as another one that is nobody's own. `adoptable`: how its
+    pool could be held where it is. `size`: of its pool. `why`: what was found, and what would better it.
     """
 
     attachment: Attachment
@@ -51,7 +51,7 @@ class Attached:
     uids: tuple[int, ...] = ()
     socket: Path | None = None
     status: tuple[Path, str] | None = None
-    log: Path | None = None
+    logs: tuple[Path, ...] = ()
     roots: tuple[Path, ...] = ()
     in_common: bool = False
     adoptable: Adoptable | None = None

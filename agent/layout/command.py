@@ -51,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     slice: str | None
     cgroups: tuple[str, ...]
     uids: tuple[int, ...]
-    log: str | None
+    logs: tuple[str, ...]
     code: str
     why: str
     remedy: str | None
@@ -259,7 +259,7 @@ def _row(site: SiteId, one: Attached, remedy: Why | None) -> Row:
         slice=one.slice,
         cgroups=tuple(map(str, one.cgroups)),
         uids=one.uids,
-        log=str(one.log) if one.log else None,
+        logs=tuple(map(str, one.logs)),
         code=one.why.code,
         why=explain(one.why),
     )

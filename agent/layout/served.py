@@ -58,6 +58,25 @@ class Served:
         users = self.tenants[site].users
         return tuple(u for u in users if u not in SHARED and self.by_user[u] == {site})
 
+    def own_logs(self, site: SiteId, virtual: VirtualHost) -> list[str]:
+        """Logs that `virtual` writes, and no other site's virtual host."""
+        mine = {one.place for one in self.virtual_hosts(site)}
+        return [log for log in dict.fromkeys(virtual.logs) if self.by_log[log] <= mine]
+
+    def logs(self, site: SiteId) -> tuple[Path, ...]:
+        """One for each of its virtual hosts that has its own, first those that most of them write to.
+
+        A log that repeats what another one says is left out.
+        """
+        found: list[Path] = []
+        left = [self.own_logs(site, virtual) for virtual in self.virtual_hosts(site)]
+        while every := [log for logs in left for log in logs]:
+            best = max(every, key=every.count)
+            found.append(Path(best))
+            seen = {log for logs in left if best in logs for log in logs}
+            left = [[log for log in logs if log not in seen] for logs in left]
+        return tuple(found)
+
     def neighbours(self, site: SiteId) -> tuple[SiteId, ...]:
         """The other sites that have one of its users, in order."""
         users = (u for u in self.tenants[site].users if u not in SHARED)

@@ -124,8 +124,32 @@ class Urls:
         return dict(sorted(both.items(), key=lambda item: -item[1])[:most])
 
 
+class Durations:
+    """How long requests took on average, over a minute or two: many a site has none in one round."""
+
+    def __init__(self) -> None:
+        self._now = self._before = (0.0, 0.0)  # requests, and the seconds that they took
+        self._began = float("-inf")
+
+    def turn(self, now: float) -> None:
+        if now - self._began >= MINUTE_S:
+            self._before, self._now, self._began = self._now, (0.0, 0.0), now
+
+    def add(self, took_s: float, stands_for: float) -> None:
+        requests, seconds = self._now
+        self._now = requests + stands_for, seconds + took_s * stands_for
+
+    def mean_s(self) -> float | None:
+        """None where no line said it."""
+        requests = self._now[0] + self._before[0]
+        return (self._now[1] + self._before[1]) / requests if requests else None
+
+
 class Web(msgspec.Struct, frozen=True):
-    """What the web side of a site did since the last round. `busy`: requests in progress on average."""
+    """What the web side of a site did since the last round. `busy`: requests in progress on average.
+
+    `took_s`: how long one took on average, in the last minute or two, by what the log says: an estimate.
+    """
 
     requests_per_s: float | None = None
     errors_per_s: float | None = None
@@ -133,40 +157,44 @@ class Web(msgspec.Struct, frozen=True):
     busy: float | None = None
     queue: int | None = None
     workers_short: int = 0
+    took_s: float | None = None
 
 
 class Site:
-    """One site's part of a log."""
+    """What one site's logs say."""
 
     def __init__(self) -> None:
         self.clients, self.urls = Clients(), Urls()
-        self._requests = self._errors = self._timed = 0
-        self._took_s = 0.0
+        self._durations = Durations()
+        self._requests = self._errors = self._timed = self._took_s = 0.0
 
-    def add(self, line: Line) -> None:
-        self._requests += 1
-        self._errors += line.status >= 500
+    def add(self, line: Line, stands_for: float) -> None:
+        """A line, and for how many of its log it stands."""
+        self._requests += stands_for
+        self._errors += stands_for * (line.status >= 500)
         if line.took_s is not None:
-            self._timed += 1
-            self._took_s += line.took_s
+            self._timed += stands_for
+            self._took_s += stands_for * line.took_s
+            self._durations.add(line.took_s, stands_for)
         self.clients.add(line.client)
         self.urls.add(line.url)
 
     def turn(self, now: float) -> None:
         self.clients.turn(now)
         self.urls.turn(now)
+        self._durations.turn(now)
 
-    def told(self, passed_s: float, factor: float) -> Web:
-        """What was added since the last time; `factor`: how many lines each stood for."""
-        per_s = factor / passed_s if passed_s > 0 else 0.0
+    def told(self, passed_s: float) -> Web:
+        """What was added since the last time."""
+        per_s = 1 / passed_s if passed_s > 0 else 0.0
         web = Web(
             requests_per_s=self._requests * per_s,
             errors_per_s=self._errors * per_s,
             clients=self.clients.count(),
             busy=self._took_s * per_s if self._timed or not self._requests else None,
+            took_s=self._durations.mean_s(),
         )
-        self._requests = self._errors = self._timed = 0
-        self._took_s = 0.0
+        self._requests = self._errors = self._timed = self._took_s = 0.0
         return web
 
 

@@ -152,6 +152,7 @@ def merged(signs: SiteSigns, web: Web, *, again: bool) -> SiteSigns:
         errors_per_s=web.errors_per_s,
         clients=web.clients,
         busy=web.busy,
+        took_s=web.took_s,
         queue=web.queue,
         workers_short=0 if again else web.workers_short,
     )

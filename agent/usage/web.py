@@ -28,11 +28,11 @@ _log = log.logger("usage")
 
 
 class Followed:
-    """The access log of one site."""
+    """The access logs of one site."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.log, self.site = Log(path), Site()
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.logs, self.site = tuple(map(Log, paths)), Site()
         self._read_at: float | None = None
         self._failing = False
 
@@ -42,22 +42,30 @@ class Followed:
             return self._told(now)
         except OSError as error:
             if not self._failing:
-                _log.warning("an access log can't be read", path=str(self.path), error=str(error))
+                paths = ", ".join(map(str, self.paths))
+                _log.warning("an access log can't be read", path=paths, error=str(error))
             self._failing = True
             return None
 
     def _told(self, now: float) -> Web | None:
         if self._read_at is None:
-            self.log.begin()
+            for each in self.logs:
+                each.begin()
             self._read_at = now
             return None
         self.site.turn(now)
-        lines, factor = self.log.portion(now)
-        for line in map(accesslog.parse, lines):
-            if line is not None:
-                self.site.add(line)
+        for each in self.logs:
+            lines, stands_for = each.portion(now)
+            for line in map(accesslog.parse, lines):
+                if line is not None:
+                    self.site.add(line, stands_for)
         passed_s, self._read_at, self._failing = now - self._read_at, now, False
-        return self.site.told(passed_s, factor)
+        return self.site.told(passed_s)
+
+    def close(self) -> None:
+        """Let go of every file."""
+        for each in self.logs:
+            each.close()
 
 
 class Pool:
@@ -115,12 +123,12 @@ class WebSide:
 
     def follow(self, sites: Mapping[SiteId, Attached]) -> None:
         """These are the sites from the next round on; what is known of those that stay is kept."""
-        wanted = {site: attached.log for site, attached in sites.items() if attached.log}
-        for site in [s for s, known in self._logs.items() if wanted.get(s) != known.path]:
-            self._logs.pop(site).log.close()
-        for site, path in wanted.items():
+        wanted = {site: attached.logs for site, attached in sites.items() if attached.logs}
+        for site in [s for s, known in self._logs.items() if wanted.get(s) != known.paths]:
+            self._logs.pop(site).close()
+        for site, paths in wanted.items():
             if site not in self._logs:
-                self._logs[site] = Followed(path)
+                self._logs[site] = Followed(paths)
         self._sockets = {site: a.socket for site, a in sites.items() if a.socket}
         asked = {site: attached.status for site, attached in sites.items() if attached.status}
         self._pools = {
@@ -172,7 +180,7 @@ class WebSide:
 
     def close(self) -> None:
         for followed in self._logs.values():
-            followed.log.close()
+            followed.close()
 
     def _ask(self, now: float, awake: Collection[SiteId], stop: Callable[[], bool]) -> None:
         due = [

@@ -332,12 +332,14 @@ def five_minutes(slot: int, plans: Mapping[PlanId, Caps], signs: SiteSigns) -> t
 async def test_what_an_access_log_tells_is_labelled_an_estimate() -> None:
     """Also now, not only of its past; of what is attached better nothing of the kind is said."""
     assert USAGE.use is not None
-    use = msgspec.structs.replace(USAGE.use, attachment=Attachment.LOG)
+    use = msgspec.structs.replace(USAGE.use, attachment=Attachment.LOG, took_s=0.25)
     async with answering(says(plain(msgspec.structs.replace(USAGE, use=use)))) as (url, _):
         estimated = await relevo("site", "usage", "huerto", "--url", url)
     async with answering(says(plain(USAGE))) as (url, _):
         seen = await relevo("site", "usage", "huerto", "--url", url)
     assert "only an estimate, from its access log" in " ".join(estimated.out.split())
+    assert "a request takes 0.250 s, an estimate" in " ".join(estimated.out.split())
+    assert "a request takes" not in seen.out, "most logs do not say it"
     assert "estimate" not in seen.out
 
 

@@ -95,7 +95,7 @@ def test_a_pool_of_a_shared_master_is_seen_by_its_user_and_status(tmp_path: Path
     assert (huerto.why.code, libro.why.code) == ("layout-pool", "layout-pool-silent")
     assert huerto.status == (Path("/run/php/huerto.sock"), "/status") and libro.status is None
     assert huerto.uids == (1001,) and huerto.slice is None and huerto.cgroups == ()
-    assert huerto.log == Path("/var/log/apache2/huerto.log")
+    assert huerto.logs == (Path("/var/log/apache2/huerto.log"),)
 
 
 @pytest.mark.parametrize("user", ["www-data", "radio", "nobody-that-is-known"])
@@ -348,11 +348,32 @@ def test_a_site_of_which_one_part_runs_inside_the_web_server_is_not_called_held(
     assert whole.attachment in {Attachment.SLICE, Attachment.POOL}
     assert (radio.attachment, radio.why.code) == (Attachment.LOG, "layout-part-inside")
     assert radio.slice is None and radio.cgroups == () and radio.in_common
-    assert own_users(radio) == () and radio.log == Path(LOG_A)
+    assert own_users(radio) == () and radio.logs == (Path(LOG_A),)
     assert radio.why.values["place"] == "/etc/apache2/sites-enabled/all.conf:8"
     unlogged = vhosts(virtual("radio.example", fcgi("radio")), tls(virtual("radio.example")))
-    none = judged(tmp_path / "c", unlogged | pooled | MOD_PHP, tenants)[RADIO]
-    assert (none.attachment, none.why.code) == (Attachment.NONE, "layout-part-unlogged")
+    half = vhosts(virtual("radio.example", fcgi("radio"), LOG_A), tls(virtual("radio.example")))
+    for n, silent in enumerate((unlogged, half)):
+        none = judged(tmp_path / f"c{n}", silent | pooled | MOD_PHP, tenants)[RADIO]
+        assert (none.attachment, none.why.code) == (Attachment.NONE, "layout-part-unlogged")
+        assert none.logs == (), "what is told would be one part"
+
+
+def test_each_virtual_host_is_told_by_one_log_of_its_own(tmp_path: Path) -> None:
+    """All that is needed to see every request once: the one that most of them write first."""
+    both = virtual("radio.example", log=LOG_A).replace("</V", f"CustomLog {LOG_B} common\n</V")
+    third = virtual("radio.example", log="/var/log/apache2/third.log").replace("*:80", "*:8080")
+    apart = tls(virtual("radio.example", log=LOG_B))
+    for n, (sites, logs) in enumerate(
+        {
+            both + apart: [LOG_B],
+            virtual("radio.example", log=LOG_A) + apart: [LOG_A, LOG_B],
+            both + apart + third: [LOG_B, "/var/log/apache2/third.log"],
+            apart + third + virtual("libro.example", log=LOG_B): ["/var/log/apache2/third.log"],
+        }.items()
+    ):
+        found = judged(tmp_path / str(n), vhosts(sites) | MOD_PHP, ONLY_RADIO)[RADIO]
+        assert [str(log) for log in found.logs] == logs
+        assert found.attachment is Attachment.LOG and found.why.values["log"] == ", ".join(logs)
 
 
 SENDS_ON = (
@@ -454,7 +475,7 @@ def test_nginx_tells_the_same(tmp_path: Path) -> None:
     host = write(tmp_path, tree, {"/run/php/libro.sock": "libro.shared.sock"})
     (host / "run/php/libro.shared.sock").touch()
     libro = judged(host, {}, {LIBRO: TWO[LIBRO]})[LIBRO]
-    assert libro.attachment is Attachment.POOL and libro.log == Path("/var/log/nginx/libro.log")
+    assert libro.attachment is Attachment.POOL and libro.logs == (Path("/var/log/nginx/libro.log"),)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +495,7 @@ def test_of_nginx_only_a_file_with_every_request_is_its_log(
     server = f"server {{ server_name libro.example; access_log {said}; }}\n"
     tree = {"/etc/nginx/nginx.conf": NGINX, "/etc/nginx/sites-enabled/libro": server}
     libro = judged(tmp_path, tree, {LIBRO: TWO[LIBRO]})[LIBRO]
-    assert libro.log == (Path(log) if log else None)
+    assert libro.logs == ((Path(log),) if log else ())
 
 
 def test_configuration_is_read_again_when_it_changes(tmp_path: Path) -> None:

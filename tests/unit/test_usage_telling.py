@@ -40,7 +40,7 @@ from metrics.exporter import Exporter
 from tests.unit.cgroups import State, Tree
 from tests.unit.test_usage_history import PLANS, SMALL
 
-A, B = SiteId("a"), SiteId("b")
+A, B, C = SiteId("a"), SiteId("b"), SiteId("c")
 HOST = HostId("h1")
 CALM = HostSigns(cores=4, memory_total_bytes=1 << 36, memory_available_bytes=1 << 35)
 LIMITS = Limits(
@@ -185,7 +185,7 @@ def test_what_did_not_happen_takes_no_room() -> None:
     (told,) = Tellings(HOST).all(
         Signals(at=1.0, host=CALM, sites={A: signs(0.5, memory_bytes=1 << 28)}), Word(), {}
     )
-    assert len(msgspec.json.encode(told.sites[A])) < 80
+    assert len(msgspec.json.encode(told.sites[A])) < 80 and told.sites[A].took_s is None
     busy = signs(0.5, file_bytes=5)
     disks = {f"8:{n}": DiskSigns(write_bytes_per_s=float(n)) for n in range(99)}
     busy = msgspec.structs.replace(busy, disks=disks)
@@ -207,6 +207,17 @@ def test_a_share_of_a_plan_is_of_the_busiest_disk() -> None:
         (told,) = Tellings(HOST).all(Signals(at=1.0, host=CALM, sites={A: site}), Word(), {})
         said = told.sites[A]
         assert (said.write_bytes_per_s, share(said, plan).write_ratio) == (written, ratio)
+
+
+def test_how_long_requests_take_is_told_where_the_log_says_it() -> None:
+    """To controllers and to Prometheus; more than they take is cut, and what is not known is no zero."""
+    sites = {A: signs(took_s=0.25), B: signs(took_s=1e300), C: signs(requests_per_s=1.0)}
+    seen = Signals(at=1.0, host=CALM, sites=sites)
+    (told,) = Tellings(HOST).all(seen, Word(), {})
+    again = msgspec.json.decode(msgspec.json.encode(told), type=messages.Usage)
+    assert [again.sites[site].took_s for site in sites] == [0.25, messages.SECONDS_MAX, None]
+    series = report.series(seen, sites, {})["relevo_site_request_seconds"]
+    assert series == {(A,): 0.25, (B,): 1e300}
 
 
 def test_what_a_host_has_is_told_with_its_sites() -> None:
@@ -308,8 +319,8 @@ def orders(**tenants: Tenant) -> Orders:
     return Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, plans=PLANS, tenants=sites)
 
 
-def sliced(folder: Path, **values: Path) -> Attached:
-    return Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(folder,), **values)  # type: ignore[arg-type]
+def sliced(folder: Path, *logs: Path) -> Attached:
+    return Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(folder,), logs=logs)
 
 
 async def test_a_hosts_use_is_found_told_measured_and_kept(tree: Tree, tmp_path: Path) -> None:
@@ -318,18 +329,20 @@ async def test_a_hosts_use_is_found_told_measured_and_kept(tree: Tree, tmp_path:
     log.write_text("")
     host = Host(tree, tmp_path)
     host.usage.follow(orders(a=Tenant(plan=SMALL)))
-    host.usage.attach({A: sliced(tree.put("a", State()), log=log)})
+    host.usage.attach({A: sliced(tree.put("a", State()), log)})
     async with living(host):
         told = await host.telling()
         assert told.sites[A].attachment is Attachment.SLICE
         tree.change("a", cpu_us=60_000_000, tasks=9)
         with log.open("a") as file:
-            file.write('::1 - - [now] "GET /x?y HTTP/1.1" 200 5\n' * 50)
+            file.write('::1 - - [now] "GET /x?y HTTP/1.1" 200 5 "-" "x" 0.25\n' * 50)
         while ((seen := (await host.rounds(1)).sites[A]).cpu_cores or 0.0) <= 1:
             pass
         assert seen.tasks == 9
         while host.usage.urls(A) != {"/x": 50}:
             await host.rounds(1)
+        while (await host.rounds(1)).sites[A].took_s != 0.25:
+            pass
         host.wall += SLOT_S
         await host.rounds(3)
         (row,) = await host.usage.rows(A, days=1)

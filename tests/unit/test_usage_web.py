@@ -114,11 +114,11 @@ def test_urls_are_bounded_and_the_most_asked_is_among_them(asked: list[str]) -> 
 
 
 class Follow:
-    """A log that several rounds look at."""
+    """Logs of a site that several rounds look at."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, *logs: Path) -> None:
         self.web = WebSide()
-        self.web.follow({A: Attached(attachment=Attachment.LOG, why=Why("mod-php"), log=log)})
+        self.web.follow({A: Attached(attachment=Attachment.LOG, why=Why("mod-php"), logs=logs)})
         self.now = 0.0
         self.web.round(self.now, ())
 
@@ -144,9 +144,57 @@ def test_what_is_written_is_counted_and_what_was_there_before_is_not(log: Path) 
     it = Follow(log)
     timed = ' "-" "x" 0.500'
     append(log, line(url="/a", rest=timed) * 6 + line(client="1.2.3.4", status=503, rest=timed) * 2)
-    assert it.later() == {A: Web(requests_per_s=4.0, errors_per_s=1.0, clients=2, busy=2.0)}
-    assert it.later() == {A: Web(requests_per_s=0.0, errors_per_s=0.0, clients=2, busy=0.0)}
+    assert it.later() == {
+        A: Web(requests_per_s=4.0, errors_per_s=1.0, clients=2, busy=2.0, took_s=0.5)
+    }
+    assert it.later() == {
+        A: Web(requests_per_s=0.0, errors_per_s=0.0, clients=2, busy=0.0, took_s=0.5)
+    }
     assert it.web.urls(A) == {"/a": 6, "/": 2}
+    it.web.close()
+
+
+def test_how_long_requests_take_is_told_of_the_last_minute_or_two(log: Path) -> None:
+    """Slow ones and quick ones on average; of nobody's requests, and of lines that say nothing of it, nothing."""
+    it = Follow(log)
+    assert it.later()[A].took_s is None
+    append(log, line() * 5)
+    told = it.later()[A]
+    assert (told.requests_per_s, told.took_s, told.busy) == (2.5, None, None)
+    append(log, line(rest=' "-" "x" 250000') * 3 + line(rest=' "-" "x" 1250000') + line())
+    assert it.later()[A].took_s == 0.5
+    append(log, line(rest=' "-" "x" 2.500') * 4)
+    assert it.later(70.0)[A].took_s == 1.5
+    assert it.later(70.0)[A].took_s == 2.5, "what is older is forgotten"
+    assert it.later(70.0)[A].took_s is None
+    it.web.close()
+
+
+def test_a_flood_does_not_outweigh_what_its_lines_say(log: Path) -> None:
+    """Each line that was read stands for those that were not."""
+    it = Follow(log)
+    append(log, line(rest=' "-" "x" 0.5') * 1000)
+    it.later()
+    append(log, line(rest=' "-" "x" 1.5') * 60_000)
+    took_s = it.later()[A].took_s
+    assert took_s == pytest.approx((0.5 * 1000 + 1.5 * 60_000) / 61_000, rel=0.01)
+    it.web.close()
+
+
+def test_several_logs_of_a_site_are_one(log: Path, tmp_path: Path) -> None:
+    """Each virtual host writes its own: their requests add up, a visitor of both is one, and one may be missing yet."""
+    other, later = tmp_path / "other.log", tmp_path / "later.log"
+    other.write_text(line() * 9)
+    it = Follow(log, other, later)
+    append(log, line(rest=' "-" "x" 1.0') * 4)
+    append(other, line(status=500, rest=' "-" "x" 4.0') * 2)
+    expected = Web(requests_per_s=3.0, errors_per_s=1.0, clients=1, busy=6.0, took_s=2.0)
+    assert it.later() == {A: expected}
+    append(later, line() * 20)
+    assert it.later(10.0)[A].requests_per_s == 2.0
+    other.unlink()
+    append(log, line() * 2)
+    assert it.later()[A].requests_per_s == 1.0
     it.web.close()
 
 
@@ -377,7 +425,7 @@ def test_a_kernel_that_does_not_tell_who_waits_leaves_it_unknown(tmp_path: Path)
     log = tmp_path / "log"
     log.write_text("")
     web = WebSide(queues=refused)
-    site = Attached(attachment=Attachment.POOL, why=Why("x"), socket=tmp_path / "s", log=log)
+    site = Attached(attachment=Attachment.POOL, why=Why("x"), socket=tmp_path / "s", logs=(log,))
     web.follow({A: site})
     web.round(0.0, ())
     told = web.round(2.0, ())[A]
