@@ -1,11 +1,18 @@
-"""What it costs to read, reckon, keep and tell the use of 1,000 sites: CPU, memory, how long the event loop is held.
+"""What an agent's hosting side costs with 1,000 sites: CPU, memory, how long the event loop is held.
+
+It is all that the agent does for its sites: their use read, reckoned, kept and told; each round judged; every slice
+looked at and held through the cgroupfs driver; the firewall's rules; orders and a person's word that change something.
+Beside it stand alone, and are not in it: the links to controllers, and the look at php-fpm's, nginx' and Apache's
+configurations each minute, in a thread.
 
 The cgroups are directories of real files with what a kernel writes into them, rewritten for those that work: this
-machine's own cgroups are not touched. A kernel makes its answer when it is asked, which costs it more than a file in
-memory does: the same reads of one cgroup that is there are timed beside, and the difference is printed.
+machine's own cgroups are not touched, nor its firewall, for which a shell script stands. A kernel makes its answer when
+it is asked, which costs it more than a file in memory does: the same reads of one cgroup that is there are timed
+beside, and the difference is printed. On a host with systemd a cap is set by a call over D-Bus, not in a file.
 """
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -22,31 +29,54 @@ import msgspec
 import psutil
 import uvloop
 
-from agent import config
+from agent.config import Caps, Config
+from agent.hosting import Hosting
 from agent.layout.attached import Attached
 from agent.usage.cgroup import BRIEF, READ_BYTES
-from agent.usage.keep import Send, Usage
-from agent.usage.report import Word
-from agent.usage.sampler import Sampler
 from agent.usage.web import WebSide
 from bench.measure import machine, row
 from fleet import messages
-from fleet.caps import Attachment
+from fleet.caps import Attachment, Level, Ruling, Tenant
 from fleet.documents import read_file
 from fleet.messages import Orders
-from fleet.model import Caps, Epoch, HostId, PlanId, SiteId, Why
+from fleet.model import Caps as PlanCaps
+from fleet.model import Epoch, HostId, Note, PlanId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from runtime import clock, log
+from runtime.supervise import GARBAGE
 from tests.unit.cgroups import State, Tree
 
 HOST = HostId("h1")
-SITES, SECONDS, SETTLE_S = 1000, 20.0, 12.0
-# Each window has five rounds and a telling: what holds the loop by design is in each, what the machine does is not.
+# A look at all slices comes each half-minute: there is one in what is measured.
+SITES, SECONDS, SETTLE_S = 1000, 30.0, 12.0
+# Each window has five rounds, a telling, new orders and two looks at all slices, for a penalty that ends and one that
+# begins: what holds the loop by design is in each, what the machine does is not.
 WINDOWS, WINDOW_S = 3, 10.0
+FIRST_UID = 20_000
 WORKING = 200  # of them; the others do nothing, as most sites of a host do at any moment
 ROUNDS, EVERY_S = 20, 2.0
 LINE = '203.0.113.7 - - [21/Nov/2026:10:00:00 +0000] "GET /a/b?c=d HTTP/1.1" 200 512 "-" "agent" 0.100\n'
 TICK_S = 0.005
+# What a cgroup holds of which nobody has spoken yet.
+FREE = {
+    "cpu.weight": "100",
+    "cpu.max": "max 100000",
+    "memory.high": "max",
+    "memory.max": "max",
+    "memory.low": "0",
+    "memory.swap.max": "max",
+    "io.max": "",
+    "cgroup.freeze": "0",
+}
+NFT = """\
+#!/bin/sh
+case "$1" in
+    -f) cp "$2" "$0.held" ;;
+    -j) echo '{"nftables": []}' ;;
+    *) cat "$0.held" ;;
+esac
+"""
 CPU_RATIO, MEMORY_BYTES, BLOCK_S = 0.02, 80e6, 0.010
 
 
@@ -54,13 +84,31 @@ def main() -> None:
     print(f"  {machine()}; {SITES:,} sites on generated cgroups, {SECONDS:g} s each", flush=True)
     _kernel()
     with tempfile.TemporaryDirectory(dir=_memory()) as directory:
-        tree = Tree(Path(directory))
-        for n in range(SITES):
-            tree.put(f"s{n:04}", State(io={"8:0": (n, n, n, n)}))
+        tree = _host(Path(directory))
         _report("nobody works", _measured(tree, 0), promised=False)
         _report(f"{WORKING} of them work", _measured(tree, WORKING), promised=True)
         _report("all of them work", _measured(tree, SITES), promised=False)
     _web()
+
+
+def _host(root: Path) -> Tree:
+    """A made-up hosting server: each site has a user and a slice of its own."""
+    tree = Tree(root)
+    for n in range(SITES):
+        folder = tree.put(f"s{n:04}.slice", State(io={"8:0": (n, n, n, n)}))
+        for file, text in FREE.items():
+            (folder / file).write_text(f"{text}\n")
+    (tree.root / "cgroup.controllers").write_text("cpu io memory pids\n")
+    (tree.proc / "swaps").write_text(
+        "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n"
+    )
+    (root / "etc").mkdir()
+    (root / "etc/resolv.conf").write_text("nameserver 192.0.2.53\n")
+    users = (f"s{n:04}:x:{FIRST_UID + n}:100::/home/s{n:04}:/bin/sh\n" for n in range(SITES))
+    (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n" + "".join(users))
+    (root / "nft").write_text(NFT)
+    (root / "nft").chmod(0o700)
+    return tree
 
 
 def _memory() -> str | None:
@@ -70,21 +118,22 @@ def _memory() -> str | None:
 def _measured(tree: Tree, working: int) -> dict[str, float]:
     """Let some sites work while a process of its own looks at all of them; what it found of itself."""
     command = [sys.executable, "-m", "bench.usage", str(tree.root.parent)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+    # To a file: it logs a line for each slice, as the agent does, and a pipe that nobody empties would hold it up.
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said) as child:
         step = 0
         while child.poll() is None:
             step += 1
             for n in range(working):
                 tree.change(
-                    f"s{n:04}",
+                    f"s{n:04}.slice",
                     cpu_us=step * 50_000,
                     io={"8:0": (step << 20, step << 19, step * 9, step * 5)},
                     memory=(64 << 20) + (step % 7 << 20),
                     cpu_wait_us=step * 2_000,
                 )
             time.sleep(1.0)
-        assert child.stdout is not None
-        found: dict[str, float] = json.loads(child.stdout.read())
+        said.seek(0)
+        found: dict[str, float] = json.loads(said.read().splitlines()[-1])
         return found
 
 
@@ -115,6 +164,12 @@ def _report(what: str, found: dict[str, float], *, promised: bool) -> None:
         f"{found['rounds']:.0f}; {found['told'] / 1e3:.0f} kB",
         "",
         reached=True,
+    )
+    row(
+        f"{what}: slices that hold their caps",
+        f"{found['held']:.0f}; {found['squeezed']:.0f} by a person's word",
+        f"{SITES}; 1" if promised else "",
+        reached=(found["held"], found["squeezed"]) == (SITES, 1),
     )
 
 
@@ -170,23 +225,38 @@ async def _child(root: Path) -> dict[str, float]:
     """Measure this process: its CPU while nothing else happens, then how late its loop is for a frequent timer."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 1 << 16), limit))
+    gc.set_threshold(*GARBAGE)  # as every daemon does
+    log.configure()
     quiet_block_s = await _longest(WINDOW_S)
-    told = [0]
+    told, orders = [0], [_orders(n) for n in range(WINDOWS + 1)]
 
     def send(parts: Sequence[messages.Usage]) -> None:
         told[0] = sum(len(msgspec.json.encode(part)) for part in parts)
 
     with tempfile.TemporaryDirectory() as state:
-        usage = _usage(root, Path(state), send)
+        hosting = Hosting(_config(root, Path(state)), Exporter(AGENT), send, root)
+        hosting.follow(orders[0])
+        hosting.layout.attached = _attached(root)  # what its service would have found
+        hosting.layout.changed.beat()
+        services = hosting.services()
+        services.pop("layout").close()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(usage.keep())
+            tasks = [group.create_task(service) for service in services.values()]
             await asyncio.sleep(SETTLE_S)
+            usage = hosting.usage
             begun, used_s, began = usage.signals.count, time.process_time(), time.perf_counter()
             await asyncio.sleep(SECONDS)
             ratio = (time.process_time() - used_s) / (time.perf_counter() - began)
             rounds, memory = usage.signals.count - begun, psutil.Process().memory_info().rss
-            blocks_s = [await _longest(WINDOW_S) for _ in range(WINDOWS)]
-            task.cancel()
+            blocks_s = []
+            for newer in orders[1:]:
+                hosting.follow(newer)
+                blocks_s.append(await _longest(WINDOW_S))
+            kept = hosting.keeper.state().values()
+            held = sum(one.held is not None and one.held == one.wanted for one in kept)
+            squeezed = sum(one.because["cpu_quota_us"].code == "cap-share" for one in kept)
+            for task in tasks:
+                task.cancel()
     return {
         "cpu_ratio": ratio,
         "memory": memory,
@@ -194,6 +264,56 @@ async def _child(root: Path) -> dict[str, float]:
         "quiet_block_s": quiet_block_s,
         "told": told[0],
         "rounds": rounds,
+        "held": held,
+        "squeezed": squeezed,
+    }
+
+
+def _config(root: Path, state: Path) -> Config:
+    caps = Caps(driver="cgroupfs", subtree=root / "cgroup", quota=False, nft=str(root / "nft"))
+    return Config(
+        host=HOST,
+        controllers={"c1": "https://127.0.0.1:7410"},
+        token=state / "token",
+        state=state,
+        caps=caps,
+    )
+
+
+def _orders(number: int) -> Orders:
+    """Every time another site is slowed down by a person."""
+    fleet = read_file(Path("deploy/demo/coop.yaml")).fleet
+    plans: dict[PlanId, PlanCaps] = {id: plan.caps for id, plan in fleet.plans.items()}
+    names = sorted(plans)
+    tenants = {
+        SiteId(f"s{n:04}"): Tenant(
+            plan=names[n % len(names)], users=(f"s{n:04}",), enforced_from=0.0
+        )
+        for n in range(SITES)
+    }
+    now = clock.wall()
+    note = Note(owner="ana", reason="bench", since=now - 1, until=now + 3600)
+    ruling = Ruling(word="quarantine", level=Level.CAP, note=note)
+    return Orders(
+        epoch=Epoch(1, 1 + number),
+        cluster="c",
+        host=HOST,
+        plans=plans,
+        tenants=tenants,
+        rulings={SiteId(f"s{number:04}"): ruling} if number else {},
+    )
+
+
+def _attached(root: Path) -> dict[SiteId, Attached]:
+    return {
+        SiteId(f"s{n:04}"): Attached(
+            attachment=Attachment.SLICE,
+            why=Why("x"),
+            slice=f"s{n:04}.slice",
+            cgroups=(root / f"cgroup/s{n:04}.slice",),
+            uids=(FIRST_UID + n,),
+        )
+        for n in range(SITES)
     }
 
 
@@ -215,28 +335,6 @@ def _waited_s() -> float:
         with suppress(OSError):  # it has ended
             waited_ns += int((thread / "schedstat").read_text().split()[1])
     return waited_ns / 1e9
-
-
-def _usage(root: Path, state: Path, send: Send) -> Usage:
-    usage = Usage(
-        HOST,
-        config.Usage(),
-        state,
-        send=send,
-        word=Word,
-        exporter=Exporter(AGENT),
-        sampler=Sampler(descriptors=1 << 15, proc=root / "proc", sys=root / "sys"),
-    )
-    fleet = read_file(Path("deploy/demo/coop.yaml")).fleet
-    plans: dict[PlanId, Caps] = {id: plan.caps for id, plan in fleet.plans.items()}
-    usage.follow(Orders(epoch=Epoch(1, 1), cluster="c", host=HOST, plans=plans))
-    usage.attach(
-        {
-            SiteId(path.name): Attached(attachment=Attachment.SLICE, why=Why("x"), cgroups=(path,))
-            for path in sorted((root / "cgroup").iterdir())
-        }
-    )
-    return usage
 
 
 if __name__ == "__main__":

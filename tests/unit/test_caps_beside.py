@@ -12,7 +12,9 @@ from types import FrameType
 import pytest
 
 from agent import caps
+from agent.caps import cgroupfs
 from agent.caps import keeper as keeping
+from agent.caps.cgroupfs import CgroupFs
 from agent.caps.keeper import AT_ONCE, BIG
 from agent.caps.limits import HostFacts
 from agent.caps.telling import Kept
@@ -235,3 +237,28 @@ def test_what_is_held_is_told_of_each_site_that_has_something() -> None:
     assert helds[club] == Held(disk=disk) and helds[NEWS].disk is None
     assert set(helds) == {SHOP, NEWS, club} and len(helds) == 3
     assert helds.get(SiteId("nobody")) is None
+
+
+async def test_slices_that_come_and_go_are_noticed_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the top and inside others; what else is in a slice, or named like one, is none."""
+    monkeypatch.setattr(cgroupfs, "LOOK_AGAIN_S", 0.005)
+    for name in ("a.slice", "user.slice/user-1.slice", "user.slice/user-2.slice/x.service"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a.slice/cpu.weight").touch()
+    pulse = Pulse()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        task = group.create_task(CgroupFs(tmp_path, pulse).keep())
+        count = await pulse.after(0)
+        (tmp_path / "user.slice/user-2.slice/user-2-b.slice").mkdir()
+        count = await pulse.after(count)
+        (tmp_path / "user.slice/user-1.slice").rmdir()
+        count = await pulse.after(count)
+        (tmp_path / "a.slice/a-b.slice").mkdir()
+        count = await pulse.after(count)
+        (tmp_path / "no.slice").touch()
+        (tmp_path / "a.slice/a-c.service").mkdir()
+        await asyncio.sleep(0.05)
+        assert pulse.count == count
+        task.cancel()
