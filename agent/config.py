@@ -56,11 +56,12 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How this host holds its sites to their caps.
 
     `subtree`: a cgroup v2 directory that was delegated to the agent, where systemd does not run. `disks`: limits of
-    I/O hold on the physical disks under these paths. `quota`: whether file systems hold users to what plans let them
-    keep. `egress`: whether `nft` closes port 25 to sites, and shuts in those that are isolated; `mail` are the mail
-    servers that they may still reach, `databases` the servers of databases, beside this host's own: addresses.
-    Isolated sites ask `resolvers`; none: those of /etc/resolv.conf. `adopt`: workers of shared php-fpms are held in
-    their sites' slices wherever that can be done; `relevo layout adopt SITE` and `release SITE` say so for one site.
+    I/O hold on the physical disks under these paths, and on those of sites' homes and document roots. `quota`:
+    whether file systems hold users to what plans let them keep. `egress`: whether `nft` closes port 25 to sites,
+    and shuts in those that are isolated; `mail` are the mail servers that they may still reach, `databases` the
+    servers of databases, beside this host's own: addresses. Isolated sites ask `resolvers`; none: those of
+    /etc/resolv.conf. `adopt`: workers of shared php-fpms are held in their sites' slices wherever that can be done;
+    `relevo layout adopt SITE` and `release SITE` say so for one site.
     """
 
     driver: Literal["auto", "systemd", "cgroupfs", "off"] = "auto"
