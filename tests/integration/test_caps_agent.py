@@ -1,12 +1,16 @@
 """A real agent under a real controller: what people order of a site reaches its host, and its answer comes back."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli import captruth
+from cli.failures import Exit
 from tests.integration.controllers import AGENTS, Served, controller_served
 from tests.integration.test_agent_daemon import running
+from tests.integration.test_cli_controller import run
 
 pytestmark = pytest.mark.integration
 HOST = "mx1-web-01"
@@ -57,3 +61,27 @@ async def test_a_quarantine_is_a_penalty_at_its_host_until_it_is_taken_back(tmp_
             )
         (past,) = (await caps(served, "/v1/penalties?ended=true"))["penalties"]
         assert past["penalty"]["owner"] == "ana" and past["ended"]
+
+
+async def test_a_host_that_is_verified_is_not_well_before_it_speaks_where_it_can_hold_nothing_or_when_it_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not known (9), not held (8), and not known again as soon as its last word is old: never 0, and in words."""
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    async with controller_served(tmp_path) as served:
+        await served.apply()
+        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        silent = await run(served, "caps", "verify", HOST)
+        async with running(configure(served, folder)):
+            await served.until(lambda: HOST in served.controller.uses.hosts, within_s=30)
+            off = await run(served, "caps", "verify", HOST)
+        monkeypatch.setattr(captruth, "USAGE_OLD_S", 0.2)
+        await asyncio.sleep(0.3)
+        dead = await run(served, "caps", "verify", HOST)
+    codes = [silent.code, off.code, dead.code]
+    assert codes == [Exit.NOT_KNOWN, Exit.NOT_HELD, Exit.NOT_KNOWN]
+    assert "has said nothing" in silent.out
+    assert "Nothing can be held there" in off.out and "switched off in agent.toml" in off.out
+    assert "Its last word is" in dead.out
+    assert "The kernel holds what it should" not in silent.out + off.out + dead.out
