@@ -66,10 +66,17 @@ class Served:
     def logs(self, site: SiteId) -> tuple[Path, ...]:
         """One for each of its virtual hosts that has its own, first those that most of them write to.
 
-        A log that repeats what another one says is left out.
+        A log that repeats what another one says is left out, also that of a server in front of what runs the pages.
         """
         found: list[Path] = []
-        left = [self.own_logs(site, virtual) for virtual in self.virtual_hosts(site)]
+        virtual = self.virtual_hosts(site)
+        running = (one for one in virtual if one.sockets or one.inside)
+        behind = {name for one in running if self.own_logs(site, one) for name in _bare(one)}
+        left = [
+            self.own_logs(site, one)
+            for one in virtual
+            if one.sockets or not one.proxies or behind.isdisjoint(_bare(one))
+        ]
         while every := [log for logs in left for log in logs]:
             best = max(every, key=every.count)
             found.append(Path(best))
@@ -101,8 +108,8 @@ def served(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) ->
     by_domain: dict[str, list[VirtualHost]] = defaultdict(list)
     by_log: dict[str, set[str]] = defaultdict(set)
     for virtual in running.virtual_hosts:
-        for name in virtual.names:
-            by_domain[name.partition(":")[0].lower()].append(virtual)
+        for name in _bare(virtual):
+            by_domain[name].append(virtual)
         for log in virtual.logs:
             by_log[log].add(virtual.place)
     # A pool in a unit of its own is the one that serves, whoever has it too.
@@ -135,6 +142,11 @@ def served(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) ->
         doubled=doubled,
         by_log={log: frozenset(places) for log, places in by_log.items()},
     )
+
+
+def _bare(virtual: VirtualHost) -> list[str]:
+    """Its names without ports."""
+    return [name.partition(":")[0].lower() for name in virtual.names]
 
 
 def _virtual_hosts(

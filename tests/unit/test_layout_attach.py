@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.layout.attach import attach
@@ -406,6 +407,26 @@ def test_a_virtual_host_that_only_sends_visitors_on_runs_no_php(said: str, tmp_p
     radio = judged(tmp_path / "tls", tree | OWN_UNIT | MOD_PHP, ONLY_RADIO)[RADIO]
     sends = said in SENDS_ON and "RewriteCond" not in said
     assert (radio.attachment is Attachment.SLICE) is sends
+
+
+def test_a_request_that_two_servers_log_is_read_once(tmp_path: Path) -> None:
+    """nginx in front of Apache: what runs the pages tells; of a name that only the front serves, the front does."""
+    front = (
+        "server {{ server_name {0}; access_log /var/log/nginx/{0}.log; "
+        "location / {{ proxy_pass http://127.0.0.1:8080; }} }}\n"
+    )
+    nginx = "".join(front.format(name) for name in ("radio.example", "app.example"))
+    tree = {"/etc/nginx/nginx.conf": NGINX, "/etc/nginx/sites-enabled/radio": nginx}
+    tenants = {
+        RADIO: msgspec.structs.replace(ONLY_RADIO[RADIO], domains=("radio.example", "app.example"))
+    }
+    behind, silent = virtual("radio.example", log=LOG_A), virtual("radio.example")
+    app = "/var/log/nginx/app.example.log"
+    for n, (sites, logs) in enumerate(
+        {behind: [LOG_A, app], silent: ["/var/log/nginx/radio.example.log", app]}.items()
+    ):
+        radio = judged(tmp_path / str(n), tree | vhosts(sites) | MOD_PHP, tenants)[RADIO]
+        assert sorted(map(str, radio.logs)) == sorted(logs)
 
 
 def test_an_account_that_many_share_is_told(tmp_path: Path) -> None:
