@@ -38,7 +38,11 @@ def replayed(
 
     `known_s`: for how long the host had learned what is usual.
     """
-    state, begun, found = State(since=wall - known_s), None, list[tuple[float, Change]]()
+    state, begun, found = (
+        State(since=wall - known_s, learned=wall),
+        None,
+        list[tuple[float, Change]](),
+    )
     for signals in rounds:
         begun = signals.at if begun is None else begun
         at = signals.at - begun

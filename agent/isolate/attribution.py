@@ -13,6 +13,7 @@ from fleet.caps import Resource
 from fleet.model import Caps, SiteId
 
 RECENT_S = 4.0  # what a share is measured over: two readings
+TRIES_S = 10.0  # a fork that was refused is tried again within this
 KNOWN = 4  # readings of a site under which its rhythm is nobody's
 RESTS = 0.5  # of what it uses now: with less it rests
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
@@ -72,16 +73,19 @@ def suspects(
         floor = policy.alarm(resource).floor
         if site not in caps or part.share < policy.share or part.amount < floor:
             continue
-        steady, correlation = _correlation(window, stall, site, resource, part, policy)
+        usual = past.get(site, {}).get(resource)
+        known = _novelty(resource, usual, part.amount, at, known_s, policy)
+        is_news = _is_news(window, site, resource, part, known, policy)
+        steady, correlation = _correlation(
+            window, stall, site, resource, part, policy, is_news=is_news
+        )
         if resource is Resource.MEMORY:
             scarce = policy.scarce_ratio * host.memory_total_bytes
             correlation = max(correlation, _took(window, site, scarce, policy))
         above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
         if resource is Resource.IO and part.rest is None:
             above *= UNKNOWN_SHARE  # of what the disks do it may be little
-        novelty = _novelty(
-            resource, past.get(site, {}).get(resource), part.amount, at, known_s, policy
-        )
+        novelty = UNKNOWN_NOVELTY if known is None else known
         score = 0.5 * max(0.0, correlation) + 0.3 * max(0.0, above) + 0.2 * novelty
         if score >= policy.score and correlation >= policy.correlation:
             found.append(
@@ -152,14 +156,17 @@ def _correlation(
     resource: Resource,
     part: Part,
     policy: Policy,
+    *,
+    is_news: bool,
 ) -> tuple[bool, float]:
     """How a site's use goes with the victims' stall; whether the stall has no rhythm to compare with.
 
     A stall as long as the window says nothing by its rhythm: who takes a dominant share is then told by what it takes
-    beside its neighbours. A stall that comes and goes for other reasons too is no excuse: see `sufficiency`.
+    beside its neighbours, if that `is_news`: whoever is large is so while everybody waits for something else, too. A
+    stall that comes and goes for other reasons as well is no excuse: see `sufficiency`.
     """
     is_told = resource is not Resource.IO or part.rest is not None
-    dominance = part.among if is_told and part.share >= policy.dominant else 0.0
+    dominance = part.among if is_news and part.share >= policy.dominant else 0.0
     if _spread(stall) < policy.steady_spread * max(stall):
         return True, dominance
     used, alarm = series(window, site, resource), policy.alarm(resource)
@@ -228,16 +235,38 @@ def _novelty(
     at: float,
     known_s: float,
     policy: Policy,
-) -> float:
-    """0: as at this hour of other days; 1: twice that, or more."""
+) -> float | None:
+    """0: as at this hour of other days; 1: twice that, or more; None: no other day of it is known."""
     if resource not in LEAST:
-        return UNKNOWN_NOVELTY  # its past is not kept
+        return None  # its past is not kept
     if usual is None or not any(usual):
         # Of a site that was seen for long and never used enough to be remembered, this much is new.
-        return 1.0 if known_s >= policy.learn_s else UNKNOWN_NOVELTY
+        return 1.0 if known_s >= policy.learn_s else None
     hour = int(at // HOUR_S) % HOURS
     most = max(usual[hour - 1], usual[hour], usual[(hour + 1) % HOURS])
     return min(1.0, max(0.0, amount / most - 1.0)) if most else 1.0
+
+
+def _is_news(
+    window: Sequence[Frame],
+    site: SiteId,
+    resource: Resource,
+    part: Part,
+    novelty: float | None,
+    policy: Policy,
+) -> bool:
+    """Whether a large part alone may accuse a site: it was not as large before, or there is hardly anybody else.
+
+    Of tasks neither is known: there it must be seen to try for more than it may have.
+    """
+    if resource is Resource.TASKS:
+        recent = (frame.sites.get(site) for frame in window if frame.at > window[-1].at - TRIES_S)
+        return any(signs is not None and signs.tasks_refused for signs in recent)
+    if resource is Resource.IO and part.rest is None:
+        return False
+    if novelty is not None:
+        return novelty >= policy.new
+    return part.rest is not None and part.rest <= policy.rest
 
 
 def fall(before: float, window: Sequence[Frame], resource: Resource, for_s: float) -> float:

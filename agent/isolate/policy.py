@@ -133,7 +133,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     patience_s: Seconds = 20.0
     above_full: Ratio = 0.25  # a quarter of the host above its part counts in full
     steady_spread: Ratio = 0.1  # a stall that varies by less has no rhythm to compare with...
-    dominant: Ratio = 0.4  # ...then only who takes this much is a suspect
+    dominant: Ratio = 0.4  # ...then only who takes this much is a suspect...
+    new: Ratio = (
+        0.5  # ...where that is so much more than on other days: who is always large is no news...
+    )
+    rest: Ratio = (
+        0.1  # ...or, where no other day is known, the host takes no more than this beside its sites
+    )
     # What a step did: the neighbours' stall fell by this share.
     helped: Ratio = 0.5
     unhelped: Ratio = 0.2

@@ -231,7 +231,8 @@ def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
         state.past,
         climb.policy,
         at=climb.at,
-        known_s=climb.at - (climb.at if state.since is None else state.since),
+        # What went by in alarms taught nothing: a host that is never calm knows no other day.
+        known_s=state.learned - (state.since or state.learned),
     )
 
 

@@ -1,0 +1,132 @@
+"""Who is not to blame: what waits for the host itself, or for its own limits, is held against no site."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agent.isolate import Change, House, Policy, State, decide
+from agent.signals import HostSigns, Signals, SiteSigns
+from fleet.caps import Attachment, Level, Tenant
+from fleet.model import SiteId
+from tests.hogs import CAPS, MIB, PLAN, WALL
+
+SHOP, NEWS = SiteId("shop"), SiteId("news")
+SMALL = [SiteId(f"n{n}") for n in range(18)]
+ROUND_S, CORES = 2.0, 8.0
+CALM = HostSigns(
+    cores=CORES,
+    memory_total_bytes=int(16_384 * MIB),
+    memory_available_bytes=int(8192 * MIB),
+    has_swap=True,
+    cpu_stall=0.02,
+    memory_stall=0.0,
+    io_stall=0.01,
+    forks_per_s=5.0,
+    io_bytes_per_s=0.0,
+    io_ops_per_s=0.0,
+)
+QUIET = SiteSigns(
+    attachment=Attachment.SLICE,
+    cpu_cores=0.05,
+    throttled_ratio=0.0,
+    cpu_stall=0.001,
+    memory_bytes=int(60 * MIB),
+    anon_bytes=int(60 * MIB),
+    memory_stall=0.0,
+    scanned_per_s=0.0,
+    stolen_per_s=0.0,
+    read_bytes_per_s=0.0,
+    write_bytes_per_s=0.0,
+    read_ops_per_s=0.0,
+    write_ops_per_s=0.0,
+    io_stall=0.0,
+    tasks=5,
+)
+
+
+def waits(share: float, cores: float = 0.05) -> float:
+    """The stall of a site that works `cores`, so that `share` of its busy time is waiting."""
+    return share / (1 - share) * cores
+
+
+@dataclass(slots=True)
+class Host:
+    """Twenty sites by hand: `look(second)` gives the host's signs and those of the sites that are not quiet."""
+
+    look: Callable[[float], tuple[HostSigns, dict[SiteId, SiteSigns]]]
+    state: State = field(default_factory=State)
+    now: float = 0.0
+    asked: set[str] = field(default_factory=set)
+
+    def play(self, for_s: float) -> list[tuple[float, Change]]:
+        """Every change of those seconds."""
+        return [*self._changes(for_s)]
+
+    def _changes(self, for_s: float) -> Iterator[tuple[float, Change]]:
+        ends = self.now + for_s
+        sites = (SHOP, NEWS, *SMALL)
+        tenants = dict.fromkeys(sites, Tenant(plan=PLAN, enforced_from=0.0))
+        house = House(plans={PLAN: CAPS}, tenants=tenants, rulings={})
+        while self.now < ends:
+            self.now += ROUND_S
+            host, told = self.look(self.now)
+            signals = Signals(at=self.now, host=host, sites=dict.fromkeys(sites, QUIET) | told)
+            decision = decide(self.state, signals, house, Policy(), self.now, WALL + self.now)
+            self.state = decision.state
+            self.asked |= {why.code for why in decision.asks}
+            yield from ((self.now, change) for change in decision.changes)
+
+
+def grips(changes: Sequence[tuple[float, Change]]) -> list[tuple[float, SiteId, float]]:
+    """When who was held, and what it was left."""
+    return [(at, one.site, one.share) for at, one in changes if one.to >= Level.SOFT]
+
+
+def large_beside_a_job(
+    busy_cores: float | None, *, begins_s: float, rises: float = 1.0
+) -> Callable[[float], tuple[HostSigns, dict[SiteId, SiteSigns]]]:
+    """The shop takes 45 % of the CPUs all the time, `rises` as much from `begins_s` on; then all wait, evenly."""
+
+    def look(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+        cores, stalled = 0.45 * CORES, at >= begins_s
+        calm = msgspec.structs.replace(CALM, busy_cores=busy_cores and cores + 1.0)
+        if not stalled:
+            quiet = msgspec.structs.replace(QUIET, cpu_cores=cores / rises)
+            return calm, {SHOP: quiet}
+        host = msgspec.structs.replace(CALM, cpu_stall=0.6, busy_cores=busy_cores)
+        wait = msgspec.structs.replace(QUIET, cpu_stall=waits(0.5))
+        shop = msgspec.structs.replace(QUIET, cpu_cores=cores, cpu_stall=0.5)
+        return host, dict.fromkeys((NEWS, *SMALL), wait) | {SHOP: shop}
+
+    return look
+
+
+def test_the_largest_site_is_not_to_blame_for_a_job_of_the_host() -> None:
+    """It takes what it took on other days; that all wait evenly since a job of the host began is not its doing."""
+    for busy in (CORES, None):
+        host = Host(large_beside_a_job(busy, begins_s=200.0))
+        assert grips(host.play(400.0)) == []
+        assert host.asked == {"isolation-no-culprit"}
+
+
+def test_who_is_large_as_never_before_is_told_by_it_alone() -> None:
+    """What is usual is known; now it is nearly twice that, and all wait in each round that is looked at."""
+    host = Host(large_beside_a_job(0.45 * CORES + 1.2, begins_s=200.0, rises=1.8))
+    held = grips(host.play(240.0))
+    assert held and {site for _, site, _ in held} == {SHOP}
+
+
+def test_a_host_that_is_never_calm_knows_no_other_day() -> None:
+    """Hours that were all trouble taught nothing: what was never seen otherwise is not called new."""
+    host = Host(large_beside_a_job(CORES, begins_s=0.0))
+    assert grips(host.play(4000.0)) == []
+
+
+def test_who_is_not_known_yet_is_not_to_blame_for_what_the_host_may_do() -> None:
+    """An agent that begins in the middle of it knows no other day: a large part accuses where the rest is known and
+    small, and nowhere else.
+    """
+    for busy, held in ((CORES, False), (None, False), (0.45 * CORES + 1.2, True)):
+        host = Host(large_beside_a_job(busy, begins_s=0.0))
+        assert bool(grips(host.play(100.0))) is held, busy
