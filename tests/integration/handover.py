@@ -21,7 +21,7 @@ import msgspec
 from agent.layout import pools
 from agent.layout.carry import Carrier, guarded
 from agent.layout.convert import convert
-from agent.layout.moves import Places, Plan, Record, Shared
+from agent.layout.moves import Places, Plan, Record, Shared, note_of
 from agent.layout.steps import Guard, Step
 from agent.layout.survey import WANTS, sockets
 from agent.layout.undo import undo
@@ -236,13 +236,11 @@ class Story:
             bound=str(self.run / f"{SITE}.sock"),
         )
 
-    def convert(self) -> Plan:
+    def convert(self, slice: str = "user-1001.slice") -> Plan:
         file = Path(self.record.file)
         remains = pools.cut(file.read_text(), SITE) if file.exists() else None
         found = sockets(self.record, self.places)
-        return convert(
-            self.record, self._shared, found, remains, {}, self.places, self.record.slice
-        )
+        return convert(self.record, self._shared, found, remains, {}, self.places, slice)
 
     def undo(self) -> Plan:
         file = Path(self.record.file)
@@ -257,6 +255,11 @@ class Story:
     async def carry_out(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
             await self.carrier.carry_out(step)
+
+    def noted_slice(self) -> str:
+        """Where the unit is, by what the conversion has kept."""
+        kept = note_of(self.record, self.places).read_bytes()
+        return msgspec.json.decode(kept, type=Record).slice
 
     def note_again(self) -> None:
         """As a conversion would note the pool that an undo has left."""
@@ -280,16 +283,17 @@ class Story:
 
 
 async def there_and_back(story: Story, *, guard: bool = True) -> dict[str, object]:
-    """Out, a restart of the site's own unit, back, and out once more."""
+    """Out, into another slice by a restart of the site's own unit, back, and out once more."""
     served = []
     plan = story.convert().steps
     await story.carry_out(tuple(s for s in plan if guard or not isinstance(s, Guard)))
     await asyncio.sleep(0.5)
     served.append(story.served_by())
-    await story.systemd.systemctl("restart", f"relevo-php@{SITE}.service")
+    await story.carry_out(story.convert("user-1002.slice").steps)
     await asyncio.sleep(0.5)
     if not guard:
         return {"served": served}
+    slice = story.noted_slice()
     again = len(story.convert().steps)
     await story.carry_out(story.undo().steps)
     await asyncio.sleep(0.5)
@@ -299,7 +303,7 @@ async def there_and_back(story: Story, *, guard: bool = True) -> dict[str, objec
     await asyncio.sleep(0.5)
     served.append(story.served_by())
     left = sorted(p.name for p in story.places.tmpfiles.glob("*"))
-    return {"served": served, "again": again, "left": left}
+    return {"served": served, "again": again, "left": left, "slice": slice}
 
 
 async def without_reload(story: Story) -> dict[str, object]:

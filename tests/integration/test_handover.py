@@ -50,12 +50,13 @@ def story(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.long
 def test_no_request_fails_there_and_back(folder: Path) -> None:
-    """Out into a unit, through a restart of it, back, and out again: neither the site nor its neighbour loses one."""
+    """Out into a unit, into another slice, back, and out again: neither the site nor its neighbour loses one."""
     told = story("there_and_back", folder)
     assert told["failures"] == [{}, {}]
     assert min(told["answers"]) > 100
     assert told["served"] == ["own", "shared", "own"]
     assert told["again"] == 0, "a conversion that is complete has nothing left to do"
+    assert told["slice"] == "user-1002.slice"
     assert told["left"] == []
 
 
