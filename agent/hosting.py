@@ -97,7 +97,7 @@ class Hosting:
             evidence=self.isolation.evidence,
             help=self.isolation.asks,
             driver=self.keeper.driver,
-            unable=" ".join(filter(None, (self.keeper.unable, self.quotas.unable))),
+            lacks=(*self.keeper.lacks, *self.quotas.lacks),
             drift=self.keeper.drift + self.quotas.drift,
             held=Helds(self.keeper.state(), self.quotas.state()),
             looked=self.keeper.looked,
@@ -203,7 +203,7 @@ def _quotas(config: Config, exporter: Exporter, root: Path) -> QuotaKeeper:
     return QuotaKeeper(
         quotas,
         Files(root),
-        unable=NOBODY if ours and quotas is None else "",
+        unable=NOBODY if ours and quotas is None else None,
         state=config.state / "quota.json",
         exporter=exporter,
         most={"all": None, "top": usage.top, "off": 0}[usage.per_site],
@@ -224,7 +224,7 @@ def _keeper(
     return Keeper(
         chosen.driver,
         firewall,
-        unable="" if chosen.driver else chosen.why,
+        unable=chosen.unable,
         facts=facts(caps, siting, root),
         find=siting.look,
         people=people(root),

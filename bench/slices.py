@@ -96,7 +96,7 @@ async def kept(names: list[str], state: Path) -> float:
     keeper = Keeper(
         driver,
         None,
-        unable="",
+        unable=None,
         facts=facts(Caps(), Siting(Caps().disks)),
         people=dict,
         state=state / "caps.json",

@@ -19,6 +19,7 @@ FRAME_LIMIT_BYTES = 64 << 10  # of a host that is no edge: three neighbours, 256
 USAGE_BYTES = 256 << 10  # twenty penalties with all their evidence
 SITE_USE_BYTES = 8 << 10  # one site with its limits on four disks, and those of two slices beside
 SHORT_MAX, BESIDE_MAX, BESIDE_SHORT_MAX = 4, 2, 2
+LACKS_MAX = 8  # of a host: file systems that hold nobody, and what a few others lack
 ORDERS_LIMIT_BYTES = 16 << 20
 
 # What an agent says is bounded field by field: it may be a compromised server's (rule R15).
@@ -250,9 +251,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     A host of many sites tells a part of them at a time, so that no beat waits behind a large frame: a site that is not
     in `sites` is as last told. All the rest is whole in every message. `help`: what is suffered here that no site was
     found to be the cause of.
-    `driver` holds the caps; "": nothing can be enforced here. `unable` says why, or what alone can't be. `drift` counts
-    what was found changed by somebody else and repaired, since the agent's start. `cores`, `memory_total_bytes` and
-    `has_swap` (or zswap) are the host's; None: not told.
+    `driver` holds the caps; "": nothing can be enforced here. `lacks` says why, or what alone can't be, and `unable`
+    the same in English. `drift` counts what was found changed by somebody else and repaired, since the agent's start.
+    `cores`, `memory_total_bytes` and `has_swap` (or zswap) are the host's; None: not told.
     """
 
     host: Named
@@ -261,6 +262,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     evidence: Annotated[tuple[Evidence, ...], Meta(max_length=20)] = ()
     driver: Annotated[str, Meta(max_length=20)] = ""
     unable: Line = ""
+    lacks: Annotated[tuple[Why, ...], Meta(max_length=LACKS_MAX)] = ()
     drift: Count = 0
     cores: Annotated[float, Meta(gt=0, le=LOAD_MAX)] | None = None
     memory_total_bytes: Count | None = None

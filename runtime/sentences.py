@@ -265,6 +265,25 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "{site} is to be held harder than a cap. Its slice is {others}' too, so no more is done "
         "before a person says so: relevo site quarantine {site}."
     ),
+    # Who holds caps on a host, and what can't be held there at all.
+    "caps-by-systemd": "systemd is this host's first process.",
+    "caps-by-subtree": "{subtree} is delegated to the agent.",
+    "unable-off": "It is switched off in agent.toml: caps.driver.",
+    "unable-v1": "This host has cgroup v1, or none: boot it with systemd.unified_cgroup_hierarchy=1.",
+    "unable-controllers": "The kernel gives this machine no controllers: cpu, memory, io and pids are missing.",
+    "unable-systemd": "systemd does not run here: delegate a cgroup subtree, and name it in caps.subtree.",
+    "unable-root": "The agent is not root: systemd would refuse it.",
+    "unable-unnamed": "caps.driver is cgroupfs, and caps.subtree names no directory.",
+    "unable-subtree": "{subtree} is no cgroup v2 directory with controllers.",
+    "unable-delegated": "{subtree} is not delegated to the agent: it can't write there.",
+    "unable-egress": "What sites send out is not held: {error}",
+    "unable-kept": "A restart of its agent would forget what is held, which can't be written down: {error}",
+    "unable-unread": (
+        "What was capped or stopped before can't be read: see {path}, start what stands still, then remove it."
+    ),
+    "unable-quota-root": "Quotas of disks are not held: the agent is not root.",
+    "unable-quotas-refused": "The quotas of {users} users are not held: of uid {uid} on {mount}: {error}",
+    "unable-quota": "Quotas of disks are not as they should be: {error}",
     # What of its caps is not held, and why.
     "cap-waits-for": "Its caps wait: {sites} run in {slice} too and are in shadow, and one cap would hold them all.",
     "mail-waits-for": "Port 25 is open to it: it runs as {user}, and so do {sites}, whose caps are in shadow.",

@@ -16,8 +16,10 @@ from agent.caps.siting import Siting
 from agent.caps.systemd import Systemd
 from agent.discover.accounts import SHARED, accounts, is_person
 from agent.discover.found import Account
+from fleet.model import Why
 from runtime import log
 from runtime.pulse import Pulse
+from runtime.words import explain
 
 CGROUPS = Path("sys/fs/cgroup")
 # Sites' PHP may run as these; as the rest of what is shared runs what is no site's.
@@ -31,7 +33,12 @@ class Chosen:
     """`driver`: None where nothing can be enforced; `why` then says what is missing."""
 
     driver: Driver | None
-    why: str
+    why: Why
+
+    @property
+    def unable(self) -> Why | None:
+        """Why nothing can be enforced; None: it can."""
+        return None if self.driver else self.why
 
 
 def choose(
@@ -40,50 +47,47 @@ def choose(
     """Judge this host. `changed` is the driver's to beat."""
     uid = os.geteuid() if uid is None else uid
     if settings.driver == "off":
-        return Chosen(driver=None, why="switched off in agent.toml: caps.driver")
+        return Chosen(driver=None, why=Why("unable-off"))
     if settings.driver == "cgroupfs" or (settings.driver == "auto" and settings.subtree):
         return _cgroupfs(settings, changed)
     if reason := _no_systemd(root, uid):
         return Chosen(driver=None, why=reason)
     driver = Systemd(root / CGROUPS, root / "run/systemd", changed)
-    return Chosen(driver=driver, why="systemd is this host's first process")
+    return Chosen(driver=driver, why=Why("caps-by-systemd"))
 
 
 def say(chosen: Chosen, settings: config.Caps) -> None:
     """Once there are sites: an edge holds none, and needs no caps."""
     if chosen.driver is not None:
-        _log.info("caps are held", driver=chosen.driver.name, why=chosen.why)
+        _log.info("caps are held", driver=chosen.driver.name, why=explain(chosen.why))
     elif settings.driver != "off":
-        why = chosen.why
+        why = explain(chosen.why)
         _log.error("NO CAPS CAN BE HELD HERE: use is measured and told, nothing else", why=why)
 
 
-def _no_systemd(root: Path, uid: int) -> str:
-    """Why systemd can't hold caps here; empty if it can."""
+def _no_systemd(root: Path, uid: int) -> Why | None:
+    """Why systemd can't hold caps here; None if it can."""
     controllers = _controllers(root / CGROUPS)
     if controllers is None:
-        return "cgroup v1, or none: boot with systemd.unified_cgroup_hierarchy=1"
+        return Why("unable-v1")
     if not controllers & CONTROLLERS.keys():
-        return "the kernel gives this machine no controllers: cpu, memory, io and pids are missing"
+        return Why("unable-controllers")
     if not (root / "run/systemd/system").is_dir():
-        return "systemd does not run here: delegate a cgroup subtree, and name it in caps.subtree"
-    return "" if uid == 0 else "the agent is not root: systemd would refuse it"
+        return Why("unable-systemd")
+    return None if uid == 0 else Why("unable-root")
 
 
 def _cgroupfs(settings: config.Caps, changed: Pulse) -> Chosen:
     subtree = settings.subtree
     if subtree is None:
-        return Chosen(
-            driver=None, why="caps.driver is cgroupfs, and caps.subtree names no directory"
-        )
+        return Chosen(driver=None, why=Why("unable-unnamed"))
     controllers = _controllers(subtree)
     if not controllers:
-        return Chosen(driver=None, why=f"{subtree} is no cgroup v2 directory with controllers")
+        return Chosen(driver=None, why=Why("unable-subtree", {"subtree": str(subtree)}))
     if not os.access(subtree, os.W_OK):
-        return Chosen(
-            driver=None, why=f"{subtree} is not delegated to the agent: it can't write there"
-        )
-    return Chosen(driver=CgroupFs(subtree, changed), why=f"{subtree} is delegated to the agent")
+        return Chosen(driver=None, why=Why("unable-delegated", {"subtree": str(subtree)}))
+    why = Why("caps-by-subtree", {"subtree": str(subtree)})
+    return Chosen(driver=CgroupFs(subtree, changed), why=why)
 
 
 def _controllers(group: Path) -> frozenset[str] | None:

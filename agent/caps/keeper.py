@@ -57,7 +57,7 @@ class Keeper:
         driver: Driver | None,
         firewall: Firewall | None,
         *,
-        unable: str,
+        unable: Why | None,
         facts: Callable[[], HostFacts],
         people: Callable[[], Mapping[str, int]],
         state: Path,
@@ -95,10 +95,14 @@ class Keeper:
         self.company: Mapping[SiteId, frozenset[SiteId]] = {}  # who is held with each site
 
     @property
-    def unable(self) -> str:
+    def lacks(self) -> tuple[Why, ...]:
         """What of the caps can't be held on this host: all, without a driver, what leaves it, or what is to be kept."""
-        lacks = self._guard.failed if self._guard else ""
-        return self._unable or "; ".join(filter(None, (lacks, self._memory.failed)))
+        if self._unable is not None:
+            return (self._unable,)
+        guard = self._guard
+        if guard is None or not guard.failed:
+            return self._memory.lacks
+        return (Why("unable-egress", {"error": guard.failed}), *self._memory.lacks)
 
     @property
     def drift(self) -> int:

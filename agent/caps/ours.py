@@ -12,7 +12,7 @@ from agent.caps.kernel import look
 from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import Limits
-from fleet.model import SiteId
+from fleet.model import SiteId, Why
 from runtime import durable, log
 from runtime.pulse import Pulse
 
@@ -44,18 +44,24 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory:
-    """`slices`: what is ours, by slice, on disk as it was when it was saved last. `failed`: why it is not all there."""
+    """`slices`: what is ours, by slice, on disk as it was when it was saved last. `failed`: why it can't be saved."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.slices: Mapping[str, Ours]
         self.slices, self._unread = read(path)
-        self.failed = self._unread
+        self.failed = ""
         self._written: Mapping[str, Ours] = self.slices
         self._in_doubt = False  # what is late may be written yet
         self._turn = asyncio.Lock()
         self._asked = Pulse()
         self._disk = Lane()
+
+    @property
+    def lacks(self) -> tuple[Why, ...]:
+        """What a restart would not know, or what of the last one is to be put right by a person."""
+        unread = (Why("unable-unread", {"path": str(self._unread)}),) if self._unread else ()
+        return (*unread, Why("unable-kept", {"error": self.failed})) if self.failed else unread
 
     def stop(self, slice: str, units: tuple[str, ...] | None, *, ended: bool) -> None:
         """Note what is stopped of a slice that is ours, and whether it has ended."""
@@ -95,15 +101,15 @@ class Memory:
             try:
                 await look(self._disk, write, self._path, new)
             except DriverError as error:
-                if self.failed == self._unread:
+                if not self.failed:
                     _log.error("a restart would forget what is held", error=str(error))
                 self.failed = str(error)
                 raise
-            self._written, self.failed, self._in_doubt = new, self._unread, False
+            self._written, self.failed, self._in_doubt = new, "", False
 
 
-def read(path: Path) -> tuple[dict[str, Ours], str]:
-    """By slice, and what a person is to do about one that can't be read; else "".
+def read(path: Path) -> tuple[dict[str, Ours], Path | None]:
+    """By slice, and where one that can't be read is kept for a person to look at; None: there is none.
 
     Nothing is taken away then (rule R7). It is kept aside, and told of at each start while it is there: only it
     says which units of a stopped site are to be started.
@@ -118,15 +124,8 @@ def read(path: Path) -> tuple[dict[str, Ours], str]:
         _log.error("what was capped can't be read: it stays", path=str(path), error=str(error))
         with suppress(OSError):
             path.replace(aside)
-        return found, _unread(aside)
-    return found, _unread(aside) if aside.exists() else ""
-
-
-def _unread(aside: Path) -> str:
-    return (
-        f"what was capped or stopped before can't be read: see {aside},"
-        " start what stands still, then remove it"
-    )
+        return found, aside
+    return found, aside if aside.exists() else None
 
 
 def write(path: Path, ours: Mapping[str, Ours]) -> None:

@@ -29,7 +29,7 @@ from agent.discover.accounts import SHARED, accounts, is_person
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.messages import Orders
-from fleet.model import SiteId
+from fleet.model import SiteId, Why
 from fleet.quota import DiskUse, Quota
 from metrics.exporter import Exporter
 from runtime import clock, log
@@ -40,7 +40,7 @@ EVERY_S = 300.0  # a disk fills in minutes at the rate that plans allow
 SOONEST_S = 5.0  # orders that change one after another are followed together
 RETRY_S, DOUBLED = 10.0, 5  # then as often as it is looked at anyway
 LOOK_S = 10.0  # for passwd, and for where homes are; a network's file system may hang
-NOBODY = "quotas of disks are not held: the agent is not root"
+NOBODY = Why("unable-quota-root")
 
 _log = log.logger("quota")
 
@@ -101,15 +101,23 @@ async def bounded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise DriverError(f"quotas: this host's files: {str(error) or 'too slow'}") from error
 
 
+class NotTaken(DriverError):
+    """Some quotas were refused; the others are as they should be."""
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(explain(why))
+        self.why = why
+
+
 class QuotaKeeper:
-    """`quotas`: None where nobody may set them, or they are left to others. `unable`: what can't be held, and why."""
+    """`quotas`: None where nobody may set them, or they are left to others. `lacks`: what can't be held, and why."""
 
     def __init__(
         self,
         quotas: Quotas | None,
         files: Files,
         *,
-        unable: str = "",
+        unable: Why | None = None,
         state: Path,
         exporter: Exporter,
         most: int | None = None,
@@ -118,7 +126,8 @@ class QuotaKeeper:
         soonest_s: float = SOONEST_S,
     ) -> None:
         """`most`: of how many sites there are series; None: of all."""
-        self.unable, self.drift, self._nobody = "", 0, unable
+        self.lacks: tuple[Why, ...] = ()
+        self.drift, self._nobody = 0, unable
         self._quotas, self._files, self._path = quotas, files, state
         self._exporter, self._most, self._wall = exporter, most, wall
         self._every_s, self._soonest_s = every_s, soonest_s
@@ -158,7 +167,8 @@ class QuotaKeeper:
         if orders is None or (attached is None and orders.tenants):
             return self._every_s  # not seen yet is not gone (rule R7)
         if self._quotas is None:
-            self.unable = self._nobody if any(t.users for t in orders.tenants.values()) else ""
+            has_users = any(t.users for t in orders.tenants.values())
+            self.lacks = (self._nobody,) if self._nobody and has_users else ()
             return self._every_s
         if not orders.tenants and not self._ours:
             return self._every_s
@@ -167,7 +177,7 @@ class QuotaKeeper:
             world = await self._files.look(orders, attached or {}, self._wall(), places)
             await self._round(self._quotas, world)
         except DriverError as error:
-            self._fail(str(error))
+            self._fail(error)
             self._tries += 1
             return min(self._every_s, RETRY_S * 2.0 ** min(self._tries - 1, DOUBLED))
         self._tries, self._failed = 0, ""
@@ -188,8 +198,8 @@ class QuotaKeeper:
         short = await self._settle(wanted, seen)
         self._uses = await bounded(uses, world, found, seen, wanted)
         self._measure()
-        if short:
-            raise DriverError(short)
+        if short is not None:
+            raise NotTaken(short)
         self._say(world, seen)
 
     async def _set(
@@ -234,7 +244,7 @@ class QuotaKeeper:
             new[key] = Ours(sites=aim.sites, quota=aim.quota, was=was)
         await self._write(new)
 
-    async def _settle(self, wanted: Mapping[Key, Aim], seen: Mapping[str, Seen]) -> str:
+    async def _settle(self, wanted: Mapping[Key, Aim], seen: Mapping[str, Seen]) -> Why | None:
         """Who is let go is forgotten; gives what was not taken, for people."""
         short = {key for key, aim in wanted.items() if not _holds(seen, key, aim.quota)}
         gone = {key for key, aim in wanted.items() if aim.release} - short
@@ -245,32 +255,35 @@ class QuotaKeeper:
         self._exporter.set("relevo_caps_quotas", len(self._good), state="held")
         self._exporter.set("relevo_caps_quotas", len(short), state="short")
         if not short:
-            return ""
+            return None
         place, uid = min(short)
-        told = seen[place].refused.get(uid) or seen[place].state
-        return f"{len(short)} users' quotas are not held: uid {uid} on {place}: {told}"
+        error = seen[place].refused.get(uid) or seen[place].state
+        values: dict[str, str | int | float] = {"mount": place, "uid": uid, "error": error}
+        return Why("unable-quotas-refused", {"users": len(short), **values})
 
     async def _write(self, new: Mapping[Key, Ours]) -> None:
         if new != self._ours:
             await bounded(quotaours.write, self._path, new)
             self._ours = dict(new)
 
-    def _fail(self, error: str) -> None:
+    def _fail(self, error: DriverError) -> None:
         """Logged on the edge, counted always."""
         self._exporter.count("relevo_caps_failures_total")
-        if error != self._failed:
-            _log.error("quotas of disks are not as they should be", error=error)
-        self._failed = self.unable = error
+        if (text := str(error)) != self._failed:
+            _log.error("quotas of disks are not as they should be", error=text)
+        self._failed = text
+        refused = error.why if isinstance(error, NotTaken) else None
+        self.lacks = (refused or Why("unable-quota", {"error": text}),)
 
     def _say(self, world: World, seen: Mapping[str, Seen]) -> None:
         """Once, which file systems hold nobody, with the remedy."""
         present = {mount.place: mount for mount in world.mounts.values()}
         states = {place: seen[place].state if place in seen else "off" for place in present}
-        whys = [why for place in sorted(present) if (why := unheld(present[place], states[place]))]
-        unable = " ".join(map(explain, whys))
-        if unable and unable != self.unable:
-            _log.warning("disks are not held everywhere", why=unable)
-        self.unable = unable
+        whys = (unheld(present[place], states[place]) for place in sorted(present))
+        lacks = tuple(why for why in whys if why)
+        if lacks and lacks != self.lacks:
+            _log.warning("disks are not held everywhere", why=" ".join(map(explain, lacks)))
+        self.lacks = lacks
 
     def _measure(self) -> None:
         """Series of those that are nearest to their limit."""

@@ -12,6 +12,7 @@ from fleet.caps import Evidence, Limits, Penalty
 from fleet.messages import (
     BESIDE_MAX,
     DEVICES_MAX,
+    LACKS_MAX,
     LINE_MAX,
     LOAD_MAX,
     RATE_MAX,
@@ -24,12 +25,14 @@ from fleet.messages import (
 )
 from fleet.model import HostId, SiteId, Why
 from fleet.quota import DiskUse
+from runtime.words import explain
 
 # Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
 SITES_AT_ONCE = 100
 EVIDENCE_MAX = 20
 # What is wanted and held is told of each site when it changes, and of a sixth of them in each telling: each minute.
 CAPS_TURNS = 6
+VALUE_MAX = 300  # characters of a value in what a host lacks
 # What the history says, of some sites in each telling: an hour has them all.
 PAST_SITES, PAST_TURNS = 10, 360
 
@@ -59,7 +62,7 @@ class Word:
     evidence: tuple[Evidence, ...] = ()
     help: tuple[Why, ...] = ()
     driver: str = ""
-    unable: str = ""
+    lacks: tuple[Why, ...] = ()
     drift: int = 0
     held: Mapping[SiteId, Held] = field(default_factory=dict)
     looked: bool = True
@@ -168,7 +171,8 @@ class Tellings:
             evidence=word.evidence[-EVIDENCE_MAX:],
             help=word.help,
             driver=word.driver,
-            unable=word.unable[:LINE_MAX],
+            unable=" ".join(map(explain, word.lacks))[:LINE_MAX],
+            lacks=tuple(map(_brief, word.lacks[:LACKS_MAX])),
             drift=word.drift,
             cores=min(signals.host.cores, LOAD_MAX) or None,
             memory_total_bytes=signals.host.memory_total_bytes,
@@ -192,6 +196,12 @@ class Tellings:
             self._held[site] = steady
             return replace(held, told=word.looked)
         return Held(slice=held.slice)
+
+
+def _brief(why: Why) -> Why:
+    """What went wrong may be told at length, by a program; it travels each time."""
+    values = {k: v[:VALUE_MAX] if isinstance(v, str) else v for k, v in why.values.items()}
+    return msgspec.structs.replace(why, values=values)
 
 
 def _steady(held: Held) -> Held:

@@ -8,7 +8,9 @@ import pytest
 from agent import config
 from agent.caps.choose import choose, facts, people, resolvers, servers
 from agent.caps.siting import Siting
+from fleet.model import Why
 from runtime.pulse import Pulse
+from runtime.words import explain
 
 
 def host(root: Path, *, v2: str | None = "cpuset cpu io memory pids", systemd: bool = True) -> Path:
@@ -26,6 +28,7 @@ def test_a_host_of_systemd_has_its_driver(tmp_path: Path) -> None:
     """With cgroup v2 and as root."""
     chosen = choose(config.Caps(), Pulse(), host(tmp_path), uid=0)
     assert chosen.driver is not None and chosen.driver.name == "systemd"
+    assert chosen.unable is None
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_where_nothing_can_be_held_it_says_what_is_missing(
 ) -> None:
     """And has no driver: the agent goes on and reports."""
     chosen = choose(config.Caps(), Pulse(), host(tmp_path, v2=v2, systemd=systemd), uid=uid)
-    assert chosen.driver is None and why in chosen.why
+    assert chosen.driver is None and why in explain(chosen.why)
 
 
 def test_a_delegated_subtree_is_used_where_one_is_named(tmp_path: Path) -> None:
@@ -52,19 +55,19 @@ def test_a_delegated_subtree_is_used_where_one_is_named(tmp_path: Path) -> None:
     subtree = tmp_path / "delegated"
     settings = config.Caps(subtree=subtree)
     told = choose(settings, Pulse(), root, uid=1000)
-    assert told.driver is None and "no cgroup v2 directory" in told.why
+    assert told.driver is None and "no cgroup v2 directory" in explain(told.why)
     subtree.mkdir()
     (subtree / "cgroup.controllers").write_text("cpu memory pids\n")
     chosen = choose(settings, Pulse(), root, uid=1000)
     assert chosen.driver is not None and chosen.driver.name == "cgroupfs"
     told = choose(config.Caps(driver="cgroupfs"), Pulse(), root, uid=0)
-    assert told.driver is None and "names no directory" in told.why
+    assert told.driver is None and "names no directory" in explain(told.why)
 
 
 def test_switched_off_is_switched_off(tmp_path: Path) -> None:
     """Whatever the host could do."""
     chosen = choose(config.Caps(driver="off"), Pulse(), host(tmp_path), uid=0)
-    assert chosen.driver is None and "switched off" in chosen.why
+    assert chosen.driver is None and chosen.unable == Why("unable-off")
 
 
 def test_what_is_known_of_a_host_is_read_anew(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from agent.ports import DriverError
 from fleet.caps import Level
 from fleet.model import Why
 from runtime.pulse import Pulse
+from runtime.words import explain
 from tests.unit.test_caps_keeper import (
     BOTH,
     NEWS,
@@ -53,14 +54,18 @@ async def test_a_stop_that_can_not_be_written_down_ends_nothing(tmp_path: Path) 
         full.unlink(missing_ok=True)
         full.symlink_to("/dev/full")
         stop(host)
-        await host.until(lambda: "No space left" in host.keeper.unable)
+        await host.until(lambda: "No space left" in lacks(host))
         await host.until(lambda: host.held().frozen)
         await host.until(lambda: any(w.code == "cap-refused" for w in shorts(host)))
         assert host.kernel.events == [] and host.kernel.runs[ONE] == (UNIT,)
         full.unlink()
         await host.until(lambda: host.kernel.events == [f"kill {ONE}"])
-        await host.until(lambda: host.keeper.unable == "" and shorts(host) == ())
+        await host.until(lambda: not host.keeper.lacks and shorts(host) == ())
         assert UNIT in (tmp_path / "caps.json").read_text()
+
+
+def lacks(host: Host) -> str:
+    return " ".join(map(explain, host.keeper.lacks))
 
 
 def shorts(host: Host) -> tuple[Why, ...]:
@@ -76,14 +81,15 @@ async def test_a_person_is_asked_for_what_was_stopped_where_that_can_not_be_read
     for _ in range(2):
         async with keeping_house(tmp_path, kernel=kernel) as host:
             await held(host)
-            assert str(aside) in host.keeper.unable
+            unread = Why("unable-unread", {"path": str(aside)})
+            assert host.keeper.lacks == (unread,)
             await host.settled()
-            assert str(aside) in host.keeper.unable
+            assert host.keeper.lacks == (unread,)
     assert "php@" in aside.read_text()
     aside.unlink()
     async with keeping_house(tmp_path, kernel=kernel) as host:
         await held(host)
-        assert host.keeper.unable == ""
+        assert host.keeper.lacks == ()
 
 
 async def test_no_cap_waits_for_the_disk_that_it_relieves(
@@ -107,12 +113,14 @@ async def test_no_cap_waits_for_the_disk_that_it_relieves(
             host.keeper.attach(BOTH)
             host.keeper.penalize(())
             await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
-            assert host.keeper.unable, "it is not written down"
+            assert [why.code for why in host.keeper.lacks] == ["unable-kept"], (
+                "it is not written down"
+            )
         finally:
             reader = os.open(hangs, os.O_RDONLY | os.O_NONBLOCK)
             await asyncio.sleep(0.05)
             hangs.unlink()
-        await host.until(lambda: NEWS in host.keeper.state() and not host.keeper.unable)
+        await host.until(lambda: NEWS in host.keeper.state() and not host.keeper.lacks)
         os.close(reader)
 
 
@@ -133,4 +141,4 @@ async def test_what_could_not_be_written_is_written_anew_though_it_is_as_before(
     full.unlink()
     memory.slices = before
     await memory.commit()
-    assert (memory.failed, read(path)) == ("", (before, ""))
+    assert (memory.failed, read(path)) == ("", (before, None))

@@ -184,7 +184,7 @@ async def keeping_house(
     keeper = Keeper(
         kernel if driver else None,
         wall,
-        unable="" if driver else "no controllers",
+        unable=None if driver else Why("unable-controllers"),
         people=lambda: PEOPLE,
         facts=lambda: facts or FACTS,
         find=find,
@@ -730,7 +730,7 @@ async def test_without_a_driver_it_still_tells_what_should_be(tmp_path: Path) ->
         await host.until(lambda: SHOP in host.keeper.state())
         kept: Kept = host.keeper.state()[SHOP]
         assert kept.wanted is not None and kept.wanted.cpu_quota_us == PLAN and kept.held is None
-        assert (host.keeper.driver, host.keeper.unable) == ("", "no controllers")
+        assert (host.keeper.driver, host.keeper.lacks) == ("", (Why("unable-controllers"),))
 
 
 async def test_a_memory_of_caps_that_cannot_be_read_takes_nothing_away(tmp_path: Path) -> None:
@@ -863,10 +863,11 @@ async def test_a_host_without_nft_holds_the_rest_and_says_what_it_cannot(tmp_pat
         host.keeper.attach(BOTH)
         host.keeper.follow(orders())
         await host.until(lambda: host.held().cpu_quota_us == PLAN)
-        assert (host.keeper.driver, host.keeper.unable) == ("memory", host.wall.missing)
+        lacks = (Why("unable-egress", {"error": host.wall.missing}),)
+        assert (host.keeper.driver, host.keeper.lacks) == ("memory", lacks)
         host.wall.missing = ""
         host.kernel.reloaded.beat()
-        await host.until(lambda: host.keeper.unable == "")
+        await host.until(lambda: host.keeper.lacks == ())
 
 
 async def test_a_firewall_that_hangs_delays_no_cap(tmp_path: Path) -> None:

@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from agent.caps.quota import Kept, Seen, World, paths
-from agent.caps.quotakeeper import Files, QuotaKeeper
+from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import Talk, Wish
 from agent.layout.attached import Attached
 from agent.ports import DriverError
 from fleet.messages import Orders
-from fleet.model import SiteId
+from fleet.model import SiteId, Why
 from fleet.quota import NO_QUOTA, Quota, quota, quota_of
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from runtime.words import explain
 from tests.unit.test_caps_limits import GB
 from tests.unit.test_caps_quota import LARGE, NEWS, PEOPLE, SHOP, SMALL, SRV, tenant, world
 from tests.unit.test_caps_quotalook import host as made_up_host
@@ -149,7 +150,7 @@ async def test_sites_in_force_are_held_to_their_plan(tmp_path: Path) -> None:
         assert (use.wanted, use.held, use.used_bytes, use.ratio) == (PLAN, PLAN, 1 * GB, 0.1)
         await host.settled()
         assert host.disk.set == [{SHOPS: PLAN, NEWSS: quota_of(LARGE)}]
-        assert (host.keeper.drift, host.keeper.unable) == (0, "")
+        assert (host.keeper.drift, host.keeper.lacks) == (0, ())
         assert host.measured("relevo_caps_quotas") == [
             'relevo_caps_quotas{state="held"} 2.0',
             'relevo_caps_quotas{state="short"} 0.0',
@@ -290,14 +291,14 @@ async def test_what_is_refused_is_said_and_the_others_are_held(tmp_path: Path) -
     """Counted each time; once it is taken nothing is said any more."""
     async with keeping(tmp_path, Disk(refuses=frozenset({SHOPS}))) as host:
         host.follow(BOTH)
-        await host.until(lambda: host.keeper.unable)
-        assert host.keeper.unable == (
-            "1 users' quotas are not held: uid 1001 on /srv: Operation not permitted"
-        )
+        await host.until(lambda: host.keeper.lacks)
+        (why,) = host.keeper.lacks
+        assert (why.code, why.values["users"]) == ("unable-quotas-refused", 1)
+        assert explain(why).endswith("of uid 1001 on /srv: Operation not permitted")
         assert host.disk.holds == {NEWSS: quota_of(LARGE)}
         assert host.keeper.state()[SHOP].held == NO_QUOTA, "what is held is what the kernel says"
         host.disk.refuses = frozenset()
-        await host.until(lambda: host.disk.holds.get(SHOPS) == PLAN and not host.keeper.unable)
+        await host.until(lambda: host.disk.holds.get(SHOPS) == PLAN and not host.keeper.lacks)
 
 
 async def test_what_fails_is_tried_again(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ async def test_what_fails_is_tried_again(tmp_path: Path) -> None:
     async with keeping(tmp_path, Disk(broken="quotas: no answer within 30 s")) as host:
         host.follow(BOTH)
         await host.until(lambda: host.disk.talks > 3)
-        assert host.keeper.unable == "quotas: no answer within 30 s"
+        assert host.keeper.lacks == (Why("unable-quota", {"error": host.disk.broken}),)
         assert host.measured("relevo_caps_failures_total") != ["relevo_caps_failures_total 0.0"]
         host.disk.broken = ""
         await host.until(lambda: host.disk.holds.get(SHOPS) == PLAN)
@@ -318,8 +319,11 @@ async def test_a_file_system_without_quotas_is_named_with_its_remedy(
     """Once, and nothing is set; what it counts is told."""
     async with keeping(tmp_path, Disk(state=state)) as host:
         host.follow(BOTH)
-        await host.until(lambda: host.keeper.unable)
-        assert "/srv (ext4)" in host.keeper.unable and "usrquota" in host.keeper.unable
+        await host.until(lambda: host.keeper.lacks)
+        (why,) = host.keeper.lacks
+        for language, word in (("en", "Add usrquota"), ("es", "Añada usrquota")):
+            said = explain(why, language)
+            assert "/srv (ext4)" in said and word in said
         await host.settled()
         assert host.disk.set == []
         use = host.keeper.state()[SHOP]
@@ -335,7 +339,7 @@ async def test_an_agent_that_may_not_says_so_where_there_is_somebody_to_hold(
     keeper = QuotaKeeper(
         None,
         MadeUp(),
-        unable="not root",
+        unable=NOBODY,
         state=tmp_path / "quota.json",
         exporter=exporter,
         every_s=0.01,
@@ -345,9 +349,9 @@ async def test_an_agent_that_may_not_says_so_where_there_is_somebody_to_hold(
     async with asyncio.TaskGroup() as group:
         task = group.create_task(keeper.keep())
         host.follow(world({SHOP: tenant("shop")}))
-        await host.until(lambda: keeper.unable == "not root")
+        await host.until(lambda: keeper.lacks == (NOBODY,))
         host.follow(world({SHOP: tenant()}))
-        await host.until(lambda: keeper.unable == "")
+        await host.until(lambda: keeper.lacks == ())
         task.cancel()
 
 

@@ -102,8 +102,12 @@ def test_a_thousand_sites_are_told_in_messages_that_delay_no_beat() -> None:
 def test_a_host_without_sites_tells_that_it_lives_and_what_it_can_hold() -> None:
     """One message, with nothing of any site."""
     nothing = Signals(at=1.0, host=CALM)
-    (told,) = Tellings(HOST).all(nothing, Word(unable="no cgroup v2" * 100), {})
+    long = Why("unable-egress", {"error": "no nft, " * 1000})
+    (told,) = Tellings(HOST).all(nothing, Word(lacks=(Why("unable-v1"), *[long] * 20)), {})
     assert told.sites == {} and len(told.unable) == messages.LINE_MAX
+    assert told.unable.startswith("This host has cgroup v1") and told.lacks[0] == Why("unable-v1")
+    assert len(told.lacks) == messages.LACKS_MAX and len(msgspec.json.encode(told)) < 4096
+    assert msgspec.json.decode(msgspec.json.encode(told), type=FromAgent) == told
 
 
 def test_caps_are_told_when_they_change_and_each_minute() -> None:
