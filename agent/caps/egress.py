@@ -5,11 +5,11 @@ replaced whole in one transaction; what is in other tables is other people's.
 Source: nft(8); kernel, networking/nf_conntrack.
 """
 
-import asyncio
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Protocol
@@ -21,8 +21,9 @@ from agent.lane import Lane
 from agent.ports import DriverError
 
 TABLE = "inet relevo"
+# Far above any nft that works; a kernel without the tables fails sooner.
 RUN_S = 5.0
-# Far under any nft that works; a kernel without the tables fails sooner.
+END_S = 6.0  # one that is not even killed by then waits for the kernel, and nobody for it
 SAID_MAX = 300
 COUNT_S = 2.0  # whoever counts has other things to look at
 
@@ -135,7 +136,7 @@ class Nft:
 
     def __init__(self, path: Path, command: str = "nft") -> None:
         self._path, self._command = path, command
-        self._disk = Lane()
+        self._disk, self._commands = Lane(), Lane()
         self._held: Rules | None = None
         self._listed = ""  # our table as nft itself writes it
 
@@ -160,17 +161,7 @@ class Nft:
         held = self._held
         if held is None or not held.sites | held.isolated:
             return {}
-        command = [self._command, "-j", "list", "set", *TABLE.split(), "refused"]
-        try:
-            done = subprocess.run(  # noqa: S603 - the administrator's nft, and words of our own
-                command, capture_output=True, stdin=subprocess.DEVNULL, timeout=COUNT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise DriverError(f"{self._command}: {error}") from error
-        if done.returncode:
-            told = done.stderr.decode(errors="replace").strip()
-            raise DriverError(f"{self._command}: {told[:SAID_MAX] or done.returncode}")
-        return counts(done.stdout)
+        return counts(self._say(["-j", "list", "set", *TABLE.split(), "refused"], COUNT_S))
 
     async def _is_there(self) -> bool:
         return shutil.which(self._command) is not None and bool(await self._list())
@@ -183,26 +174,26 @@ class Nft:
             return ""
 
     async def _run(self, *arguments: str) -> str:
+        """In a thread of its own: to begin a process holds up whoever begins it, an event loop by 10 ms and more."""
+        return (await self._commands.run(END_S, partial(self._say, arguments, RUN_S))).decode(
+            errors="replace"
+        )
+
+    def _say(self, arguments: Sequence[str], within_s: float) -> bytes:
+        """What the command answers; blocks. Raises DriverError."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                self._command,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+            done = subprocess.run(  # noqa: S603 - the administrator's nft, and words of our own
+                [self._command, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=within_s,
+                check=False,
             )
+        except subprocess.TimeoutExpired as error:
+            raise DriverError(f"{self._command}: no answer within {within_s:g} s") from error
         except OSError as error:
             raise DriverError(f"{self._command}: {error.strerror}: egress stays open") from error
-        try:
-            async with asyncio.timeout(RUN_S):
-                said, wrong = await process.communicate()
-        except TimeoutError as error:
-            raise DriverError(f"{self._command}: no answer within {RUN_S:g} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode:
-            told = wrong.decode(errors="replace").strip()
-            raise DriverError(f"{self._command}: {told[:SAID_MAX] or process.returncode}")
-        return said.decode(errors="replace")
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip()
+            raise DriverError(f"{self._command}: {told[:SAID_MAX] or done.returncode}")
+        return done.stdout

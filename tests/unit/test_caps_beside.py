@@ -1,6 +1,7 @@
 """Many sites: what is worked out of all of them is beside the loop, in turn, and the same as of a few."""
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,15 +13,17 @@ from types import FrameType
 import pytest
 
 from agent import caps
-from agent.caps import cgroupfs
+from agent.caps import cgroupfs, egress
 from agent.caps import keeper as keeping
 from agent.caps.cgroupfs import CgroupFs
+from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import AT_ONCE, BIG
 from agent.caps.limits import HostFacts
 from agent.caps.telling import Kept
 from agent.caps.wants import World, shares
 from agent.hosting import Helds
 from agent.layout.attached import Attached
+from agent.ports import DriverError
 from agent.usage.report import Held
 from fleet.caps import Held as Armed
 from fleet.caps import Level, Limits, Override, Tenant
@@ -47,7 +50,7 @@ MANY = tuple(SiteId(f"s{n}") for n in range(BIG + 50))
 # What these say is of all sites together; the keeper's own lines are of one slice after another.
 WHOLE = {
     str(Path(caps.__file__).with_name(f"{name}.py"))
-    for name in ("reckon", "wants", "outward", "telling", "limits")
+    for name in ("reckon", "wants", "outward", "telling", "limits", "egress")
 }
 
 
@@ -262,3 +265,39 @@ async def test_slices_that_come_and_go_are_noticed_wherever_they_are(
         await asyncio.sleep(0.05)
         assert pulse.count == count
         task.cancel()
+
+
+def nft(folder: Path, *lines: str) -> Path:
+    """A program in its place."""
+    path = folder / "nft"
+    path.write_text("\n".join(("#!/bin/sh", *lines)))
+    path.chmod(0o700)
+    return path
+
+
+async def test_the_firewalls_command_is_begun_by_a_thread(tmp_path: Path) -> None:
+    """A loop that forks stands still for as long as that takes; what it says arrives all the same."""
+    path = nft(tmp_path, 'case "$1" in -f) cp "$2" "$0.held" ;; *) cat "$0.held" ;; esac')
+    wall = Nft(tmp_path / "rules", str(path))
+    with watched() as seen:
+        assert not await wall.hold(Rules(sites=frozenset({1001})))
+        assert "skuid" in (tmp_path / "nft.held").read_text()
+        assert not await wall.hold(Rules(sites=frozenset({1001})))
+        (tmp_path / "nft.held").write_text("flushed")
+        assert await wall.hold(Rules(sites=frozenset({1001}))), "somebody else changed it"
+    assert "hold" in seen and "_say" not in seen
+
+
+async def test_a_firewalls_command_that_hangs_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one has its turn."""
+    monkeypatch.setattr(egress, "RUN_S", 0.1)
+    path = nft(tmp_path, "echo $$ >> $0.pids", "exec sleep 60")
+    wall = Nft(tmp_path / "rules", str(path))
+    for _ in range(2):
+        with pytest.raises(DriverError, match=r"no answer within 0\.1 s"):
+            await wall.hold(Rules(sites=frozenset({1001})))
+    for pid in map(int, (tmp_path / "nft.pids").read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
