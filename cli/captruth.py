@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from cli.capanswers import HostCaps
+from cli.capanswers import HostCaps, SiteCaps
 from cli.durations import shown
 from cli.failures import Exit
+from cli.tables import why
 from fleet.messages import USAGE_OLD_S
 
 NAMED = 20
@@ -21,6 +22,11 @@ def findings(of: HostCaps) -> tuple[Finding, ...]:
 def verdict(of: HostCaps) -> Exit:
     """Of the gravest."""
     return next((code for code, _ in findings(of)), Exit.OK)
+
+
+def lacking(of: HostCaps | SiteCaps) -> str:
+    """What its host can't hold, without the last point; of a controller that tells no reasons, as its agent says it."""
+    return (" ".join(map(why, of.lacks)) or of.unable).rstrip(".")
 
 
 def held(of: HostCaps) -> str:
@@ -46,15 +52,16 @@ def _findings(of: HostCaps) -> Iterator[Finding]:
         yield Exit.CHANGES, f"{others}. Where it stays: relevo site explain SITE."
     if not of.driver:
         edges = "only edges hold its sites, where there are some"
-        yield Exit.NOT_HELD, f"Nothing can be held there, {edges}: {of.unable}."
-    elif of.unable:
-        yield Exit.NOT_HELD, f"Not all can be held there: {of.unable.rstrip('.')}."
+        yield Exit.NOT_HELD, f"Nothing can be held there, {edges}: {lacking(of)}."
+    elif lacks := lacking(of):
+        yield Exit.NOT_HELD, f"Not all can be held there: {lacks}."
     if of.short:
         names = dict.fromkeys(one.site for one in of.short)
         yield Exit.NOT_HELD, f"Not all is held, for the reasons above: {some([*names])}."
     if of.unheld:
         remedy = (
-            "relevo layout on the host says what gives each a slice; else route: edges in the fleet"
+            "relevo layout on the host says what gives each a slice; else route: edges in the fleet, "
+            "or relevo caps shadow --site SITE"
         )
         nobody = f"In force, and held by no slice and no edge: {some(of.unheld)}"
         yield Exit.NOT_HELD, f"{nobody}. {remedy}."
