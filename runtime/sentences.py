@@ -366,8 +366,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "takes {share_percent} %. It is held tighter."
     ),
     "isolation-partly": (
-        "What its neighbours wait for {resource} fell by {fell_percent} % when it was held, and is still too "
-        "much. It is held tighter."
+        "Of what its neighbours waited for {resource} beyond the usual, {fell_percent} % went when it was held. The "
+        "rest is still too much: it is held tighter."
     ),
     "isolation-unbitten": "The step did not hold it: it takes as much of {resource} as before. It is held tighter.",
     "isolation-unhelpful": (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.isolate.learn import LEAST
 from agent.isolate.measure import growth, latest, series, sizes, stalls
 from agent.isolate.policy import HOUR_S, Policy
-from agent.isolate.state import HOURS, Frame, Past
+from agent.isolate.state import HOURS, Frame, Past, Step
 from agent.signals import HostSigns
 from fleet.caps import Resource
 from fleet.model import Caps, SiteId
@@ -16,6 +16,8 @@ RECENT_S = 4.0  # what a share is measured over: two readings
 TRIES_S = 10.0  # a fork that was refused is tried again within this
 KNOWN = 4  # readings of a site under which its rhythm is nobody's
 RESTS = 0.5  # of what it uses now: with less it rests
+MOST_USUAL = 0.75  # of the waiting: by less than the rest of it chance comes and goes
+ALL = 0.99  # of the time: nobody works any more, and more waiting can't be told from it
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
 UNKNOWN_SHARE = (
     0.5  # of what it takes more than its part, where nobody tells what its host takes: the same
@@ -37,7 +39,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """One site beside the victims' stall. `correlation` -1..1, the rest 0..1; `use` as it is now."""
+    """One site beside the victims' stall. `correlation` -1..1, the rest 0..1; `use` as it is now.
+
+    `usual`: what the victims wait while it rests, or waited before there was an alarm.
+    """
 
     site: SiteId
     score: float
@@ -45,6 +50,7 @@ class Suspect:
     share: float
     novelty: float
     use: float
+    usual: float = 0.0
     steady: bool = False
 
 
@@ -58,10 +64,12 @@ def suspects(
     *,
     at: float,
     known_s: float,
+    calm: float = 0.0,
 ) -> tuple[Suspect, ...]:
     """Who may be the cause of the stall that stands now, the most likely first; empty: nobody is.
 
-    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual.
+    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual. `calm`: the victims'
+    stall before the alarm, where it is known.
     """
     if not window or window[-1].at - window[0].at < policy.seen_s:
         return ()
@@ -96,6 +104,7 @@ def suspects(
                     share=part.share,
                     novelty=novelty,
                     use=part.amount,
+                    usual=_without(stall, series(window, site, resource), part.amount, calm),
                     steady=steady,
                 )
             )
@@ -269,6 +278,29 @@ def _is_news(
     return part.rest is not None and part.rest <= policy.rest
 
 
-def fall(before: float, window: Sequence[Frame], resource: Resource, for_s: float) -> float:
-    """By which share the victims' stall fell, of what it was (`before`); below 0: it rose."""
-    return 1.0 - latest(window, resource, for_s) / before if before > 0 else 0.0
+def _without(
+    stall: Sequence[float], used: Sequence[float | None], amount: float, calm: float
+) -> float:
+    """What the victims wait while a site that uses `amount` rests; `calm` where it hardly did within the window."""
+    rests = [s for s, u in zip(stall, used, strict=True) if u is not None and u < RESTS * amount]
+    return sum(rests) / len(rests) if len(rests) >= KNOWN else calm
+
+
+def fall(step: Step, window: Sequence[Frame], for_s: float) -> float:
+    """By which share of what it may have added the victims' waiting fell since `step` began; below 0: it rose.
+
+    Waiting is told for each second of work, not as a share of the time: that hardly moves while all of it is waiting.
+    """
+    before, now = (
+        _waiting(stall, step.resource)
+        for stall in (step.before, latest(window, step.resource, for_s))
+    )
+    if before <= 0:
+        return 0.0
+    usual = min(_waiting(step.usual, step.resource), MOST_USUAL * before)
+    return min(1.0, (before - now) / (before - usual))
+
+
+def _waiting(stall: float, resource: Resource) -> float:
+    """Seconds of waiting for each second of work. Forks are no waiting: of them there are so many."""
+    return stall if resource is Resource.TASKS else stall / (1.0 - min(stall, ALL))

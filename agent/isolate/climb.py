@@ -200,6 +200,7 @@ class Climb:
             until=self.at + self.term(self._lasts(record, row, finding)),
             # What a second grip did is measured from before the first one.
             before=max(case.stall or 0.0, old.before if old and tried else 0.0),
+            usual=old.usual if old and tried else case.suspect.usual if case.suspect else 0.0,
             use=old.use if old and tried else self._use(case),
             judged=loosens or not (case.suspect or tried),
             why=self._reason(row, None, case),

@@ -1,5 +1,7 @@
 """A round is looked at: what it adds to what isolation remembers, before anything is decided from it."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from agent.isolate import nature
@@ -36,12 +38,14 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
         if at - since >= policy.futile_s and site not in relieved
     }
     danger = (host.memory_stall or 0.0) > policy.danger_ratio
+    alarms = _alarms(state, frame, policy)
     state = msgspec.structs.replace(
         state,
         clock=clock,
         window=window,
         since=at if state.since is None else state.since,
-        alarms=_alarms(state, frame, policy),
+        alarms=alarms,
+        calm=_calm(state, alarms),
         signs=nature.showing(state.signs, signals.sites, policy, at),
         futile=futile,
         relieved=relieved,
@@ -58,6 +62,18 @@ def _alarms(state: State, frame: Frame, policy: Policy) -> dict[Resource, float]
         least = policy.alarm(resource).stall_ratio * (1.0 if since is None else DIPS)
         if frame.stall.get(resource, 0.0) >= least:
             found[resource] = _began(state, frame, resource, policy) if since is None else since
+    return found
+
+
+def _calm(state: State, alarms: Mapping[Resource, float]) -> dict[Resource, float]:
+    """What victims waited before each alarm, as far as the window goes back; of one that stands it is kept."""
+    found = {}
+    for resource, since in alarms.items():
+        before = [frame.stall.get(resource, 0.0) for frame in state.window if frame.at < since]
+        if resource in state.alarms:
+            found[resource] = state.calm.get(resource, 0.0)
+        elif before:
+            found[resource] = sum(before) / len(before)
     return found
 
 

@@ -140,7 +140,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rest: Ratio = (
         0.1  # ...or, where no other day is known, the host takes no more than this beside its sites
     )
-    # What a step did: the neighbours' stall fell by this share.
+    # What a step did: what the neighbours wait for each second of work fell by this share of what the site added.
     helped: Ratio = 0.5
     unhelped: Ratio = 0.2
     bitten: Ratio = 0.2  # its own use fell by this share: the step did bite

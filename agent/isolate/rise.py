@@ -90,7 +90,7 @@ def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     window, after_s = climb.before.window, _after_s(climb)
     if window[-1].at - window[0].at < after_s:
         return None
-    fell = fall(step.before, window, step.resource, after_s)
+    fell = fall(step, window, after_s)
     climb.settle(site, msgspec.structs.replace(step, judged=True))
     if fell >= climb.policy.helped or step.resource not in climb.before.alarms:
         return None
@@ -150,7 +150,7 @@ def _is_endangered(climb: Climb, resource: Resource) -> bool:
 def _case(climb: Climb, step: Step) -> Case:
     after_s = _after_s(climb)
     stall = latest(climb.before.window, step.resource, after_s)
-    fell = fall(step.before, climb.before.window, step.resource, after_s)
+    fell = fall(step, climb.before.window, after_s)
     return Case(
         resource=step.resource,
         nature=step.nature,
@@ -233,6 +233,7 @@ def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
         at=climb.at,
         # What went by in alarms taught nothing: a host that is never calm knows no other day.
         known_s=state.learned - (state.since or state.learned),
+        calm=state.calm.get(resource, 0.0),
     )
 
 

@@ -41,7 +41,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Where a site stands on the ladder, and until when.
 
-    `before`, `use`: the victims' stall and the site's own use as it began; `judged`: its trial is over.
+    `before`, `use`: the victims' stall and the site's own use as it began; `usual`: the victims' stall without that
+    use, as far as it is known, or 0; `judged`: its trial is over.
     `also`: what it holds beside what it was last for.
     """
 
@@ -52,6 +53,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     until: float
     before: float = 0.0
+    usual: float = 0.0
     use: float = 0.0
     judged: bool = False
     why: Why
@@ -99,18 +101,19 @@ Hours = Annotated[tuple[float, ...], Meta(min_length=HOURS, max_length=HOURS)]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`alarms`: resource -> since when contention stands. `signs`: site -> sign -> since when it shows.
+    """`alarms`: resource -> since when contention stands; `calm`: resource -> the victims' stall before that, or 0.
 
-    `acted`: resource -> the last action for it; `shadowed`: the last one that was only recorded. `futile`: since when a
-    site reclaims in vain; `relieved`: until when its memory.high is lifted for it. `ordered`: since when (Unix s)
-    people hold a site. `endangered`: since when the host is; `queued`: since when visitors of many sites wait for
-    nothing that is known. `since`: the first round ever; `learned`: the last one that the past was brought up to date
-    in.
+    `signs`: site -> sign -> since when it shows. `acted`: resource -> the last action for it; `shadowed`: the last one
+    that was only recorded. `futile`: since when a site reclaims in vain; `relieved`: until when its memory.high is
+    lifted for it. `ordered`: since when (Unix s) people hold a site. `endangered`: since when the host is; `queued`:
+    since when visitors of many sites wait for nothing that is known. `since`: the first round ever; `learned`: the last
+    one that the past was brought up to date in.
     """
 
     clock: Clock | None = None
     records: dict[SiteId, Record] = {}
     alarms: dict[Resource, float] = {}
+    calm: dict[Resource, float] = {}
     acted: dict[Resource, float] = {}
     shadowed: dict[Resource, float] = {}
     signs: dict[SiteId, dict[str, float]] = {}
@@ -131,7 +134,7 @@ def kept(state: State) -> State:
     """
     clock = state.clock and msgspec.structs.replace(state.clock, seen=None)
     return msgspec.structs.replace(
-        state, clock=clock, window=(), alarms={}, futile={}, endangered=None, queued=None
+        state, clock=clock, window=(), alarms={}, calm={}, futile={}, endangered=None, queued=None
     )
 
 

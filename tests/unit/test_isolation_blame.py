@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 
 from agent.isolate import Change, House, Policy, State, decide
 from agent.signals import HostSigns, Signals, SiteSigns
@@ -130,3 +131,44 @@ def test_who_is_not_known_yet_is_not_to_blame_for_what_the_host_may_do() -> None
     for busy, held in ((CORES, False), (None, False), (0.45 * CORES + 1.2, True)):
         host = Host(large_beside_a_job(busy, begins_s=0.0))
         assert bool(grips(host.play(100.0))) is held, busy
+
+
+def held_by(
+    usual: float, loud: float, eased: float
+) -> Callable[[float], tuple[HostSigns, dict[SiteId, SiteSigns]]]:
+    """All wait `usual` of their busy time; from 60 s on, by the shop, `loud`, and from 66 s on, once held, `eased`."""
+
+    def look(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+        share = usual if at < 60 else loud if at < 66 else eased
+        share += 0.01 if at % 4 else -0.01
+        cores = 0.1 if at < 60 else 4.0 if at < 66 else 2.0
+        host = msgspec.structs.replace(CALM, cpu_stall=0.8, busy_cores=cores + 1.2)
+        shop = msgspec.structs.replace(QUIET, cpu_cores=cores, cpu_stall=0.5)
+        wait = msgspec.structs.replace(QUIET, cpu_stall=waits(share))
+        return host, dict.fromkeys((NEWS, *SMALL), wait) | {SHOP: shop}
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("usual", "loud", "eased", "becomes"),
+    [
+        # Four seconds of waiting for each of work became two: that is half, though 80 % became 67 %. And it is too much.
+        (0.02, 0.80, 0.66, ["isolation-persists"]),
+        # What it added to a host that is never calm is nearly gone.
+        (0.45, 0.58, 0.47, []),
+        # A third of it went: it is the right one, and more of the same is due.
+        (0.02, 0.80, 0.73, ["isolation-partly"]),
+        # Less than a fifth: it was somebody else.
+        (0.02, 0.80, 0.79, ["isolation-unhelpful"]),
+        (0.45, 0.58, 0.575, ["isolation-unhelpful"]),
+    ],
+)
+def test_help_is_what_goes_of_what_the_site_added(
+    usual: float, loud: float, eased: float, becomes: list[str]
+) -> None:
+    """By the waiting for each second of work, beyond what there was before: a share of the time saturates."""
+    host = Host(held_by(usual, loud, eased))
+    changes = [*host.play(98.0)]
+    assert [one.to for _, one in changes][:1] == [Level.SOFT]
+    assert [one.why.code for _, one in changes[1:]] == becomes
