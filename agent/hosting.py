@@ -30,6 +30,7 @@ from fleet.model import SiteId
 from fleet.quota import DiskUse
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
+from runtime.words import explain
 
 
 class Hosting:
@@ -92,12 +93,14 @@ class Hosting:
 
     def word(self) -> Word:
         """What is known here beside use: who is penalized, what is held, and why."""
+        lacks = (*self.keeper.lacks, *self.quotas.lacks)
         return Word(
             penalties=with_company(self.isolation.penalties, self.keeper.company),
             evidence=self.isolation.evidence,
             help=self.isolation.asks,
             driver=self.keeper.driver,
-            lacks=(*self.keeper.lacks, *self.quotas.lacks),
+            unable=" ".join(map(explain, lacks)),
+            lacks=lacks,
             drift=self.keeper.drift + self.quotas.drift,
             held=Helds(self.keeper.state(), self.quotas.state()),
             looked=self.keeper.looked,

@@ -137,6 +137,7 @@ class SiteCaps(msgspec.Struct, frozen=True, kw_only=True):
     short: tuple[Reason, ...] = ()
     beside: tuple[Beside, ...] = ()
     held_by: tuple[str, ...] | None = None
+    lacks: tuple[Reason, ...] = ()
 
 
 class Differing(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +163,7 @@ class HostCaps(msgspec.Struct, frozen=True, kw_only=True):
     unheld: tuple[str, ...] = ()
     at_edges: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+    lacks: tuple[Reason, ...] = ()
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):

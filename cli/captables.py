@@ -60,7 +60,7 @@ def site(of: SiteCaps) -> list[RenderableType]:
             ("caps", _enforced(of.enforced, of.enforced_from, of.held_by)),
             ("only watched", _waits(of)),
             ("in the last hour", happened(of.last_hour)),
-            ("host", _driver(of.age_s, of.driver, of.unable)),
+            ("host", _driver(of.age_s, of.driver, captruth.lacking(of))),
             ("edges", _edges(of.edges) if of.edges else ""),
             ("word", _ruling(of.ruling) if of.ruling else ""),
             ("override", note(of.override.note) if of.override else ""),
@@ -125,13 +125,13 @@ def _number(cap: str, value: object) -> str:
     return size(value) if isinstance(value, int) and "_bytes" in cap else str(value)
 
 
-def _driver(age_s: float | None, driver: str, unable: str) -> str:
+def _driver(age_s: float | None, driver: str, lacks: str) -> str:
     if age_s is None:
         return "has said nothing of it to this controller"
     told = f"told {shown(age_s)} ago"
     if not driver:
-        return f"{told}, can enforce nothing: {unable}"
-    return f"{told}, held by {driver}" + (f", but {unable}" if unable else "")
+        return f"{told}, can enforce nothing: {lacks}"
+    return f"{told}, held by {driver}" + (f", but not everything: {lacks}" if lacks else "")
 
 
 def _edges(of: AtEdges) -> str:
@@ -198,7 +198,7 @@ def host(of: HostCaps) -> list[RenderableType]:
     parts: list[RenderableType] = [
         facts(
             ("host", of.host),
-            ("told", _driver(of.age_s, of.driver, of.unable)),
+            ("told", _driver(of.age_s, of.driver, captruth.lacking(of))),
             ("sites", f"{of.sites}, caps in force for {of.enforced}"),
             ("attached", attached),
             ("repaired", f"{of.drift} times since its agent started" if of.drift else ""),

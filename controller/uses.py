@@ -44,6 +44,7 @@ class HostWord:
     at: float
     driver: str = ""
     unable: str = ""
+    lacks: tuple[Why, ...] = ()
     drift: int = 0
     help: tuple[Why, ...] = ()
     machine: Machine = field(default_factory=Machine)
@@ -92,7 +93,7 @@ class Uses:
         self._strangers(host, len(usage.sites) - len(mine) + len(told) - len(here))
         word.at, word.driver = now, usage.driver
         word.unable, word.drift = usage.unable, usage.drift
-        word.help = tuple(map(tidy, usage.help))
+        word.help, word.lacks = tuple(map(tidy, usage.help)), tuple(map(tidy, usage.lacks))
         word.machine = Machine(
             cores=usage.cores, memory_bytes=usage.memory_total_bytes, has_swap=usage.has_swap
         )

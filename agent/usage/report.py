@@ -25,7 +25,6 @@ from fleet.messages import (
 )
 from fleet.model import HostId, SiteId, Why
 from fleet.quota import DiskUse
-from runtime.words import explain
 
 # Some 25 kB, or 80 when caps are told too: a beat behind it waits 10 ms on a line of 20 Mbit/s.
 SITES_AT_ONCE = 100
@@ -62,6 +61,7 @@ class Word:
     evidence: tuple[Evidence, ...] = ()
     help: tuple[Why, ...] = ()
     driver: str = ""
+    unable: str = ""
     lacks: tuple[Why, ...] = ()
     drift: int = 0
     held: Mapping[SiteId, Held] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class Tellings:
             evidence=word.evidence[-EVIDENCE_MAX:],
             help=word.help,
             driver=word.driver,
-            unable=" ".join(map(explain, word.lacks))[:LINE_MAX],
+            unable=word.unable[:LINE_MAX],
             lacks=tuple(map(_brief, word.lacks[:LACKS_MAX])),
             drift=word.drift,
             cores=min(signals.host.cores, LOAD_MAX) or None,

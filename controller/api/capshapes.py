@@ -16,14 +16,16 @@ from fleet.penalized import Ended
 class Heldness(msgspec.Struct, frozen=True, kw_only=True):
     """How a host holds its caps, by its last word `age_s` ago; null: it has said nothing to this controller.
 
-    `driver` holds them; "": nothing can be enforced there, and `unable` says why. `drift`: how often somebody else's
-    change was repaired since its agent started.
+    `driver` holds them; "": nothing can be enforced there. `lacks` says why, or what alone can't be; `unable` is the
+    same in English, of an agent of the release before all that there is. `drift`: how often somebody else's change was
+    repaired since its agent started.
     """
 
     host: HostId | None
     age_s: float | None = None
     driver: str = ""
     unable: str = ""
+    lacks: tuple[Why, ...] = ()
     drift: int = 0
 
 

@@ -78,6 +78,7 @@ class CapsView:
         told: dict[str, Any] = {"host": host, "age_s": self._age_s(word)}
         if word is not None:
             told |= {"driver": word.driver, "unable": word.unable, "drift": word.drift}
+            told["lacks"] = word.lacks
         return told
 
     def site(self, site: Site) -> SiteCaps:

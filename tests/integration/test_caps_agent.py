@@ -47,7 +47,7 @@ async def test_a_quarantine_is_a_penalty_at_its_host_until_it_is_taken_back(tmp_
             await served.until(lambda: HOST in uses.hosts, within_s=30)
             told = await caps(served, f"/v1/hosts/{HOST}/caps")
             assert (told["driver"], told["unknown"]) == ("", ["huerto"])
-            assert "switched off" in told["unable"]
+            assert told["lacks"][0]["code"] == "unable-off"
             said = {"reason": "spam", "for_s": 3600, "level": "isolate", "nature": "hacked"}
             assert (await served.ask("PUT", "/v1/sites/huerto/quarantine", said=said))[0] == 200
             await served.until(lambda: "huerto" in mirror.penalties, within_s=30)

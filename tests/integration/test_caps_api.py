@@ -132,8 +132,9 @@ async def test_the_chain_says_where_each_cap_comes_from(coop: Served) -> None:
 async def test_a_host_is_verified_site_by_site(coop: Served) -> None:
     """What the kernel holds otherwise is listed with both values; a site without a word is unknown, not well."""
     async with agent(coop, HOST) as socket:
-        await tell(coop, socket, unable="", drift=3)
-        told = await get(coop, f"/v1/hosts/{HOST}/caps")
+        await tell(coop, socket, unable="", drift=3, lacks=(Why("unable-root"),))
+        told = await get(coop, f"/v1/hosts/{HOST}/caps?lang=es")
+        assert told["lacks"][0]["text"] == "El agente no es root: systemd lo rechazaría."
         assert (told["differing"], told["unknown"], told["drift"]) == ([], [], 3)
         other = msgspec.structs.replace(WANTED, memory_max_bytes=None)
         await tell(coop, socket, sites={SITE: use(held=other)})

@@ -361,6 +361,11 @@ VERIFIED = {
         Exit.NOT_HELD,
         ("Nothing can be held there", "cgroup v1: boot with another kernel."),
     ),
+    "in one's own language": (
+        changed(WELL, unable="in English", lacks=(Why("unable-root"), Why("unable-v1"))),
+        Exit.NOT_HELD,
+        ("Not all can be held there: So it is. So it is.",),
+    ),
     "a part": (
         changed(WELL, unable="/srv (ext4) keeps no quota of users."),
         Exit.NOT_HELD,

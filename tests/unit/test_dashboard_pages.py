@@ -556,6 +556,22 @@ async def test_a_host_s_page_says_that_its_word_is_old_and_that_it_can_not_hold_
     assert "not everything" in lacks and "nft is missing" in lacks
 
 
+async def test_what_a_host_can_not_hold_is_told_in_the_reader_s_language() -> None:
+    """All of it, what it holds or not; an agent of the release before tells it in English alone."""
+    root, disk = Why("unable-root"), Why("unable-quota", {"error": EVIL})
+    words_of = {
+        WEB1: HostWord(at=NOW, unable="so it is", lacks=(root,)),
+        WEB9: HostWord(at=NOW, driver="systemd", unable="so it is", lacks=(root, disk)),
+    }
+    beat = Last(beat=a_beat(WEB1), age_s=0.1)
+    look = replace(well(), heard={WEB1: beat, WEB9: beat}, caps_on=words_of)
+    for language, says in (("en", "The agent is not root"), ("es", "El agente no es root")):
+        pages = await read_all(look, ["/hosts/mx1-web-01", "/hosts/mx1-web-09"], language)
+        assert all(says in page and "so it is" not in page for page in pages)
+        assert ("Quotas of disks" if language == "en" else "Las cuotas de disco") in pages[1]
+        assert "<script>alert" not in pages[1]
+
+
 async def test_a_site_in_force_is_well_only_where_something_holds_it() -> None:
     """By its slice, at the edges, or by nobody; what an access log tells of it is an estimate."""
     look = replace(well(), enforcement=Enforcement(sites={HUERTO: Turn(since=WALL - 9)}))

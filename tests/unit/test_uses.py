@@ -88,6 +88,17 @@ async def test_only_the_host_of_a_site_is_believed() -> None:
     assert "relevo_usage_foreign_sites_total 2.0" in told  # in use, and in penalties and evidence
 
 
+async def test_what_a_host_lacks_is_kept_as_reasons_no_longer_than_ours() -> None:
+    """And forgotten when it says that it lacks nothing."""
+    _, uses = desk()
+    lacks = (Why("unable-quota", {"error": "x" * 9999}), Why("unable-root"))
+    uses.take(A, Usage(host=A, unable="so it is", lacks=lacks))
+    long, root = uses.hosts[A].lacks
+    assert (root, len(str(long.values["error"]))) == (lacks[1], VALUE_CHARACTERS)
+    uses.take(A, Usage(host=A))
+    assert (uses.hosts[A].lacks, uses.hosts[A].unable) == ((), "")
+
+
 async def test_what_is_told_seldom_is_kept() -> None:
     """Limits, their reasons and the past stay as they were told last; use does not."""
     _, uses = desk()
