@@ -26,7 +26,7 @@ from fleet.model import Name, SiteId, Why
 from runtime import log
 
 AGAIN_S = 300.0  # a link that leads elsewhere is nobody's event
-# A disk that hangs must not hold up what caps are to relieve; a thousand sites' links take some 20 ms.
+# A disk that hangs must not hold up what caps are to relieve; a thousand sites' links take some 0.1 s.
 LOOK_S = 1.0
 
 _log = log.logger("caps")
