@@ -50,17 +50,18 @@ def held(group: Path) -> Limits | None:
     """None: there is no such cgroup. A file that is missing limits nothing."""
     if not group.is_dir():
         return None
+    at = f"{group}/"  # joined by pathlib, the paths of a thousand slices take as long as reading them
     return Limits(
-        cpu_weight=_number(group / "cpu.weight") or FREE.cpu_weight,
-        cpu_quota_us=_quota_us(_words(group / "cpu.max")),
-        memory_high_bytes=_number(group / "memory.high"),
-        memory_max_bytes=_number(group / "memory.max"),
-        memory_low_bytes=_number(group / "memory.low") or 0,
-        swap_max_bytes=_number(group / "memory.swap.max"),
-        tasks_max=_number(group / "pids.max"),
-        io=_io(group / "io.max"),
-        io_weight=_io_weight(group),
-        frozen=_number(group / "cgroup.freeze") == 1,
+        cpu_weight=_number(f"{at}cpu.weight") or FREE.cpu_weight,
+        cpu_quota_us=_quota_us(_words(f"{at}cpu.max")),
+        memory_high_bytes=_number(f"{at}memory.high"),
+        memory_max_bytes=_number(f"{at}memory.max"),
+        memory_low_bytes=_number(f"{at}memory.low") or 0,
+        swap_max_bytes=_number(f"{at}memory.swap.max"),
+        tasks_max=_number(f"{at}pids.max"),
+        io=_io(f"{at}io.max"),
+        io_weight=_io_weight(at),
+        frozen=_number(f"{at}cgroup.freeze") == 1,
     )
 
 
@@ -106,7 +107,7 @@ def comparable(wanted: Limits, held: Limits) -> Limits:
     return held
 
 
-def _text(path: Path) -> str:
+def _text(path: Path | str) -> str:
     """A small file at once: a dozen of each slice are read, and buffers would take twice as long."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -115,18 +116,21 @@ def _text(path: Path) -> str:
         os.close(descriptor)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path | str) -> list[str]:
     try:
         return _text(path).splitlines()
     except OSError:  # gone, or this kernel has no such file: it limits nothing
         return []
 
 
-def _words(path: Path) -> list[str]:
-    return [word for line in _lines(path) for word in line.split()]
+def _words(path: Path | str) -> list[str]:
+    try:
+        return _text(path).split()
+    except OSError:  # as above
+        return []
 
 
-def _number(path: Path) -> int | None:
+def _number(path: Path | str) -> int | None:
     words = _words(path)
     return int(words[0]) if words and words[0].isdigit() else None
 
@@ -138,7 +142,7 @@ def _quota_us(words: list[str]) -> int | None:
     return int(words[0]) * S_US // int(words[1])
 
 
-def _io(path: Path) -> dict[str, IoLimit]:
+def _io(path: str) -> dict[str, IoLimit]:
     return {line.split()[0]: _io_limit(line.split()[1:]) for line in _lines(path) if line.strip()}
 
 
@@ -154,9 +158,9 @@ def _io_limit(words: list[str]) -> IoLimit:
     )
 
 
-def _io_weight(group: Path) -> int | None:
+def _io_weight(at: str) -> int | None:
     for name in IO_WEIGHTS:
-        words = _words(group / name)
+        words = _words(f"{at}{name}")
         if len(words) >= 2 and words[0] == "default":
             return int(words[1])
     return None
