@@ -17,13 +17,16 @@ class House:
 
     def caps(self, wall: float) -> dict[SiteId, Caps]:
         """Of each site whose plan is known."""
-        return {
-            site: effective(
-                armed(self.plans[tenant.plan], tenant.held, wall), tenant.override, wall
-            )
-            for site, tenant in self.tenants.items()
-            if tenant.plan in self.plans
-        }
+        known = ((site, self.caps_of(site, wall)) for site in self.tenants)
+        return {site: caps for site, caps in known if caps is not None}
+
+    def caps_of(self, site: SiteId, wall: float) -> Caps | None:
+        """What one site may have; None: its plan is not known."""
+        tenant = self.tenants.get(site)
+        plan = self.plans.get(tenant.plan) if tenant else None
+        if tenant is None or plan is None:
+            return None
+        return effective(armed(plan, tenant.held, wall), tenant.override, wall)
 
     def enforced(self, site: SiteId, wall: float) -> bool:
         """Whether what is decided of a site is held, or in shadow."""

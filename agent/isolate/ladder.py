@@ -13,6 +13,7 @@ from agent.isolate.case import Case, Change
 from agent.isolate.climb import Climb
 from agent.isolate.house import House
 from agent.isolate.look import look
+from agent.isolate.own import Own
 from agent.isolate.policy import Policy
 from agent.isolate.proof import ordered, proofs
 from agent.isolate.queues import plead, queued_since
@@ -44,7 +45,7 @@ def decide(
 ) -> Decision:
     """Judge one round, seen at `now` (monotonic s) and `wall` (Unix s), and say who is held from now on."""
     clock = told(state.clock, now, wall)
-    seen = look(state, signals, policy, clock)
+    seen = look(state, signals, policy, clock, Own(state.records, house, wall))
     seen = msgspec.structs.replace(seen, queued=queued_since(seen, signals, clock.at))
     climb = Climb(seen, signals, house, policy, wall)
     _obey(climb)

@@ -7,6 +7,7 @@ import msgspec
 from agent.isolate import nature
 from agent.isolate.learn import EVERY_S, learned
 from agent.isolate.measure import busy, suffered
+from agent.isolate.own import Own
 from agent.isolate.policy import CONTENDED, Policy
 from agent.isolate.state import Clock, Frame, State
 from agent.signals import Signals, SiteSigns
@@ -17,13 +18,13 @@ from fleet.model import SiteId
 DIPS = 0.75
 
 
-def look(state: State, signals: Signals, policy: Policy, clock: Clock) -> State:
-    """`state` with this round in it."""
+def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own) -> State:
+    """`state` with this round in it. `own`: what holds each site by itself."""
     at = clock.at
     host = signals.host
     frame = Frame(
         at=at,
-        stall=suffered(signals, policy),
+        stall=suffered(signals, policy, own),
         sites=signals.sites,
         used_bytes=float(host.memory_total_bytes - host.memory_available_bytes),
         busy=busy(host),

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from agent.isolate.house import House
+from agent.isolate.own import Own
 from agent.isolate.policy import CONTENDED, Policy
 from agent.isolate.state import Frame
 from agent.signals import HostSigns, Signals, SiteSigns
@@ -12,11 +14,13 @@ from fleet.model import SiteId
 PAGE_BYTES = 4096
 # What one operation costs a device beside its bytes: 20,000 a second fill one that moves 640 MB/s.
 OPERATION_BYTES = 32 << 10
-THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
 BUSY = 0.02  # of a core, all victims together: less is not enough to suffer with
 GIVES = 0.2  # of the pages that are looked at: of what nobody uses reclaim gets nearly all
 GROWN = 0.1  # of what it holds, within the window: less is what comes and goes with its visitors
 HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
+NOBODYS = Own(
+    {}, House(plans={}, tenants={}, rulings={}), 0.0
+)  # of sites whose plans are not known
 PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
 
 
@@ -127,7 +131,7 @@ def _has_grown(window: Sequence[Frame], site: SiteId) -> bool:
     return growth(held_now) >= GROWN * (held_now[-1] or math.inf)
 
 
-def suffered(signals: Signals, policy: Policy) -> dict[Resource, float]:
+def suffered(signals: Signals, policy: Policy, own: Own = NOBODYS) -> dict[Resource, float]:
     """What the sites of this host suffer by each other (0..1), for every contended resource that is known."""
     found = {}
     for resource in CONTENDED:
@@ -135,7 +139,9 @@ def suffered(signals: Signals, policy: Policy) -> dict[Resource, float]:
         if stall is None:
             continue
         asked = stall >= policy.alarm(resource).stall_ratio * PARTED
-        victims = victims_stall(signals, resource) if asked else None
+        victims = victims_stall(signals, resource, own) if asked else None
+        if asked and victims is None:
+            stall = max(0.0, stall - _own_stall(signals, resource, own))
         # Memory that runs out hurts everyone in a moment, who suffers already or not.
         if resource is Resource.MEMORY and is_scarce(signals.host, policy):
             stall, victims = max(stall, policy.memory.stall_ratio), None
@@ -159,11 +165,11 @@ def host_stall(host: HostSigns, resource: Resource, policy: Policy) -> float | N
     }[resource]
 
 
-def victims_stall(signals: Signals, resource: Resource) -> float | None:
+def victims_stall(signals: Signals, resource: Resource, own: Own) -> float | None:
     """The share of their busy time that sites wait, without the one that uses most; None: it can't be told.
 
-    Its own quota is no contention: a throttled site is no victim. Where some active site's wait is not known, or those
-    that are known do nothing beside others of whom nothing is told, the host's must do.
+    Who waits for a limit of its own is no victim. Where some active site's wait is not known, or those that are known
+    do nothing beside others of whom nothing is told, the host's must do.
     """
     if resource is Resource.TASKS:
         return None
@@ -171,7 +177,7 @@ def victims_stall(signals: Signals, resource: Resource) -> float | None:
     total, weight, is_dark = 0.0, 0.0, False
     for site, signs in signals.sites.items():
         cores = signs.cpu_cores or 0.0
-        if site == most or (signs.throttled_ratio or 0.0) > THROTTLED:
+        if site == most or own.waits(site, signs, resource):
             continue
         if (stall := _site_stall(signs, resource)) is None:
             if cores >= BUSY:
@@ -186,17 +192,28 @@ def victims_stall(signals: Signals, resource: Resource) -> float | None:
     return total / weight
 
 
+def _own_stall(signals: Signals, resource: Resource, own: Own) -> float:
+    """At most so much of the host's stall is what sites wait for limits of their own."""
+    return sum(
+        (_site_stall(signs, resource) or 0.0)
+        + ((signs.throttled_ratio or 0.0) if resource is Resource.CPU else 0.0)
+        for site, signs in signals.sites.items()
+        if own.waits(site, signs, resource)
+    )
+
+
 def _is_dark(signs: SiteSigns) -> bool:
     """Whether it may do anything, unseen; a slice that is not there does nothing."""
     return signs.cpu_cores is None and signs.attachment is not Attachment.SLICE
 
 
 def _site_stall(signs: SiteSigns, resource: Resource) -> float | None:
-    return {
+    stalls_ = {
         Resource.CPU: signs.cpu_stall,
         Resource.MEMORY: signs.memory_stall,
         Resource.IO: signs.io_stall,
-    }[resource]
+    }
+    return stalls_.get(resource)  # forks are nobody's wait
 
 
 def stalls(window: Sequence[Frame], resource: Resource) -> Iterator[float]:

@@ -7,7 +7,7 @@ site is accused by it. Source: caps.md D.1, row Web.
 from collections.abc import Collection
 
 from agent.isolate.climb import Climb
-from agent.isolate.measure import THROTTLED
+from agent.isolate.own import is_throttled
 from agent.isolate.state import State
 from agent.signals import Signals, SiteSigns
 from fleet.caps import Level
@@ -37,7 +37,7 @@ def _has_visitors(signs: SiteSigns) -> bool:
 
 def _is_slow(signs: SiteSigns) -> bool:
     """Whether a request waits for WAIT_S: a queue is as long as what comes while one waits in it (Little's law)."""
-    if (signs.throttled_ratio or 0.0) > THROTTLED:
+    if is_throttled(signs):
         return False
     return bool(signs.queue) and (signs.queue or 0) >= (signs.requests_per_s or 0.0) * WAIT_S
 

@@ -153,7 +153,7 @@ def held_by(
 @pytest.mark.parametrize(
     ("usual", "loud", "eased", "becomes"),
     [
-        # Four seconds of waiting for each of work became two: that is half, though 80 % became 67 %. And it is too much.
+        # Four seconds of waiting for each of work became two: that is half, though 80 % became 67 %.
         (0.02, 0.80, 0.66, ["isolation-persists"]),
         # What it added to a host that is never calm is nearly gone.
         (0.45, 0.58, 0.47, []),
@@ -172,3 +172,65 @@ def test_help_is_what_goes_of_what_the_site_added(
     changes = [*host.play(98.0)]
     assert [one.to for _, one in changes][:1] == [Level.SOFT]
     assert [one.why.code for _, one in changes[1:]] == becomes
+
+
+def at_their_own_disk_limit(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+    """From 60 s on two backups write what each of them may, on a disk that does ten times as much."""
+    if at < 60:
+        return CALM, {}
+    host = msgspec.structs.replace(
+        CALM, io_stall=0.6, busy_cores=2.0, io_bytes_per_s=50 * MIB, io_ops_per_s=100.0
+    )
+    rate = float(CAPS.write_bytes_per_s)
+    backup = msgspec.structs.replace(QUIET, cpu_cores=0.1, write_bytes_per_s=rate, io_stall=0.8)
+    return host, {
+        SHOP: msgspec.structs.replace(backup, write_bytes_per_s=0.99 * rate),
+        NEWS: backup,
+    }
+
+
+def at_their_own_memory_high(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+    """From 60 s on two sites reclaim from themselves, each at its own mark; half of the host's memory is free."""
+    if at < 60:
+        return CALM, {}
+    host = msgspec.structs.replace(CALM, memory_stall=0.3, busy_cores=2.0)
+    full = msgspec.structs.replace(
+        QUIET,
+        cpu_cores=0.3,
+        anon_bytes=CAPS.memory_max_bytes,
+        memory_stall=0.5,
+        memory_high_hits=40,
+        scanned_per_s=30_000.0,
+        stolen_per_s=15_000.0,
+    )
+    return host, {SHOP: full, NEWS: msgspec.structs.replace(full, scanned_per_s=29_000.0)}
+
+
+@pytest.mark.parametrize("look", [at_their_own_disk_limit, at_their_own_memory_high])
+@pytest.mark.parametrize("are_dark", [False, True])
+def test_who_waits_for_a_limit_of_its_own_is_nobodys_victim(
+    look: Callable[[float], tuple[HostSigns, dict[SiteId, SiteSigns]]], *, are_dark: bool
+) -> None:
+    """What two sites wait for their own plans is not each other's doing, nor is it the host's word for sites of which
+    nothing is told.
+    """
+
+    def seen(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+        host, sites = look(at)
+        dark = dict.fromkeys(SMALL, SiteSigns(attachment=Attachment.POOL)) if are_dark else {}
+        return host, dark | sites
+
+    host = Host(seen)
+    assert (grips(host.play(200.0)), host.asked) == ([], set())
+
+
+def test_a_victim_beside_them_still_counts() -> None:
+    """The disk that two backups fill makes neighbours wait who are far from limits of their own: that is contention."""
+
+    def look(at: float) -> tuple[HostSigns, dict[SiteId, SiteSigns]]:
+        host, sites = at_their_own_disk_limit(at)
+        hurt = msgspec.structs.replace(QUIET, io_stall=waits(0.5) if at >= 60 else 0.0)
+        return host, dict.fromkeys(SMALL, hurt) | sites
+
+    held = grips(Host(look).play(90.0))
+    assert {site for _, site, _ in held} == {NEWS}
