@@ -103,7 +103,7 @@ def convert(
             *_guard(record, sockets),
             *(() if remains is None and sockets.at_boot else _release(record, remains, places)),
             *_settle(record, shared, sockets, remains, places),
-            *(_change_slice(record, slice, places) if slice != record.slice else ()),
+            *(_change_slice(record, slice, places) if _is_apart(record, sockets, slice) else ()),
         ),
         notes=tuple(_convert_notes(record, shared, sockets, remains, slice)),
     )
@@ -133,6 +133,11 @@ def _take(
 def _note(record: Record, places: Places) -> Write:
     kept = msgspec.json.format(msgspec.json.encode(record)).decode()
     return Write(note_of(record, places), f"{kept}\n", SECRET)
+
+
+def _is_apart(record: Record, sockets: Sockets, slice: str) -> bool:
+    """Whether its unit was noted for another slice, or runs in one, where systemd has left it."""
+    return slice != record.slice or sockets.slice not in {None, slice}
 
 
 def _change_slice(record: Record, slice: str, places: Places) -> Iterator[Step]:
@@ -205,10 +210,10 @@ def _convert_notes(
 ) -> Iterator[str]:
     if not sockets.ours:
         yield f"{record.site} gets a PHP of its own in {slice}; its opcode cache begins empty."
-    elif slice != record.slice:
+    elif _is_apart(record, sockets, slice):
         yield (
-            f"{record.site} moves from {record.slice} to {slice}: its own php-fpm is restarted, visitors wait "
-            f"meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its opcode cache begins "
+            f"{record.site} moves from {sockets.slice or record.slice} to {slice}: its own php-fpm is restarted, "
+            f"visitors wait meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its opcode cache begins "
             "empty."
         )
     if not shared.patience_s and (remains is not None or _holds(record, sockets)):

@@ -46,13 +46,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Sockets:
     """How the name stands now. `ours`: it leads to the site's own unit; `link`: by a symbolic link.
 
-    `at_boot`: systemd makes it so at the next start of the machine.
+    `at_boot`: systemd makes it so at the next start of the machine. `slice`: where that unit runs; None: it does not.
     """
 
     ours: bool = False
     link: bool = False
     guarded: bool = False
     at_boot: bool = False
+    slice: str | None = None
     listening: frozenset[str] = field(
         default_factory=frozenset
     )  # bound names, as php.socket writes

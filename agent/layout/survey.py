@@ -16,8 +16,8 @@ from agent.layout.attach import proposed
 from agent.layout.carry import guarded, listening
 from agent.layout.convert import convert as plan_convert
 from agent.layout.convert import refuse_odd
-from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets
-from agent.layout.running import Running
+from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, conf_of
+from agent.layout.running import Running, slice_of
 from agent.layout.served import Part, Served, served
 from agent.layout.undo import undo as plan_undo
 from fleet.caps import Tenant
@@ -54,7 +54,7 @@ def convert(host: Host, site: SiteId) -> Plan:
     plan = plan_convert(
         record,
         _shared(host, record),
-        sockets(record, host.places),
+        replace(sockets(record, host.places), slice=_runs_in(host, record)),
         remains,
         templates,
         host.places,
@@ -63,6 +63,17 @@ def convert(host: Host, site: SiteId) -> Plan:
     if not plan.steps or slice != shared:
         return plan
     return replace(plan, notes=(*plan.notes, _sharing(slice, here.neighbours(site))))
+
+
+def _runs_in(host: Host, record: Record) -> str | None:
+    """The slice that its own unit is in, whatever was noted; None: it does not run.
+
+    systemd leaves a unit in its old slice at a restart that leaves a process of it behind.
+    """
+    main = str(conf_of(record, host.places))
+    return next(
+        (slice_of(m.cgroup) for m in host.running.masters if m.main == main and m.pid), None
+    )
 
 
 def _sharing(slice: str, others: tuple[SiteId, ...]) -> str:

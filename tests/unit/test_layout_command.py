@@ -34,6 +34,7 @@ from tests.unit.test_layout_attach import (
     TWO_POOLS,
     TWO_VHOSTS,
     fcgi,
+    master,
     pool,
     tenant,
     vhosts,
@@ -226,6 +227,19 @@ def test_sites_of_one_user_are_planned_into_its_slice(tmp_path: Path) -> None:
         write(tmp_path, {f"/conf/{site}.json": msgspec.json.encode(before).decode()})
         again = convert(here, site).steps
         assert Systemd("restart", (f"relevo-php@{site}.service",)) in again
+    # systemd leaves a unit where it is while something of it still runs: what is noted is not yet so.
+    noted = changed(before, slice="user-1004.slice")
+    conf, unit = (
+        f"{places.conf}/libro.conf",
+        "/site.slice/site-libro.slice/relevo-php@libro.service",
+    )
+    write(tmp_path, {"/conf/libro.json": msgspec.json.encode(noted).decode()})
+    for there in (unit, unit.replace("/site.slice/site-libro", "/user.slice/user-1004")):
+        write(Path(host), master(800, conf, there))
+        plan = convert(replace(here, running=Reader(host).look()), LIBRO)
+        moves = Systemd("restart", ("relevo-php@libro.service",)) in plan.steps
+        assert moves is (there == unit)
+    write(tmp_path, {"/conf/libro.json": msgspec.json.encode(before).decode()})
     alone = msgspec.structs.replace(tenants[LIBRO], users=("libro", "radio"))
     apart = convert(replace(here, tenants={LIBRO: alone}), LIBRO)
     assert not any(step.verb == "restart" for step in apart.steps if isinstance(step, Systemd))
