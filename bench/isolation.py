@@ -19,6 +19,7 @@ DAY_ROUNDS = 43_200
 STEEP_ROUNDS = DAY_ROUNDS // 20  # a day's peaks come twenty times as steeply
 BUSY_ROUNDS = 170
 SYSTEM = 3.0  # cores of six
+BACKUP = 70.0  # MiB/s, of a disk that does 60
 FILLS, CACHE = 40.0, 2000.0  # MiB/s by which a database grows; MiB of files that one site has read
 RIGHT, SOON_S, SOON_IO_S = 0.95, 5.0, 12.0
 SITES = 1000
@@ -74,6 +75,13 @@ def main(runs: int) -> None:
         for seed in range(runs)
     ]
     none("penalties while a database fills the memory", _held(fills), f"{runs} hosts of 40 sites")
+    for told in (True, False):
+        backups = [
+            run(None, seed, rounds=BUSY_ROUNDS, system_disk=BACKUP, tells_rest=told)
+            for seed in range(runs)
+        ]
+        what = "the host's own backup fills the disk" + ("" if told else ", untold")
+        none(f"penalties while {what}", _held(backups), f"{runs} hosts of 40 sites")
     _breathless(runs)
     _recorded()
     _cost()

@@ -39,7 +39,7 @@ class Budget:
 
 
 class Devices:
-    """Which block devices are physical: what dm or md passes on is counted again by the device below it."""
+    """Which block devices are physical: what dm, md or a loop passes on is counted again by the device below it."""
 
     def __init__(self, sys: Path = Path("/sys")) -> None:
         self._blocks = sys / "dev/block"
@@ -55,10 +55,13 @@ class Devices:
             self._forget_at = now + FORGET_S
 
     def physical(self, device: str) -> bool:
-        """Whether nothing lies under "major:minor"; True where nobody tells."""
+        """Whether nothing lies under "major:minor", which is no memory either; True where nobody tells."""
         if (known := self._known.get(device)) is None:
+            place = self._blocks / device
             try:
-                known = not os.listdir(self._blocks / device / "slaves")
+                known = not (
+                    os.listdir(place / "slaves") or kernel.is_no_disk(place.resolve().name)
+                )
             except OSError:
                 known = True
             self._known[device] = known

@@ -116,7 +116,7 @@ def io(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | Non
 
 
 # Memory, or a file on a disk that is counted already.
-NO_DISKS = (b"loop", b"ram", b"zram")
+NO_DISKS = ("loop", "ram", "zram")
 SECTOR_BYTES = 512  # of /proc/diskstats, whatever the disk's own are
 
 
@@ -131,7 +131,7 @@ def disks(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | 
     found = {}
     for line in data.splitlines():
         fields = line.split()
-        if len(fields) < 11 or fields[2].rstrip(b"0123456789") in NO_DISKS:
+        if len(fields) < 11 or is_no_disk(fields[2].decode("ascii", "replace")):
             continue
         device = b":".join(fields[:2]).decode("ascii", "replace")
         if not counts(device):
@@ -144,6 +144,11 @@ def disks(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | 
             read * SECTOR_BYTES, written * SECTOR_BYTES, reads + near, writes + near_writes
         )
     return found
+
+
+def is_no_disk(name: str) -> bool:
+    """Of the kernel's name of a block device."""
+    return name.rstrip("0123456789") in NO_DISKS
 
 
 def busy_ticks(data: bytes | None) -> int | None:

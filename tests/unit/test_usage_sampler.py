@@ -412,6 +412,21 @@ def test_the_host_tells_what_its_cpus_and_its_whole_disks_do(tree: Tree) -> None
     assert (gone.busy_cores, gone.io_bytes_per_s, gone.io_ops_per_s) == (None, None, None)
 
 
+def test_what_a_site_swaps_into_memory_is_no_work_of_a_disk(tree: Tree) -> None:
+    """Pages packed into zram, and a file that is mounted: of the one no disk knows, the other is on one already."""
+    for number, name in (("253:0", "zram0"), ("7:3", "loop3"), ("8:0", "sda")):
+        disk = tree.sys / "devices" / name
+        (disk / "slaves").mkdir(parents=True)
+        (tree.sys / "dev/block" / number).symlink_to(disk)
+    one, moved = sampler(tree), (4096, 0, 1, 0)
+    one.follow({A: sliced(tree.put("a", State(io=dict.fromkeys(("253:0", "7:3", "8:0"), moved))))})
+    one.follow({A: sliced(tree.root / "a")}, close=[A])
+    one.round(100.0)
+    tree.change("a", io=dict.fromkeys(("253:0", "7:3", "8:0"), (8192, 0, 2, 0)))
+    signs = one.round(102.0).signals.sites[A]
+    assert (signs.read_bytes_per_s, [*signs.disks]) == (2048.0, ["8:0"])
+
+
 def test_a_host_that_tells_nothing_of_its_disks_is_not_called_idle(tree: Tree) -> None:
     """In a container there may be none to be seen: what they do is not known."""
     one = sampler(tree)
