@@ -213,8 +213,8 @@ def _convert_notes(
     elif _is_apart(record, sockets, slice):
         yield (
             f"{record.site} moves from {sockets.slice or record.slice} to {slice}: its own php-fpm is restarted, "
-            f"visitors wait meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its opcode cache begins "
-            "empty."
+            f"visitors wait meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its "
+            "opcode cache begins empty."
         )
     if not shared.patience_s and (remains is not None or _holds(record, sockets)):
         yield (
