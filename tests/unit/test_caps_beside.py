@@ -247,6 +247,7 @@ async def test_slices_that_come_and_go_are_noticed_wherever_they_are(
 ) -> None:
     """At the top and inside others; what else is in a slice, or named like one, is none."""
     monkeypatch.setattr(cgroupfs, "LOOK_AGAIN_S", 0.005)
+    monkeypatch.setattr(cgroupfs, "LOOK_AGAIN_LATEST_S", 0.01)
     for name in ("a.slice", "user.slice/user-1.slice", "user.slice/user-2.slice/x.service"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a.slice/cpu.weight").touch()
