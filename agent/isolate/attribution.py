@@ -17,6 +17,7 @@ TRIES_S = 10.0  # a fork that was refused is tried again within this
 KNOWN = 4  # readings of a site under which its rhythm is nobody's
 RESTS = 0.5  # of what it uses now: with less it rests
 MOST_USUAL = 0.75  # of the waiting: by less than the rest of it chance comes and goes
+LEAST_ADDED = 0.001  # s for each second of work: less is nothing
 ALL = 0.99  # of the time: nobody works any more, and more waiting can't be told from it
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
 UNKNOWN_SHARE = (
@@ -298,7 +299,7 @@ def fall(step: Step, window: Sequence[Frame], for_s: float) -> float:
     if before <= 0:
         return 0.0
     usual = min(_waiting(step.usual, step.resource), MOST_USUAL * before)
-    return min(1.0, (before - now) / (before - usual))
+    return min(1.0, (before - now) / max(before - usual, LEAST_ADDED))
 
 
 def _waiting(stall: float, resource: Resource) -> float:

@@ -1,15 +1,22 @@
 """Who is not to blame: what waits for the host itself, or for its own limits, is held against no site."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.isolate import Change, House, Policy, State, decide
+from agent.isolate.attribution import fall
+from agent.isolate.own import Own
+from agent.isolate.policy import CONTENDED
+from agent.isolate.state import Frame, Part, Record, Step
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Attachment, Level, Tenant
-from fleet.model import SiteId
+from fleet.caps import Attachment, Level, Resource, Tenant
+from fleet.model import SiteId, Why
 from tests.hogs import CAPS, MIB, PLAN, WALL
 
 SHOP, NEWS = SiteId("shop"), SiteId("news")
@@ -56,6 +63,7 @@ class Host:
     """Twenty sites by hand: `look(second)` gives the host's signs and those of the sites that are not quiet."""
 
     look: Callable[[float], tuple[HostSigns, dict[SiteId, SiteSigns]]]
+    policy: Policy = Policy()  # noqa: RUF009 - frozen
     state: State = field(default_factory=State)
     now: float = 0.0
     asked: set[str] = field(default_factory=set)
@@ -73,7 +81,7 @@ class Host:
             self.now += ROUND_S
             host, told = self.look(self.now)
             signals = Signals(at=self.now, host=host, sites=dict.fromkeys(sites, QUIET) | told)
-            decision = decide(self.state, signals, house, Policy(), self.now, WALL + self.now)
+            decision = decide(self.state, signals, house, self.policy, self.now, WALL + self.now)
             self.state = decision.state
             self.asked |= {why.code for why in decision.asks}
             yield from ((self.now, change) for change in decision.changes)
@@ -119,9 +127,9 @@ def test_who_is_large_as_never_before_is_told_by_it_alone() -> None:
 
 
 def test_a_host_that_is_never_calm_knows_no_other_day() -> None:
-    """Hours that were all trouble taught nothing: what was never seen otherwise is not called new."""
-    host = Host(large_beside_a_job(CORES, begins_s=0.0))
-    assert grips(host.play(4000.0)) == []
+    """Time that was all trouble taught nothing: what was never seen otherwise is not called new."""
+    host = Host(large_beside_a_job(CORES, begins_s=0.0), policy=Policy(learn_s=200.0))
+    assert grips(host.play(400.0)) == []
 
 
 def test_who_is_not_known_yet_is_not_to_blame_for_what_the_host_may_do() -> None:
@@ -234,3 +242,53 @@ def test_a_victim_beside_them_still_counts() -> None:
 
     held = grips(Host(look).play(90.0))
     assert {site for _, site, _ in held} == {NEWS}
+
+
+@pytest.mark.parametrize(
+    ("level", "enforced", "own"),
+    [
+        (Level.WATCH, True, False),
+        (Level.SOFT, True, True),
+        (Level.CAP, True, True),
+        (Level.CAP, False, False),  # in shadow nothing is held
+    ],
+)
+def test_who_is_held_waits_for_that(level: Level, *, enforced: bool, own: bool) -> None:
+    """A penalty makes its site wait for what it takes, and for nothing else."""
+    why, tasks = Why("isolation-blunt"), Part(share=0.5, since=0.0, why=Why("isolation-blunt"))
+    step = Step(
+        level=level,
+        resource=Resource.CPU,
+        since=0.0,
+        until=9.0,
+        why=why,
+        enforced=enforced,
+        also={Resource.TASKS: tasks},
+    )
+    house = House(plans={}, tenants={}, rulings={})
+    limits = Own({SHOP: Record(step=step)}, house, WALL)
+    found = {on for on in Resource if limits.waits(SHOP, QUIET, on)}
+    assert found == ({Resource.CPU, Resource.TASKS} if own else set())
+
+
+ratios = st.floats(0, 1)
+
+
+@given(ratios, ratios, ratios, st.sampled_from(CONTENDED))
+def test_help_is_never_more_than_all(
+    before: float, usual: float, now: float, resource: Resource
+) -> None:
+    """Whatever was measured; and who waits no less than before was not helped."""
+    why = Why("isolation-blunt")
+    step = Step(
+        level=Level.CAP,
+        resource=resource,
+        since=0.0,
+        until=9.0,
+        why=why,
+        before=before,
+        usual=usual,
+    )
+    fell = fall(step, [Frame(at=0.0, stall={resource: now}, sites={})], 10.0)
+    assert math.isfinite(fell) and fell <= 1
+    assert now < before or fell <= 0
