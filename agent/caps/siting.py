@@ -36,9 +36,10 @@ Users = Mapping[SiteId, tuple[Name, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sited:
-    """Where each site's files are, links followed, and from what that was seen."""
+    """Where each site's files are, links followed, `roots` its document roots; and from what that was seen."""
 
     paths: Mapping[SiteId, frozenset[Path]] = field(default_factory=dict)
+    roots: Mapping[SiteId, frozenset[Path]] = field(default_factory=dict)
     users: Users = field(default_factory=dict)
     attached: Mapping[SiteId, Attached] | None = None
 
@@ -92,13 +93,19 @@ class Siting:
             for name, account in found.items()
             if is_person(account) and name not in SHARED
         }
-        paths = {
-            site: frozenset(real(each, self._root) for each in _paths(tenant, at, homes))
-            for site, tenant in tenants.items()
-            if (at := attached.get(site))
-        }
+        roots, paths = {}, {}
+        for site, tenant in tenants.items():
+            roots[site] = self._roots(site, attached.get(site))
+            mine = (homes[user] for user in tenant.users if user in homes)
+            paths[site] = roots[site].union(real(home, self._root) for home in mine)
         users = {site: tenant.users for site, tenant in tenants.items()}
-        self._sited = Sited(paths=paths, users=users, attached=attached)
+        self._sited = Sited(paths=paths, roots=roots, users=users, attached=attached)
+
+    def _roots(self, site: SiteId, at: Attached | None) -> frozenset[Path]:
+        """Who is served no more may run on, and is held where it was; and not seen is not gone (rule R7)."""
+        if at is None or not at.roots:
+            return self._sited.roots.get(site, frozenset())
+        return frozenset(real(root, self._root) for root in at.roots)
 
     def disks(self) -> Disks:
         """In a thread; no file system is touched that sites are on. What can't be seen now is as it was (rule R7)."""
@@ -132,8 +139,3 @@ class Siting:
                     site,
                     Why("cap-no-disk", {"mount": str(place), "kind": known[place].kind}),
                 )
-
-
-def _paths(tenant: Tenant, attached: Attached, homes: Mapping[str, Path]) -> Iterator[Path]:
-    yield from (homes[user] for user in tenant.users if user in homes)
-    yield from attached.roots

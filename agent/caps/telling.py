@@ -42,12 +42,12 @@ def waiting(shared: Mapping[str, Share]) -> dict[SiteId, tuple[Why, ...]]:
 
 
 def unlimited(shared: Mapping[str, Share], facts: HostFacts) -> dict[SiteId, tuple[Why, ...]]:
-    """Of sites in force that read and write on no disk that could be limited."""
+    """Of sites whose I/O is to be held, and that read and write on no disk that could be limited."""
     if "io" not in facts.controllers:
         return {}  # said of the caps themselves
     found: dict[SiteId, tuple[Why, ...]] = {}
     for share in shared.values():
-        for site in share.sites if share.in_force and not share.beside else ():
+        for site in share.sites if "io" in share.wanted.because and not share.beside else ():
             if why := facts.diskless.get(site) or (None if facts.devices else facts.no_disk):
                 found[site] = (why,)
     return found

@@ -786,6 +786,12 @@ async def test_sessions_beside_a_site_are_held_once_they_are_there(tmp_path: Pat
         host.kernel.there |= {ONE, TWO}
         host.kernel.reloaded.beat()
         await host.until(lambda: host.held(TWO).tasks_max == STANDARD.background_tasks)
+        await host.until(
+            lambda: (
+                all(one.held for kept in host.keeper.state().values() for one in kept.beside)
+                and all(kept.beside for kept in host.keeper.state().values())
+            )
+        )
         assert host.held(ONE).cpu_quota_us == PLAN
         for site, slice in ((SHOP, ONE), (NEWS, TWO)):
             kept = host.keeper.state()[site]

@@ -73,9 +73,25 @@ async def test_a_disk_that_nobody_named_is_held_for_a_sites_files_on_it(machine:
     ):
         await siting.look(told, here)
         assert siting.disks().numbers == ("8:0", "8:16")
-        await siting.look(BEAS, {BEA: attached()})
+        await siting.look(orders(), {})
         assert siting.disks().numbers == ("8:0",)
     await siting.look(orders(bea=("www-data",)), {BEA: attached()})
+    assert siting.disks().numbers == ("8:0",)
+
+
+async def test_a_site_that_the_web_server_leads_to_no_more_keeps_its_disks(
+    machine: Machine,
+) -> None:
+    """What still runs of it is held on; what was not looked at is not gone either. With other roots these count."""
+    siting = Siting((Path("/"),), machine.root)
+    await siting.look(BEAS, {BEA: attached("/data/bea")})
+    for here in ({BEA: attached()}, {}, {BEA: attached()}):
+        await siting.look(BEAS, here)
+        assert siting.disks().numbers == ("8:0", "8:16")
+    await siting.look(BEAS, {BEA: attached("/srv/bea")})
+    assert siting.disks().numbers == ("8:0",)
+    await siting.look(BEAS, {BEA: attached("/data/bea")})
+    await siting.look(orders(), {})
     assert siting.disks().numbers == ("8:0",)
 
 
