@@ -39,9 +39,9 @@ class CgroupFs:
     def __init__(self, root: Path, changed: Pulse) -> None:
         self._root = root
         self._reading, self._steps = Lane(), Steps()
-        self._writing: dict[
-            str, Lane
-        ] = {}  # by slice, while something is written: reclaim may hold it up
+        # By slice, while something is written: reclaim may hold it up.
+        self._writing: dict[str, Lane] = {}
+        self._idle: list[Lane] = []  # to begin a thread for each of a thousand holds up the loop
         self.reloaded = changed
         self._known: frozenset[str] = frozenset()
 
@@ -115,12 +115,13 @@ class CgroupFs:
 
     async def _write(self, slice: str, writing: Callable[[], T]) -> T:
         """One that hangs holds up no other slice's. Raises DriverError."""
-        lane = self._writing.setdefault(slice, Lane())
+        if (lane := self._writing.get(slice)) is None:
+            lane = self._writing[slice] = self._idle.pop() if self._idle else Lane()
         try:
             return await look(lane, writing)
         finally:
-            if not lane.hangs:
-                self._writing.pop(slice, None)
+            if not lane.hangs and self._writing.pop(slice, None) is lane:
+                self._idle.append(lane)
 
     async def end_jobs(self, slice: str) -> tuple[str, ...]:
         """None: sessions are systemd's."""

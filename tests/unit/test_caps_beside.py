@@ -18,7 +18,7 @@ from agent.caps import keeper as keeping
 from agent.caps.cgroupfs import CgroupFs
 from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import AT_ONCE, BIG
-from agent.caps.limits import HostFacts
+from agent.caps.limits import FREE, HostFacts
 from agent.caps.telling import Kept
 from agent.caps.wants import World, shares
 from agent.hosting import Helds
@@ -302,3 +302,13 @@ async def test_a_firewalls_command_that_hangs_is_ended(
     for pid in map(int, (tmp_path / "nft.pids").read_text().split()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_slice_after_slice_is_written_by_the_same_thread(tmp_path: Path) -> None:
+    """To begin one for each of a thousand would hold up the loop."""
+    (tmp_path / "cgroup.controllers").touch()
+    driver, before = CgroupFs(tmp_path, Pulse()), threading.active_count()
+    for slice in slices().values():
+        await driver.apply(slice, FREE)
+    assert threading.active_count() <= before + 1
+    assert (await driver.held(slices().values())).keys() == set(slices().values())
