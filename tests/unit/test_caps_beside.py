@@ -304,11 +304,23 @@ async def test_a_firewalls_command_that_hangs_is_ended(
             os.kill(pid, 0)
 
 
+class Writers(CgroupFs):
+    """Notes which threads write."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, Pulse())
+        self.threads: set[int] = set()
+
+    def _apply(self, slice: str, limits: Limits, at: float) -> tuple[Why, ...]:
+        self.threads.add(threading.get_native_id())
+        return super()._apply(slice, limits, at)
+
+
 async def test_slice_after_slice_is_written_by_the_same_thread(tmp_path: Path) -> None:
     """To begin one for each of a thousand would hold up the loop."""
     (tmp_path / "cgroup.controllers").touch()
-    driver, before = CgroupFs(tmp_path, Pulse()), threading.active_count()
+    driver = Writers(tmp_path)
     for slice in slices().values():
         await driver.apply(slice, FREE)
-    assert threading.active_count() <= before + 1
+    assert len(driver.threads) == 1 and threading.get_native_id() not in driver.threads
     assert (await driver.held(slices().values())).keys() == set(slices().values())
