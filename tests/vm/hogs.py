@@ -111,7 +111,7 @@ def _filled(script: str, site: Tenancy) -> str:
 
 
 CORPUS = (
-    Hog(name="cpu spin", resource=Resource.CPU, level=Level.WATCH, inside=SPIN),
+    Hog(name="cpu spin", resource=Resource.CPU, inside=SPIN),
     Hog(name="memory leak", resource=Resource.MEMORY, inside=LEAK),
     Hog(name="thrash", resource=Resource.MEMORY, inside=THRASH),
     Hog(name="fork bomb", resource=Resource.TASKS, inside=FORK_BOMB),

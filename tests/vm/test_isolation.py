@@ -95,8 +95,10 @@ async def test_a_noisy_site_is_found_and_nobody_else(
         change = await found(host, hog.level)
         assert change.site == NOISY.name
         await asyncio.sleep(MORE_S)
-        touched = {change.site for change in await host.changes()}
-        assert touched == {NOISY.name}, touched
+        changes = await host.changes()
+        assert {change.site for change in changes} == {NOISY.name}, changes
+        # It is not let go again while it goes on.
+        assert "isolation-unhelpful" not in {change.why for change in changes}, changes
 
 
 async def test_a_penalty_ends_when_the_noise_does(wide: Saved) -> None:
