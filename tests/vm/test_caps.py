@@ -29,8 +29,8 @@ HELD = {
 }
 # What it says, or does not even count, where nothing is held.
 FREE = {"cpu.max": "max 100000", "memory.max": "max", "memory.high": "max", "io.max": ""}
-# A cipher that is none: an emulated processor's would be slower than the limits that are looked for. It begins behind what
-# LVM looks for, which would find its volume twice.
+# A cipher that is none: an emulated processor's would be slower than the limits that are looked for. It begins behind
+# what LVM looks for, which would find its volume twice.
 VOLUME = """\
 printf 'size=480MiB\\nsize=480MiB\\n' | sfdisk --quiet /dev/vdb && udevadm settle
 mdadm --quiet --create /dev/md0 --run --level=0 --raid-devices=2 /dev/vdb1 /dev/vdb2
