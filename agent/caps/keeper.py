@@ -19,6 +19,7 @@ from agent.caps.reckon import Firewalled, Reckoned, differing, reckon, told
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
 from agent.caps.telling import Kept
+from agent.caps.verified import Verified
 from agent.caps.wants import World
 from agent.lane import Lane
 from agent.layout.attached import Attached
@@ -36,7 +37,6 @@ SOONEST_S, LOOK_SHARE = 5.0, 0.005
 RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
-ERROR_MAX = 200  # characters of an error that are told: it travels for each site
 BIG = 100  # from so many they are reckoned with in a thread: the loop has beats to send
 
 _log = log.logger("caps")
@@ -69,7 +69,6 @@ class Keeper:
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
     ) -> None:
-        self._drift = 0
         self.told = Pulse()  # beats when `state` has changed
         self.looked = False  # before that `state` knows of nobody
         self._driver, self._facts, self._find = driver, facts, find
@@ -89,9 +88,7 @@ class Keeper:
         self._looked_s = 0.0
         self._tries = 0  # rounds in a row in which something failed
         self._kept: Mapping[SiteId, Kept] = {}
-        self._good: dict[str, Limits] = {}  # what was verified, by slice
-        self._short: dict[str, tuple[Why, ...]] = {}
-        self._failed: dict[str, str] = {}
+        self._verified = Verified(exporter)
         self.company: Mapping[SiteId, frozenset[SiteId]] = {}  # who is held with each site
 
     @property
@@ -107,7 +104,7 @@ class Keeper:
     @property
     def drift(self) -> int:
         """How often somebody else had changed what was held."""
-        return self._drift + (self._guard.drift if self._guard else 0)
+        return self._verified.drift + (self._guard.drift if self._guard else 0)
 
     @property
     def driver(self) -> str:
@@ -171,9 +168,9 @@ class Keeper:
                 self._guard.follow(reckoned.closing)
             await self._hold(reckoned)
         except DriverError as error:
-            self._fail("", error)
+            self._verified.fail("", error)
             return self._again_s()
-        self._failed.pop("", None)
+        self._verified.failed.pop("", None)
         return self._wait_s(reckoned.change_s)
 
     async def _reckon(self, world: World, servers: Rules) -> Reckoned:
@@ -193,11 +190,11 @@ class Keeper:
     def _wait_s(self, change_s: float) -> float:
         often_s = max(SOONEST_S, self._looked_s / LOOK_SHARE)
         waits = [min(self._verify_s, often_s), change_s]
-        if any(self._short.values()):
+        if self._verified.in_steps:
             waits.append(STEP_S)
         if self._stops is not None and self._stops.is_waiting:
             waits.append(FREEZE_S)
-        if self._failed or (self._stops is not None and self._stops.failed):
+        if self._verified.failed or (self._stops is not None and self._stops.failed):
             waits.append(self._again_s())
         else:
             self._tries = 0
@@ -223,14 +220,15 @@ class Keeper:
             for name, aim in aims.items()
             if not aim.beside or name in held or name in reckoned.known
         }
-        self._forget_others(aims)
+        self._verified.forget_others(aims)
+        self._stops.forget_others(aims)
         self._note(aims)
         differs = await self._beside(len(aims), partial(differing, aims, held))
-        if wrong := await self._wrong(aims, held, differs):
+        if wrong := await self._verified.wrong(aims, held, differs):
             await self._close(self._driver, wrong)
             held = {**held, **await self._driver.held(wrong)}
             differs = await self._beside(len(aims), partial(differing, aims, held))
-        await self._verify(aims, held, differs)
+        await self._verified.verify(aims, held, differs)
         self._note({name: aim for name, aim in aims.items() if self._stays(name, aim)})
         self._memory.soon()
         await self._report(aims, held, beyond)
@@ -247,43 +245,10 @@ class Keeper:
         """Whether it may be written down after it was done: what is held then is taken away all the same."""
         return self._memory.knows(name) and not aim.limits.frozen
 
-    def _forget_others(self, aims: Mapping[str, Aim]) -> None:
-        """What was known of slices that are not ours any more."""
-        for known in (self._good, self._short, self._failed):
-            for name in known.keys() - aims.keys() - {""}:
-                del known[name]
-        if self._stops is not None:
-            self._stops.forget_others(aims)
-
     def _stays(self, name: str, aim: Aim) -> bool:
         mine = self._memory.slices.get(name)
         is_stopped = mine is not None and mine.stopped is not None
-        return not aim.release or is_stopped or self._good.get(name) != aim.limits
-
-    async def _wrong(
-        self,
-        aims: Mapping[str, Aim],
-        held: Mapping[str, Limits],
-        differs: Mapping[str, frozenset[str]],
-    ) -> Mapping[str, Aim]:
-        """What to apply; a change that nobody ordered is drift."""
-        for name, fields in differs.items():
-            if self._good.get(name) == aims[name].limits:
-                self._drift += 1
-                self._exporter.count("relevo_caps_drift_total")
-                _log.warning(
-                    "somebody else changed what a slice holds: repaired",
-                    slice=name,
-                    fields=sorted(fields),
-                    found={each: getattr(held[name], each) for each in sorted(fields)},
-                )
-                await asyncio.sleep(0)  # it may be all of them, and a beat may be due
-        good = self._good
-        return {
-            name: aim
-            for name, aim in aims.items()
-            if name in differs or good.get(name) != aim.limits
-        }
+        return not aim.release or is_stopped or not self._verified.holds(name, aim.limits)
 
     async def _apply_all(self, driver: Driver, aims: Mapping[str, Aim]) -> None:
         todo = iter(aims.items())
@@ -295,39 +260,11 @@ class Keeper:
         """One after another of those that nobody else has begun."""
         for name, aim in todo:
             try:
-                self._short[name] = await driver.apply(name, aim.limits)
+                short = await driver.apply(name, aim.limits)
             except DriverError as error:
-                self._fail(name, error)
+                self._verified.fail(name, error)
             else:
-                if self._failed.pop(name, None):
-                    _log.info("a slice holds again what it should", slice=name)
-
-    async def _verify(
-        self,
-        aims: Mapping[str, Aim],
-        held: Mapping[str, Limits],
-        differs: Mapping[str, frozenset[str]],
-    ) -> None:
-        """What is there must hold what was asked for; what is not there was told to its driver, and waits."""
-        fresh = []
-        for name, aim in aims.items():
-            if name in self._failed:
-                self._good.pop(name, None)
-            elif name not in differs:
-                if name in held and self._good.get(name) != aim.limits:
-                    fresh.append(name)
-                self._good[name] = aim.limits
-                self._short.pop(name, None)
-            else:
-                self._good.pop(name, None)
-                steps = self._short.get(name, ())
-                self._short[name] = steps or (
-                    Why("cap-not-held", {"caps": ", ".join(sorted(differs[name]))}),
-                )
-        for name in fresh:
-            limits = msgspec.to_builtins(aims[name].limits)
-            _log.info("a slice holds what it should", slice=name, limits=limits)
-            await asyncio.sleep(0)  # at the start it is all of them, and a beat may be due
+                self._verified.applied(name, short)
 
     def _note(self, aims: Mapping[str, Aim]) -> None:
         fresh = Ours(sites=(), limits=FREE)
@@ -342,24 +279,8 @@ class Keeper:
         }
 
     def _reach(self, addresses: Collection[str]) -> None:
-        """Slices that are closed to all but others than before are verified no more."""
         if self._driver is not None and self._driver.reach(addresses):
-            for name in [name for name, limits in self._good.items() if limits.egress_closed]:
-                del self._good[name]
-
-    def _fail(self, what: str, error: DriverError) -> None:
-        """Logged on the edge, counted always."""
-        self._exporter.count("relevo_caps_failures_total")
-        if self._failed.get(what) != (text := str(error)):
-            _log.error("caps are not as they should be", what=what or "all", error=text)
-        self._failed[what] = text
-
-    def _falls_short(self, name: str) -> tuple[Why, ...]:
-        """What of a slice is not reached, or was refused lately."""
-        stops = self._stops.failed if self._stops is not None else {}
-        told = [known[name] for known in (self._failed, stops) if name in known]
-        refused = (Why("cap-refused", {"error": text[:ERROR_MAX]}) for text in told)
-        return (*self._short.get(name, ()), *refused)
+            self._verified.reach_others()
 
     async def _report(
         self,
@@ -367,9 +288,7 @@ class Keeper:
         held: Mapping[str, Limits],
         beyond: Mapping[SiteId, tuple[Why, ...]],
     ) -> None:
-        stops = self._stops.failed if self._stops is not None else {}
-        suspect = (self._short.keys() | self._failed.keys() | stops.keys()) & aims.keys()
-        short = {name: whys for name in suspect if (whys := self._falls_short(name))}
+        short = self._verified.short(aims, self._stops.failed if self._stops is not None else {})
         kept = await self._beside(len(aims), partial(told, aims, held, short, beyond, self._kept))
         self.looked = True
         if kept is not self._kept:
