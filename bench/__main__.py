@@ -10,7 +10,7 @@ BENCHES = {
     "store": "store calls beside raw gRPC stubs",
     "rest": "an agent at rest: CPU and memory",
     "masters": "200 sites' own php-fpm masters beside one that they share: memory",
-    "usage": "the use of 1,000 sites read, kept and told: CPU, memory, the event loop held",
+    "usage": "all that an agent does for 1,000 sites: CPU, memory, the event loop held",
     "caps": "1,000 slices capped at boot over D-Bus, beside bare calls, in a virtual machine",
     "drift": "a cap that somebody took away: how soon it is held again, in a virtual machine",
     "neighbours": "what neighbours feel of each hog, with relevo and without, in a virtual machine",
