@@ -80,7 +80,10 @@ def suspects(
     found = []
     for site, part in parts.items():
         floor = policy.alarm(resource).floor
-        if site not in caps or part.share < policy.share or part.amount < floor:
+        # Of sites' part alone, where the host's own is not told, it must be most: a burst of one may come by chance.
+        is_untold = resource is Resource.IO and part.rest is None
+        least = policy.dominant if is_untold else policy.share
+        if site not in caps or part.share < least or part.amount < floor:
             continue
         usual = past.get(site, {}).get(resource)
         known = _novelty(resource, usual, part.amount, at, known_s, policy)
@@ -92,7 +95,7 @@ def suspects(
             scarce = policy.scarce_ratio * host.memory_total_bytes
             correlation = max(correlation, _took(window, site, scarce, policy))
         above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
-        if resource is Resource.IO and part.rest is None:
+        if is_untold:
             above *= UNKNOWN_SHARE  # of what the disks do it may be little
         novelty = UNKNOWN_NOVELTY if known is None else known
         score = 0.5 * max(0.0, correlation) + 0.3 * max(0.0, above) + 0.2 * novelty
