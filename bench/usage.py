@@ -274,7 +274,7 @@ async def _child(root: Path) -> dict[str, float]:
         "cpu_ratio": ratio,
         "memory": memory,
         "block_s": statistics.median(each.held_s for each in late),
-        "own_s": max(each.own_s for each in late),
+        "own_s": statistics.median(each.own_s for each in late),
         "bare_s": statistics.median(bare_s),
         "told": told[0],
         "rounds": rounds,
