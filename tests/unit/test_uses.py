@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.caps.keeper import ERROR_MAX
+from agent.caps.verified import ERROR_MAX
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage.report import Held, Tellings, Word
 from controller.uses import REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
