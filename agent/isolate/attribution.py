@@ -20,9 +20,8 @@ MOST_USUAL = 0.75  # of the waiting: by less than the rest of it chance comes an
 LEAST_ADDED = 0.001  # s for each second of work: less is nothing
 ALL = 0.99  # of the time: nobody works any more, and more waiting can't be told from it
 UNKNOWN_NOVELTY = 0.5  # of a site that is not known yet: neither held against it nor for it
-UNKNOWN_SHARE = (
-    0.5  # of what it takes more than its part, where nobody tells what its host takes: the same
-)
+# Of what it takes more than its part, where nobody tells what its host takes: the same.
+UNKNOWN_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,8 @@ BUSY = 0.02  # of a core, all victims together: less is not enough to suffer wit
 GIVES = 0.2  # of the pages that are looked at: of what nobody uses reclaim gets nearly all
 GROWN = 0.1  # of what it holds, within the window: less is what comes and goes with its visitors
 HEAVIEST = 0.2  # of a core: beyond it a victim's word weighs no more than its neighbour's
-NOBODYS = Own(
-    {}, House(plans={}, tenants={}, rulings={}), 0.0
-)  # of sites whose plans are not known
+# Of sites whose plans are not known.
+NOBODYS = Own({}, House(plans={}, tenants={}, rulings={}), 0.0)
 PARTED = 0.5  # under this part of an alarm nobody is asked whether they suffer
 
 
