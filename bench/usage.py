@@ -12,7 +12,6 @@ beside, and the difference is printed. On a host with systemd a cap is set by a 
 """
 
 import asyncio
-import gc
 import json
 import os
 import resource
@@ -44,7 +43,7 @@ from fleet.model import Epoch, HostId, Note, PlanId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime import clock, log
-from runtime.supervise import GARBAGE
+from runtime.supervise import tune
 from tests.unit.cgroups import State, Tree
 
 HOST = HostId("h1")
@@ -236,7 +235,7 @@ async def _child(root: Path) -> dict[str, float]:
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 1 << 16), limit))
-    gc.set_threshold(*GARBAGE)  # as every daemon does
+    tune()  # as every daemon does
     log.configure()
     told, orders = [0], [_orders(n) for n in range(WINDOWS + 1)]
 
