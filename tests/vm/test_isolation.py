@@ -100,6 +100,7 @@ async def test_a_noisy_site_is_found_and_nobody_else(
         assert touched == {NOISY.name}, touched
 
 
+@pytest.mark.long
 async def test_a_hog_is_not_let_go_while_it_goes_on(wide: Saved) -> None:
     """A step that took away what the neighbours waited for is seen to have helped."""
     spin = next(hog for hog in CORPUS if hog.name == "cpu spin")
