@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.usage.kernel import is_no_disk
+
 MOUNTS = "proc/1/mountinfo"
 
 # No stack of volumes is deeper; a sysfs that says so is not followed for ever.
 DEEPEST = 16
 ESCAPED = re.compile(r"\\([0-7]{3})")
-DRIVES_NOTHING = {"loop", "ram", "zram"}  # memory, or a file on a disk that is held already
 NO_FILES = {"tmpfs", "ramfs", "autofs"}
 
 
@@ -148,7 +149,7 @@ def _physical(blocks: Path, number: str, depth: int = 0) -> set[str]:
 
 
 def _drives_nothing(device: Path) -> bool:
-    return device.resolve().name.rstrip("0123456789") in DRIVES_NOTHING
+    return is_no_disk(device.resolve().name)
 
 
 def _read(path: Path) -> str:

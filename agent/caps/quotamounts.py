@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.caps.devices import ESCAPED, real
+from agent.caps.devices import ESCAPED, MOUNTS, real
 from fleet.model import Why
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
@@ -34,7 +34,7 @@ def mounts(paths: Iterable[Path], root: Path = Path("/")) -> dict[Path, Mount]:
 
     Mounts are those of the machine's first process: a confined agent sees other ones. Raises OSError.
     """
-    known = [*_mounted((root / "proc/1/mountinfo").read_text())]
+    known = [*_mounted((root / MOUNTS).read_text())]
     at = {place: number for place, number, _, _ in known}  # of two at one place the last counts
     first: dict[str, Mount] = {}
     for place, number, _, mount in sorted(known, key=lambda each: (each[2], len(each[0].parts))):
