@@ -32,8 +32,8 @@ from runtime import clock, log
 from runtime.pulse import Pulse
 
 VERIFY_S = 30.0
-# A look at a few slices costs nothing and may come soon; at a thousand it takes 0.2 s of a core.
-SOONEST_S, LOOK_SHARE = 5.0, 0.005
+# A look at a few slices costs nothing and may come soon; at a thousand it takes 0.1 s of a core.
+SOONEST_S, LOOK_SHARE = 5.0, 0.0025
 RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
 AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's

@@ -2,11 +2,13 @@
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from agent.usage import kernel
-from agent.usage.kernel import Brief, Full
+from agent.usage.kernel import Brief, Full, Io
 from agent.usage.refused import Refused
 
 BRIEF = (
@@ -25,6 +27,8 @@ READ_BYTES = 8192
 # What the kernel answers for a descriptor of a cgroup that was removed, and for a name that is not there.
 GONE = (errno.ENODEV, errno.ENOENT)
 FORGET_S = 60.0
+
+T = TypeVar("T")
 
 
 class Vanished(Exception):
@@ -76,6 +80,22 @@ class Devices:
         return known
 
 
+class Last(Generic[T]):
+    """What one file was last taken apart into: of most sites it says what it said before."""
+
+    __slots__ = ("_data", "_parse", "_told")
+
+    def __init__(self, parse: Callable[[bytes | None], T]) -> None:
+        self._parse = parse
+        self._data: bytes | None = None
+        self._told = parse(None)
+
+    def of(self, data: bytes | None) -> T:
+        if data != self._data:
+            self._data, self._told = data, self._parse(data)
+        return self._told
+
+
 class Cgroup:
     """One directory. Files that its kernel or its controllers don't have are looked for again at `again`."""
 
@@ -84,16 +104,17 @@ class Cgroup:
         self._budget, self._devices = budget, devices
         self._held: dict[str, int] = {}
         self._absent: set[str] = set()
-        self._cpu_stat = b""
-        self._cpu_told: tuple[int | None, int | None, int | None] = (None, None, None)
+        self._cpu_stat = Last(kernel.cpu)
+        self._memory_events = Last(kernel.memory_events)
+        self._memory_stat = Last(kernel.memory)
+        self._io_stat = Last(self._disks)
         self._refused = Refused(path)
 
     def brief(self, at: float) -> Brief:
         """What is read often. Raises Vanished."""
         cpu_us, throttled_us, throttled_periods = self._cpu()
-        events = _lines(self._read("memory.events"))
         tasks = kernel.size(self._read("pids.current"))
-        refused = kernel.value(_lines(self._read("pids.events")), b"\nmax ")
+        refused = kernel.tasks_refused(self._read("pids.events"))
         return Brief(
             at,
             cpu_us,
@@ -104,10 +125,7 @@ class Cgroup:
             kernel.full(self._read("memory.pressure")),
             kernel.full(self._read("io.pressure")),
             self._refused.total(refused, at=at, tasks=tasks, cpu_us=cpu_us),
-            kernel.value(events, b"\nhigh "),
-            kernel.value(events, b"\nmax "),
-            kernel.value(events, b"\noom "),
-            kernel.value(events, b"\noom_kill "),
+            *self._memory_events.of(self._read("memory.events")),
             throttled_periods,
         )
 
@@ -116,7 +134,7 @@ class Cgroup:
         cpu_us = self._cpu()[0]
         memory_bytes = kernel.size(self._read("memory.current"))
         tasks = kernel.size(self._read("pids.current"))
-        io = kernel.io(self._read("io.stat"), self._devices.physical)
+        io = self._io_stat.of(self._read("io.stat"))
         return Brief(at, cpu_us=cpu_us, memory_bytes=memory_bytes, tasks=tasks), Full(at=at, io=io)
 
     def glance(self) -> int | None:
@@ -125,15 +143,15 @@ class Cgroup:
 
     def full(self, at: float) -> Full:
         """What is read seldom. Raises Vanished."""
-        stat = _lines(self._read("memory.stat"))
+        anon_bytes, file_bytes, scanned, stolen = self._memory_stat.of(self._read("memory.stat"))
         return Full(
             at=at,
-            anon_bytes=kernel.value(stat, b"\nanon "),
-            file_bytes=kernel.value(stat, b"\nfile "),
-            scanned=kernel.value(stat, b"\npgscan "),
-            stolen=kernel.value(stat, b"\npgsteal "),
+            anon_bytes=anon_bytes,
+            file_bytes=file_bytes,
+            scanned=scanned,
+            stolen=stolen,
             swap_bytes=kernel.size(self._read("memory.swap.current")),
-            io=kernel.io(self._read("io.stat"), self._devices.physical),
+            io=self._io_stat.of(self._read("io.stat")),
         )
 
     def again(self) -> None:
@@ -151,9 +169,10 @@ class Cgroup:
         # Each living cgroup has this file, with or without the controller: it tells whether there is one at all.
         if not (data := self._read("cpu.stat")):
             raise Vanished(f"{self.path} is not there")
-        if data != self._cpu_stat:  # of most sites it is what it was
-            self._cpu_stat, self._cpu_told = data, kernel.cpu(data)
-        return self._cpu_told
+        return self._cpu_stat.of(data)
+
+    def _disks(self, data: bytes | None) -> dict[str, Io] | None:
+        return kernel.io(data, self._devices.physical)
 
     def _read(self, name: str) -> bytes | None:
         """None: the file is not there, or tells nothing (PSI switched off). Raises Vanished."""
@@ -186,7 +205,3 @@ class Cgroup:
         else:
             os.close(opened)
         return data
-
-
-def _lines(data: bytes | None) -> bytes | None:
-    return b"\n" + data if data else data

@@ -88,9 +88,30 @@ def cpu(data: bytes | None) -> tuple[int | None, int | None, int | None]:
     Ancestors' quotas, which `cpu.stat.local` counts too, are left out: where a parent of many sites is full, a site
     waits for its neighbours, not for itself.
     """
-    lines = b"\n" + data if data else data
+    lines = _lines(data)
     used, throttled = value(lines, b"\nusage_usec "), value(lines, b"\nthrottled_usec ")
     return used, throttled, value(lines, b"\nnr_throttled ")
+
+
+def memory_events(
+    data: bytes | None,
+) -> tuple[int | None, int | None, int | None, int | None]:
+    """Of `memory.events`: `high`, `max`, `oom` and `oom_kill`."""
+    lines = _lines(data)
+    high, most = value(lines, b"\nhigh "), value(lines, b"\nmax ")
+    return high, most, value(lines, b"\noom "), value(lines, b"\noom_kill ")
+
+
+def memory(data: bytes | None) -> tuple[int | None, int | None, int | None, int | None]:
+    """Of `memory.stat`: `anon` and `file` in bytes, `pgscan` and `pgsteal` in pages."""
+    lines = _lines(data)
+    anon, file = value(lines, b"\nanon "), value(lines, b"\nfile ")
+    return anon, file, value(lines, b"\npgscan "), value(lines, b"\npgsteal ")
+
+
+def tasks_refused(data: bytes | None) -> int | None:
+    """Of `pids.events`: `max`."""
+    return value(_lines(data), b"\nmax ")
 
 
 def io(data: bytes | None, counts: Callable[[str], bool]) -> dict[str, Io] | None:
@@ -164,6 +185,11 @@ def busy_ticks(data: bytes | None) -> int | None:
     except ValueError:
         return None
     return user + nice + system + sum(rest)
+
+
+def _lines(data: bytes | None) -> bytes | None:
+    """Each line after a newline, as `value` wants them."""
+    return b"\n" + data if data else data
 
 
 def _int(text: bytes) -> int | None:

@@ -85,8 +85,7 @@ class Refused:
             level = [folder for above in level for folder in _folders(above)][:left]
             left -= len(level)
             for folder in level:
-                told = _read(folder / "pids.events")
-                count = kernel.value(b"\n" + told if told else None, b"\nmax ")
+                count = kernel.tasks_refused(_read(folder / "pids.events"))
                 if count is not None:
                     yield str(folder.relative_to(self._path)), count
 

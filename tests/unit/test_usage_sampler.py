@@ -500,8 +500,9 @@ def test_the_sum_of_cgroups_is_none_where_one_does_not_tell(parts: list[Brief]) 
 @example(b"\n 8:0 rbytes=x\n")
 def test_no_file_is_too_strange_to_be_read(data: bytes) -> None:
     """A number or nothing, for anything that a file may hold."""
-    for read in (kernel.size, kernel.some, kernel.full):
+    for read in (kernel.size, kernel.some, kernel.full, kernel.tasks_refused):
         assert isinstance(read(data), int | None)
-    assert isinstance(kernel.cpu(data), tuple)
+    for several in (kernel.cpu, kernel.memory, kernel.memory_events):
+        assert all(isinstance(told, int | None) for told in several(data))
     found = kernel.io(data, lambda device: True)
     assert found is None or all(isinstance(io, Io) for io in found.values())
