@@ -120,6 +120,8 @@ def arm(
     if yes:
         order["untried"] = True
     said = "caps hold" if since is None else f"caps hold from {when(since)}"
+    if site is None:
+        said += " where no narrower word is shadow"
     _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
 
 
@@ -146,7 +148,7 @@ def worded(name: str, word: str | None, said: str, help: str) -> click.Command:
 
 
 caps.add_command(
-    worded("shadow", "shadow", "caps only watch", "Measure and record what would be held; hold nothing.")
+    worded("shadow", "shadow", "caps only watch", "Measure and record what would be held; hold nothing, also of what is armed within.")
 )  # fmt: skip
 caps.add_command(
     worded("inherit", None, "as its surroundings", "Forget a scope's own word: the wider one holds.")

@@ -156,28 +156,32 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool = False
 
 
-class Renewal(msgspec.Struct, frozen=True, kw_only=True):
-    """From `since` (Unix s) these editions hold, by plan."""
+class Renewal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From `since` (Unix s) these editions hold, by plan. `said`: when a word of the same scope was; 0: by a wider one."""
 
     since: float
     editions: dict[PlanId, str]
+    said: float = 0.0
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From when (Unix s) caps hold; None: shadow, in which everything is measured and nothing enforced.
 
     `editions`: of which plans, each with the numbers that it had when this was said; None, of a release that named
-    none: all plans as they are. `inherits`: until `since` the wider words count, for a date lifts nothing.
+    none: all plans as they are. `inherits`: until `since` the wider words count, for a date lifts nothing. `said`: when
+    it was (Unix s); 0, of a release that did not note it.
     """
 
     since: float | None = None
+    said: float = 0.0
     editions: dict[PlanId, str] | None = None
     renewed: Renewal | None = None
     inherits: bool = False
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where caps hold: the most specific word wins (site, plan, host, all). Begins in shadow.
+    """Where caps hold: the most specific word wins (site, plan, host, all), and a shadow over all within it that was
+    armed before. Begins in shadow.
 
     `editions`: the numbers that words name, by their digest. `since`: from when (Unix s) a plan has been at least as
     strict as it is now. What follows from all this: fleet.inforce.

@@ -90,10 +90,16 @@ def _inside(said: Said) -> Callable[[Site, HostId], bool]:
 
 def _armed(old: Turn | None, own: Named, since: float, now: float) -> Turn:
     if old is not None and old.since is not None and old.since <= now:
-        return _renewed(old, own, since, now)
+        turn = _renewed(old, own, since, now)
+        if since <= now:
+            return msgspec.structs.replace(turn, said=now)
+        # Where a wider shadow was said meanwhile nothing holds before the date.
+        editions = turn.renewed.editions if turn.renewed else (turn.editions or own)
+        later = Renewal(since=since, editions=editions, said=now)
+        return msgspec.structs.replace(turn, renewed=later)
     # A word that it replaces was waiting, or there was none: until the date it is as it was.
     inherits = old is None or (old.since is not None and old.inherits)
-    return Turn(since=since, editions=own, inherits=inherits and since > now)
+    return Turn(since=since, editions=own, inherits=inherits and since > now, said=now)
 
 
 def _renewed(turn: Turn, own: Named, since: float, now: float) -> Turn:
@@ -147,13 +153,10 @@ def changed(
         names = turn.editions
         if names is None:
             names = {id: edition(plan.caps) for id, plan in old.items()}
-        later = turn.renewed
-        return msgspec.structs.replace(
-            turn,
-            editions=follow(names, whole=whole),
-            renewed=later
-            and Renewal(since=later.since, editions=follow(later.editions, whole=whole)),
-        )
+        if (later := turn.renewed) is not None:
+            renewed = follow(later.editions, whole=whole)
+            later = msgspec.structs.replace(later, editions=renewed)
+        return msgspec.structs.replace(turn, editions=follow(names, whole=whole), renewed=later)
 
     since = {id: at for id, at in words.since.items() if id in new}
     for id, plan in new.items():

@@ -110,18 +110,25 @@ class Forces:
 
 
 def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Iterator[_Piece]:
-    """What bears on a site, the most specific word first. Shadow ends the list, and so does a word on this plan."""
+    """What bears on a site, the most specific word first.
+
+    Shadow ends the list, and so does a word on this plan. Nothing that was armed before a wider shadow was said counts:
+    who stops a host's caps, or all, does not have to know what is armed within.
+    """
     turns = words.sites.get(site), words.plans.get(plan), words.hosts.get(host), words.all
+    stopped_at = max((turn.said for turn in turns if turn and turn.since is None), default=0.0)
     for rank, turn in enumerate(turns):
         if turn is None:
             continue
         if turn.since is None:
             return
-        names = turn.editions is None or plan in turn.editions
+        stands = turn.said >= stopped_at
+        names = stands and (turn.editions is None or plan in turn.editions)
         if names:
             edition = turn.editions[plan] if turn.editions is not None else None
             yield _Piece(turn.since, rank, edition)
-        if (later := turn.renewed) and plan in later.editions:
+        later = turn.renewed
+        if later and plan in later.editions and (stands or later.said >= stopped_at):
             yield _Piece(max(later.since, turn.since), rank, later.editions[plan])
         if names and not turn.inherits:
             return

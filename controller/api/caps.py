@@ -91,7 +91,8 @@ class EnforcementOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def turn(self) -> Turn | None:
         if self.word is None:
             return None
-        return Turn() if self.word == "shadow" else Turn(since=self.since or wall())
+        now = wall()
+        return Turn(said=now) if self.word == "shadow" else Turn(since=self.since or now)
 
 
 class PenaltiesQuery(Paged, frozen=True, kw_only=True, forbid_unknown_fields=True):

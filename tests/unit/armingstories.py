@@ -44,7 +44,7 @@ class Story:
             case ["arm", *scope]:
                 self.arm(scope, self.now)
             case ["shadow" | "inherit" as verb, *scope]:
-                turn = Turn() if verb == "shadow" else None
+                turn = Turn(said=self.now) if verb == "shadow" else None
                 self.words = enforcement.shadowed(self.words, *scoped(scope), turn)
             case []:
                 pass

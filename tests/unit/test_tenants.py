@@ -111,22 +111,30 @@ def test_a_site_s_own_slice_is_told() -> None:
     assert [tenant.slice for tenant in told.tenants.values()] == ["site-first.slice", None]
 
 
-turns = st.none() | st.just(Turn()) | st.floats(1, 9).map(lambda since: Turn(since=since))
+turns = st.none() | st.builds(
+    Turn, since=st.none() | st.floats(1, 9), said=st.integers(0, 4).map(float)
+)
 
 
 @given(turns, turns, turns, turns.map(lambda turn: turn or Turn()))
-def test_the_most_specific_word_on_enforcement_wins(
+def test_the_most_specific_word_wins_that_no_later_shadow_covers(
     site: Turn | None, plan: Turn | None, host: Turn | None, everything: Turn
 ) -> None:
-    """Site, plan, host, all: also the word that it is to be shadow."""
+    """Site, plan, host, all: also the word that it is to be shadow; and what was armed before one over it is over."""
     words = Enforcement(
         all=everything,
         hosts={A: host} if host else {},
         plans={STANDARD: plan} if plan else {},
         sites={FIRST: site} if site else {},
     )
-    expected = next(turn for turn in (site, plan, host, everything) if turn is not None)
-    assert given_to(A, intent(enforcement=words)).tenants[FIRST].enforced_from == expected.since
+    said = [turn for turn in (site, plan, host, everything) if turn is not None]
+    counting = [
+        turn
+        for n, turn in enumerate(said)
+        if not any(wider.since is None and wider.said > turn.said for wider in said[n:])
+    ]
+    expected = counting[0].since if counting else None
+    assert given_to(A, intent(enforcement=words)).tenants[FIRST].enforced_from == expected
 
 
 @pytest.mark.parametrize(("count", "limit_bytes"), [(60, 64 << 10), (2000, ORDERS_LIMIT_BYTES)])
