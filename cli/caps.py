@@ -148,8 +148,13 @@ def worded(name: str, word: str | None, said: str, help: str) -> click.Command:
 
 
 caps.add_command(
-    worded("shadow", "shadow", "caps only watch", "Measure and record what would be held; hold nothing, also of what is armed within.")
-)  # fmt: skip
+    worded(
+        "shadow",
+        "shadow",
+        "caps only watch",
+        "Measure and record what would be held; hold nothing, also of what is armed within.",
+    )
+)
 caps.add_command(
     worded("inherit", None, "as its surroundings", "Forget a scope's own word: the wider one holds.")
 )  # fmt: skip

@@ -157,7 +157,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """From `since` (Unix s) these editions hold, by plan. `said`: when a word of the same scope was; 0: by a wider one."""
+    """From `since` (Unix s) these editions hold, by plan. `said`: when; 0: by a wider word."""
 
     since: float
     editions: dict[PlanId, str]
