@@ -262,7 +262,12 @@ AGENT = (
         (),
         ROUND_BUCKETS,
     ),
-    Metric("relevo_usage_rows_total", "counter", "Rows of the history, by outcome.", ("outcome",)),
+    Metric(
+        "relevo_usage_rows_total",
+        "counter",
+        "Five-minute rows of the history, by what became of them: kept, lost (the disk did not take them).",
+        ("outcome",),
+    ),
     Metric(
         "relevo_agent_questions_total",
         "counter",

@@ -47,7 +47,7 @@ class Archive:
         self._thread.shutdown()
 
     def keep(self, rows: Collection[Row]) -> Future[bool] | None:
-        """Write `rows`; None: no room for them, they are lost."""
+        """Write `rows`, in its turn: False, they are lost; None: no room for them, they are lost already."""
         kept = tuple(rows)
         return self._submit(lambda history: history.write(kept))
 

@@ -5,7 +5,6 @@ Threads do the reading. The event loop gets each finished round, the newest only
 
 import asyncio
 import resource
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +31,6 @@ from runtime import clock
 from runtime.pulse import Pulse
 
 TELL_S = 10.0
-SWITCH_S = 0.001
 SOONEST_S = 0.5  # penalties that change one after another are told together
 DAY_SLOTS = 86_400 // SLOT_S
 DESCRIPTORS_ELSE = 512  # for links, logs, sockets and the history: the rest may hold cgroups' files
@@ -121,8 +119,6 @@ class Usage:
     async def keep(self) -> Never:
         """Eternal."""
         self._loop = asyncio.get_running_loop()
-        # What the interpreter lets a thread go on for while the loop waits: 5 ms by default, and a round takes 15.
-        sys.setswitchinterval(SWITCH_S)
         with self._archive, ThreadPoolExecutor(2, "usage") as threads:
             try:
                 async with asyncio.TaskGroup() as group:
@@ -132,7 +128,7 @@ class Usage:
             finally:
                 self._looking.stop.set()
                 threads.shutdown()  # a round is short, and the web side looks at `stop`
-                self._archive.keep(self._looking.last_rows())
+                self._write(self._looking.last_rows())
 
     async def _thread(self, threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:
         await self._loop.run_in_executor(threads, work)
@@ -140,14 +136,24 @@ class Usage:
     def _give(self, seen: Seen) -> None:
         """In the sampling thread."""
         if seen.rows:
-            kept = self._archive.keep(seen.rows)
-            outcome = "lost" if kept is None else "kept"
-            self._loop.call_soon_threadsafe(self._count_rows, outcome, len(seen.rows))
+            self._write(seen.rows)
         waiting, self._slot = self._slot is not None, seen
         if not waiting:
             self._loop.call_soon_threadsafe(self._take)
 
-    def _count_rows(self, outcome: str, rows: int) -> None:
+    def _write(self, rows: Collection[Row]) -> None:
+        """From any thread. What became of them is known when the disk has answered."""
+
+        def count(kept: bool) -> None:
+            self._loop.call_soon_threadsafe(self._count_rows, kept, len(rows))
+
+        if (writing := self._archive.keep(rows)) is None:
+            count(False)
+        else:
+            writing.add_done_callback(lambda written: count(written.result()))
+
+    def _count_rows(self, kept: bool, rows: int) -> None:
+        outcome = "kept" if kept else "lost"
         self._exporter.count("relevo_usage_rows_total", rows, outcome=outcome)
 
     def _take(self) -> None:

@@ -1,6 +1,8 @@
 """What a host says of its sites, and the threads that find it out, on a made-up cgroup tree."""
 
 import asyncio
+import gc
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +39,7 @@ from fleet.messages import (
 from fleet.model import Epoch, HostId, SiteId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from runtime.supervise import SWITCH_S, tune
 from tests.unit.cgroups import State, Tree
 from tests.unit.test_usage_history import PLANS, SMALL
 
@@ -296,6 +299,9 @@ class Host:
         self.told += told
         self.arrived.set()
 
+    def rendered(self) -> str:
+        return self.exporter.render().decode()
+
     async def telling(self) -> messages.Usage:
         self.arrived.clear()
         await self.arrived.wait()
@@ -358,6 +364,43 @@ async def test_a_hosts_use_is_found_told_measured_and_kept(tree: Tree, tmp_path:
         assert 'relevo_usage_sites{attachment="slice"} 1.0' in text
         assert 'relevo_usage_rows_total{outcome="kept"} 1.0' in text
     assert not [t for t in threading.enumerate() if t.name.startswith(("usage", "history"))]
+
+
+async def test_rows_that_a_disk_does_not_take_are_counted_as_lost(
+    tree: Tree, tmp_path: Path
+) -> None:
+    """By what came of the write, not by that somebody took them to it; once it works, they are kept."""
+    state = tmp_path / "not/yet"
+    host = Host(tree, state)
+    host.usage.attach({A: sliced(tree.put("a", State()))})
+    host.usage.watch([A])
+
+    async def counted(outcome: str) -> None:
+        while f'relevo_usage_rows_total{{outcome="{outcome}"}}' not in host.rendered():
+            host.wall += SLOT_S
+            await host.rounds(4)
+
+    async with living(host):
+        await host.telling()
+        await counted("lost")
+        assert 'outcome="kept"' not in host.rendered()
+        state.mkdir(parents=True)
+        await counted("kept")
+
+
+async def test_how_long_a_thread_may_hold_up_the_loop_is_the_daemons_word(
+    tree: Tree, tmp_path: Path
+) -> None:
+    """What `tune` has set stands while use is read."""
+    before = sys.getswitchinterval(), gc.get_threshold()
+    try:
+        tune()
+        async with living(host := Host(tree, tmp_path)):
+            await host.rounds(1)
+            assert sys.getswitchinterval() == SWITCH_S
+    finally:
+        sys.setswitchinterval(before[0])
+        gc.set_threshold(*before[1])
 
 
 async def test_a_penalty_is_told_at_once(tree: Tree, tmp_path: Path) -> None:
