@@ -233,16 +233,12 @@ class CapsView:
 
     def reported(self, site: Site) -> Reported | None:
         """None: there is nothing to tell of it."""
-        kept, word, place = (
-            self._mirror.penalties.get(site.id),
-            self._uses.of(site.id),
-            self._place(site),
-        )
+        word, place = self._uses.of(site.id), self._place(site)
         history = word.use.past if word else None
         held = history is not None and (history.shadow_min or history.at_cap_min.get(site.plan))
-        if not (kept or held):
-            return None  # most of ten thousand
         lately = list(self._lately(site.id))
+        if not (lately or held):
+            return None  # most of ten thousand
         would = self._minutes([(p, end) for p, end in lately if not p.enforced])
         was = self._minutes([(p, end) for p, end in lately if p.enforced])
         shadow = history.shadow_min if history and history.shadow_min else would
@@ -264,12 +260,13 @@ class CapsView:
         )
 
     def _lately(self, site: SiteId) -> Iterator[tuple[Penalty, float]]:
-        """Each penalty of the last week, and when it ended, or now."""
+        """Each penalty of the last week, and when it ended, or now; the memory watchdog's relief is none."""
         if (kept := self._mirror.penalties.get(site)) is None:
             return
         since = self._wall - WEEK_S
-        yield from ((penalty, self._wall) for penalty in kept.standing(self._wall))
-        yield from ((old.penalty, old.ended) for old in kept.past if old.ended > since)
+        standing = ((penalty, self._wall) for penalty in kept.standing(self._wall))
+        ended = ((old.penalty, old.ended) for old in kept.past if old.ended > since)
+        yield from (each for each in (*standing, *ended) if not each[0].is_relief)
 
     def _minutes(self, spans: list[tuple[Penalty, float]]) -> float:
         """Of the last week; two penalties at a time slow a site once."""

@@ -250,6 +250,24 @@ async def test_the_report_says_what_shadow_found(coop: Served) -> None:
     assert not [e for e in coop.controller.mirror.audit.values() if "penalty" in e.what]
 
 
+@pytest.mark.parametrize("enforced", [True, False])
+async def test_the_memory_watchdogs_relief_is_no_punishment(coop: Served, enforced: bool) -> None:
+    """What takes nothing from a site slowed it at no time, and it alone brings no site into the report."""
+    relief = penalty(resource=Resource.MEMORY, share=1.0, enforced=enforced)
+    async with agent(coop, HOST) as socket:
+        eased = msgspec.structs.replace(relief, since=wall() - 600)
+        await tell(coop, socket, penalties=(eased,))
+        await coop.until(lambda: SITE in coop.controller.mirror.penalties)
+        assert (await get(coop, "/v1/caps/report"))["sites"] == []
+        assert len((await get(coop, "/v1/penalties"))["penalties"]) == 1, "it is no secret either"
+        soft = penalty(level=Level.SOFT, enforced=enforced, since=wall() - 120)
+        await tell(coop, socket, penalties=(eased, soft))
+        await coop.until(lambda: len(coop.controller.mirror.penalties[SITE].penalties) == 2)
+    (one,) = (await get(coop, "/v1/caps/report"))["sites"]
+    assert (one["penalties"], one["level"]) == (1, "soft")
+    assert one["penalized_min"] + one["shadow_min"] == pytest.approx(2, abs=0.5)
+
+
 async def test_the_report_is_of_a_site_s_own_plan(coop: Served) -> None:
     """What a smaller plan would have meant is no news; what its own did is, also without any penalty."""
     small, own = PlanId("smaller"), PlanId("solidarity")
