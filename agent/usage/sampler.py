@@ -1,9 +1,9 @@
-"""Reads what every site uses, in rounds: often what changes, seldom the rest.
+"""Reads what every site uses, in rounds: often of those that work, seldom of the rest.
 
 | a site that                          | is read                               | why |
 |--------------------------------------|---------------------------------------|-----|
-| worked in the last HOT_S             | the cheap each round, all each FULL_S | it may be somebody's trouble in 2 s |
-| works at all while CPUs are short    | the same                              | it may be the cause |
+| worked in the last HOT_S             | all each round                        | it may be somebody's trouble in 2 s |
+| works at all while CPUs are short    | the cheap each round, all each FULL_S | it may be the cause |
 | works while memory or disks are slow | all each round                        | the culprit is among those |
 | waits for its own memory or disks    | all each round                        | it may reclaim in vain |
 | is to be looked at closely           | all each round, and what it uses each second | evidence needs every resource |
@@ -82,8 +82,8 @@ class Watched:
     def _look(self, now: float, *, closely: bool, trouble: Trouble) -> None:
         due = closely or self._strained() or now >= self._full_at
         works = due or now <= self._hot_until or self._awake(now, trouble)
-        wholly, self.fresh = due or (works and trouble is Trouble.DEEP), works
-        if not self.fresh:
+        self.fresh = works
+        if not works:
             if self.signs:
                 self.signs = rates.quiet(self.signs)
             return
@@ -91,7 +91,7 @@ class Watched:
         signs = rates.brief(before, self._brief, self.attachment)
         if _is_hot(signs):
             self._hot_until = now + HOT_S
-        if wholly:
+        if due or now <= self._hot_until or trouble is Trouble.DEEP:
             self.signs = self._wholly(now, signs)
         elif self.signs:
             self.signs = rates.carried(self.signs, signs)

@@ -171,6 +171,19 @@ def test_idle_sites_are_read_each_ten_seconds_and_not_all_in_one_round(tree: Tre
     assert max(map(len, fresh)) <= 20
 
 
+def test_a_site_that_works_is_read_wholly_in_each_round(tree: Tree) -> None:
+    """Also where nobody waits: its disks, and its memory in every kind, are as old as its CPU time."""
+    one = sampler(tree)
+    one.follow({A: sliced(tree.put("a", State())), B: sliced(tree.put("b", State()))})
+    rounds(one, 100.0, 120.0)
+    read = []
+    for n in range(1, 6):
+        tree.change("a", cpu_us=n * 50_000, anon=n, io={"8:0": (n << 21, 0, n * 2, 0)})
+        signs = one.round(120.0 + 2 * n).signals.sites[A]
+        read.append((signs.read_bytes_per_s, signs.anon_bytes))
+    assert read[1:] == [(1 << 20, n) for n in range(2, 6)]
+
+
 def test_while_others_wait_whoever_works_is_read_wholly(tree: Tree) -> None:
     """The attribution of I/O needs every site's I/O in each round; an idle site stays idle."""
     one = sampler(tree)
