@@ -24,6 +24,8 @@ from tests.vm.hogs import CORPUS, Hog
 from tests.vm.hosting import SITES
 from tests.vm.image import CACHE, NotMade, debian
 from tests.vm.machine import Saved
+from tests.vm.neighbours import Visit
+from tests.vm.visitors import PATIENCE_S
 
 RUNS = 5
 GOAL = 1.3
@@ -38,7 +40,10 @@ NOISY, *OTHERS = SITES
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """p95 of the neighbours' visits: `usual` ones (s); over it, those of the hog's `whole` time and `settled`."""
+    """p95 of the neighbours' visits: `usual` ones (s); over it, those of the hog's `whole` time and `settled`.
+
+    One that `failed` counts as if it had waited as long as a visitor does.
+    """
 
     usual: float
     whole: float
@@ -60,13 +65,17 @@ async def feel(host: Capped, hog: Hog) -> Felt:
     before = await neighbours.visits(vm, since=quiet, until=began)
     while_it_ran = await neighbours.visits(vm, since=began, until=ended)
     settled = [visit for visit in while_it_ran if visit.at - visit.took_s > began + SETTLED_S]
-    usual = percentile([visit.took_s for visit in before], 95)
+    usual = _p95(before)
     return Felt(
         usual,
-        percentile([visit.took_s for visit in while_it_ran], 95) / usual,
-        percentile([visit.took_s for visit in settled], 95) / usual,
+        _p95(while_it_ran) / usual,
+        _p95(settled) / usual,
         sum(visit.status != 200 for visit in while_it_ran),
     )
+
+
+def _p95(visits: list[Visit]) -> float:
+    return percentile([v.took_s if v.status == 200 else PATIENCE_S for v in visits], 95)
 
 
 @dataclass(slots=True)
@@ -103,7 +112,8 @@ async def measure(with_relevo: Saved, without: Saved, runs: int) -> None:
                 pairs.free.append(await feel(host, hog))
             tell(
                 f"pair {turn} of {runs}, {hog.name}: {pairs.held[-1].settled:.2f} with relevo, "
-                f"{pairs.free[-1].settled:.2f} without"
+                f"{pairs.free[-1].settled:.2f} without (from its begin {pairs.held[-1].whole:.2f}, "
+                f"{pairs.free[-1].whole:.2f}; failed {pairs.held[-1].failed}, {pairs.free[-1].failed})"
             )
     for name, pairs in felt.items():
         pairs.print(name)
