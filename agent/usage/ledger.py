@@ -35,7 +35,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One site's five minutes, of which it was seen for `seen_s`.
+    """One site's five minutes, of which it was seen for `seen_s`: by the kernel, or by the log alone.
 
     `at_cap_s`: how long each plan would have held it, 0 too; of a plan that is not in it nothing is known.
     """
@@ -115,7 +115,8 @@ class Ledger:
     ) -> tuple[Row, ...]:
         """Add one round. Gives the rows of the slot before when `wall` (Unix s) has left it."""
         slot = int(wall // SLOT_S)
-        done = () if self._slot in {slot, None} else self.close()
+        turns = self._slot not in {slot, None}
+        done = self._turn(signals, terms, signals.at - wall % SLOT_S) if turns else ()
         self._slot = slot
         for site, signs in signals.sites.items():
             row = self._open.get(site)
@@ -126,6 +127,18 @@ class Ledger:
                 row.added_at = signals.at
         return done
 
+    def _turn(self, signals: Signals, terms: Terms, border: float) -> tuple[Row, ...]:
+        """The rows up to `border` (monotonic s): a reading that lies across it counts for its part in each."""
+        begun = {}
+        for site, row in self._open.items():
+            if (signs := signals.sites.get(site)) is not None:
+                since = max(row.added_at, signals.at - LONGEST_S)
+                _add(row, site, signs, border - since, terms)
+                begun[site] = Open(max(since, border))
+        done = self.close()
+        self._open = begun
+        return done
+
     def close(self) -> tuple[Row, ...]:
         """The rows so far, of sites of which anything was known; the next ones begin."""
         rows = [_row(site, self._slot or 0, row) for site, row in self._open.items()]
@@ -134,6 +147,8 @@ class Ledger:
 
 
 def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Terms) -> None:
+    if weight_s <= 0 or not _tells(signs):
+        return
     row.weights.append(weight_s)
     for measure, values in row.values.items():
         told = getattr(signs, measure)
@@ -149,6 +164,11 @@ def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Term
         row.shadow_s += weight_s
 
 
+def _tells(signs: SiteSigns) -> bool:
+    """Whether anything of what a row keeps is known."""
+    return any(getattr(signs, measure) is not None for measure in MEASURES)
+
+
 NOT_TOLD = -1.0  # no reading is negative
 
 
@@ -156,20 +176,24 @@ def _row(site: SiteId, slot: int, row: Open) -> Row:
     return Row(
         site=site,
         slot=slot,
-        seen_s=sum(row.weights),
+        seen_s=_seen_s(row),
         measures=_measures(row),
         at_cap_s=row.at_cap_s,
         shadow_s=row.shadow_s,
     )
 
 
+def _seen_s(row: Open) -> float:
+    """By the kernel's word, where it had one: the log goes on to tell of a slice that is gone."""
+    cores = zip(row.values["cpu_cores"], row.weights, strict=True)
+    return sum(weight for told, weight in cores if told >= 0) or sum(row.weights)
+
+
 def _measures(row: Open) -> dict[str, Summary]:
     found = {}
     for measure, values in row.values.items():
         told = [
-            (value, weight)
-            for value, weight in zip(values, row.weights, strict=True)
-            if value >= 0 and weight > 0
+            (value, weight) for value, weight in zip(values, row.weights, strict=True) if value >= 0
         ]
         if told:
             found[measure] = summary(told)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage import rates
 from agent.usage.archive import Archive
+from agent.usage.bins import binned
 from agent.usage.history import DAY, DAYS, History
 from agent.usage.kernel import Full, Io
 from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
@@ -171,6 +172,79 @@ def test_a_pause_is_not_counted_as_use() -> None:
     ledger.add(signals(200.0, a=busy(2.0)), {A}, terms(PLANS, {}, [], NOON), NOON + 200)
     (row,) = ledger.close()
     assert (row.seen_s, row.at_cap_s[SMALL]) == (15.0, 15.0)
+
+
+def test_a_pause_is_not_counted_twice() -> None:
+    """Also where a slot ended in it: one reading stands for LONGEST_S at most, before and after together."""
+    ledger = Ledger()
+    for now in (0.0, 290.0):
+        ledger.add(signals(now, a=busy(2.0)), {A}, NO_TERMS, NOON + now)
+    (row,) = ledger.add(signals(306.0, a=busy(2.0)), {A}, NO_TERMS, NOON + 306)
+    assert (row.seen_s, ledger.close()[0].seen_s) == (15.0 + 9.0, 6.0)
+
+
+@pytest.mark.parametrize("every_s", [2.0, 10.0])
+@pytest.mark.parametrize("begin", [0.0, 1.5])
+def test_no_second_is_lost_between_two_rows(begin: float, every_s: float) -> None:
+    """A site that is there all the time was seen 300 s of each 300, however its readings lie in them."""
+    ledger, rows, now = Ledger(), [], begin
+    while now < 1500:
+        rows += ledger.add(signals(now, a=busy(0.5)), {A}, terms(PLANS, {}, [], NOON), NOON + now)
+        now += every_s
+    assert [row.seen_s for row in rows] == [300.0 - begin, 300.0, 300.0, 300.0]
+    assert {row.measures["cpu_cores"] for row in rows} == {Summary(0.5, 0.5, 0.5)}
+
+
+def test_a_site_that_is_not_read_anew_loses_no_second_either() -> None:
+    """Idle ones are read each ten seconds, and a slot may end between two readings."""
+    ledger, rows = Ledger(), []
+    for n in range(-3, 460):
+        now = 2.0 * n
+        fresh = {A} if n % 5 == 0 else set()
+        rows += ledger.add(signals(now, a=busy(0.5)), fresh, NO_TERMS, NOON + now)
+    assert [row.seen_s for row in rows] == [6.0, 300.0, 300.0, 300.0]
+
+
+def test_a_clock_that_was_set_makes_no_time() -> None:
+    """However far, and to which side: together the rows have the seconds that passed."""
+    for step in (-7200.0, -3.0, 3.0, 250.0, 7200.0):
+        ledger, rows = Ledger(), []
+        for n in range(200):
+            wall = NOON + 100 + 2.0 * n + step * (n >= 50)
+            rows += ledger.add(signals(2.0 * n, a=busy(0.5)), {A}, NO_TERMS, wall)
+        rows += ledger.close()
+        assert sum(row.seen_s for row in rows) == pytest.approx(398.0)
+        assert all(0 < row.seen_s <= 306.0 for row in rows)
+
+
+@pytest.mark.parametrize("asked", [None, 0.5])
+def test_what_nobody_could_tell_is_not_seen(asked: float | None) -> None:
+    """A slice that worked for half a minute and is gone was seen for that long, and weighs no more than that.
+
+    Also where an access log goes on to tell how often the site is asked.
+    """
+    ledger, plans = Ledger(), terms(PLANS, {}, [], NOON)
+    gone = SiteSigns(requests_per_s=asked)
+    for n in range(150):
+        signs = msgspec.structs.replace(gone, cpu_cores=2.0, tasks=4) if n <= 15 else gone
+        ledger.add(signals(2.0 * n, a=signs), {A}, plans, NOON + 2 * n)
+    (row,) = ledger.add(signals(300.0, a=gone), {A}, plans, NOON + 300)
+    assert (row.seen_s, row.measures["cpu_cores"].average) == (30.0, 2.0)
+    assert row.at_cap_s[SMALL] == 30.0
+    quiet = Row(site=A, slot=row.slot + 1, seen_s=300.0, measures={"cpu_cores": Summary(0, 0, 0)})
+    (both,) = binned([row, quiet], 86_400, lambda _: None)
+    assert both.cpu_cores is not None
+    assert both.cpu_cores.average == pytest.approx(2.0 * 30 / 330, abs=0.001)
+
+
+def test_a_site_of_which_only_a_log_tells_is_seen_by_that() -> None:
+    """What the kernel never saw has its rows all the same."""
+    ledger = Ledger()
+    for n in range(151):
+        found = ledger.add(
+            signals(2.0 * n, a=SiteSigns(requests_per_s=1.0)), {A}, NO_TERMS, 2.0 * n
+        )
+    assert (found[0].seen_s, found[0].measures.keys()) == (300.0, {"requests_per_s"})
 
 
 def test_an_idle_site_that_is_not_read_anew_stands_as_it_was() -> None:
