@@ -1,38 +1,18 @@
 """From a path to the physical disks under it: through partitions, LVM, dm-crypt and md, whatever lies between.
 
 systemd resolves one step and gives up at RAID and volumes; a limit on a volume's own number holds nothing at all.
-Mounts are those that the machine's first process sees: a confined agent sees other ones.
-Source: kernel, admin-guide/devices and ABI/stable/sysfs-block; proc_pid_mountinfo(5).
+Source: kernel, admin-guide/devices and ABI/stable/sysfs-block.
 """
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from agent.caps.mountinfo import MOUNTS, Mounted, mounted
 from agent.usage.kernel import is_no_disk
-
-MOUNTS = "proc/1/mountinfo"
 
 # No stack of volumes is deeper; a sysfs that says so is not followed for ever.
 DEEPEST = 16
-ESCAPED = re.compile(r"\\([0-7]{3})")
-NO_FILES = {"tmpfs", "ramfs", "autofs"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mounted:
-    """A file system: its number, `kind` and `source` as mountinfo has them."""
-
-    number: str
-    kind: str
-    source: str
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether what is written there is no disk's: memory, or what is not mounted before it is used."""
-        return self.kind in NO_FILES
 
 
 def disks(paths: Collection[Path], root: Path = Path("/")) -> tuple[str, ...]:
@@ -100,19 +80,8 @@ def scheduled_fairly(device: str, root: Path = Path("/")) -> bool:
 
 
 def mounts(mountinfo: str) -> dict[Path, Mounted]:
-    """By place; of what is mounted twice at one place the last counts."""
-    found = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if len(fields) >= 5 and len(rest) >= 2:
-            mounted = Mounted(number=fields[2], kind=rest[0], source=_unescaped(rest[1]))
-            found[Path(_unescaped(fields[4]))] = mounted
-    return found
-
-
-def _unescaped(text: str) -> str:
-    return ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+    """By place."""
+    return {each.place: each for each in mounted(mountinfo)}
 
 
 def _numbers(mounted: Mounted, root: Path) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """On which file system a path is, and whether its kind can hold users to a quota.
 
-Source: proc_pid_mountinfo(5), quotactl(2).
+Source: quotactl(2).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.caps.devices import ESCAPED, MOUNTS, real
+from agent.caps.devices import real
+from agent.caps.mountinfo import MOUNTS, mounted
 from fleet.model import Why
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
@@ -32,35 +33,21 @@ class Mount:
 def mounts(paths: Iterable[Path], root: Path = Path("/")) -> dict[Path, Mount]:
     """By path, links followed; a path that is not there counts where it would be.
 
-    Mounts are those of the machine's first process: a confined agent sees other ones. Raises OSError.
+    Raises OSError.
     """
-    known = [*_mounted((root / MOUNTS).read_text())]
-    at = {place: number for place, number, _, _ in known}  # of two at one place the last counts
+    known = [*mounted((root / MOUNTS).read_text())]
+    at = {each.place: each.number for each in known}
     first: dict[str, Mount] = {}
-    for place, number, _, mount in sorted(known, key=lambda each: (each[2], len(each[0].parts))):
-        if at[place] == number:
-            first.setdefault(number, mount)
+    for each in sorted(known, key=lambda each: (each.read_only, len(each.place.parts))):
+        if at[each.place] == each.number:
+            mount = Mount(place=str(each.place), kind=each.kind, source=each.source)
+            first.setdefault(each.number, mount)
     return {path: found for path in paths if (found := _mount_of(real(path, root), at, first))}
 
 
 def _mount_of(path: Path, at: Mapping[Path, str], first: Mapping[str, Mount]) -> Mount | None:
     place = next((each for each in (path, *path.parents) if each in at), None)
     return first.get(at[place]) if place else None
-
-
-def _mounted(mountinfo: str) -> Iterator[tuple[Path, str, bool, Mount]]:
-    """Where, which by its number, whether it can only be read there, and what it is."""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if len(fields) >= 6 and len(rest) >= 2:
-            place, source = _unescaped(fields[4]), _unescaped(rest[1])
-            mount = Mount(place=place, kind=rest[0], source=source)
-            yield Path(place), fields[2], "ro" in fields[5].split(","), mount
-
-
-def _unescaped(text: str) -> str:
-    return ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
 
 
 def unheld(mount: Mount, state: str) -> Why | None:

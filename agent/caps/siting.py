@@ -5,17 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.caps.devices import (
-    MOUNTS,
-    Mounted,
-    in_order,
-    is_diskless,
-    mounts,
-    places_of,
-    real,
-    under,
-)
+from agent.caps.devices import in_order, is_diskless, mounts, places_of, real, under
 from agent.caps.limits import NO_DISK
+from agent.caps.mountinfo import MOUNTS, Mounted
 from agent.discover.accounts import SHARED, accounts, is_person
 from agent.lane import Lane
 from agent.layout.attached import Attached
