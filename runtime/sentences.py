@@ -369,6 +369,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Of what its neighbours waited for {resource} beyond the usual, {fell_percent} % went when it was held. The "
         "rest is still too much: it is held tighter."
     ),
+    "isolation-gently": (
+        "It is still the cause, by a crowd of visitors and no fault of its own: its neighbours wait {stall_percent} % of "
+        "their time for {resource}. It goes on to go last, and is not held tighter yet."
+    ),
     "isolation-unbitten": "The step did not hold it: it takes as much of {resource} as before. It is held tighter.",
     "isolation-unhelpful": (
         "It was held, and its neighbours wait for {resource} as before: it was not the cause. It is let go."
@@ -418,6 +422,10 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and the cause seems to "
         "be {site}, which a person released."
     ),
+    "isolation-held-suspect": (
+        "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now, and the cause seems to "
+        "be {site}, which a person holds: it still takes {share_percent} %. Hold it harder, or look at the host."
+    ),
     "isolation-nothing-helps": (
         "Sites wait {stall_percent} % of their time for {resource}, for {for_s} s now; what may be done about "
         "{site} without a person was done."
@@ -433,6 +441,22 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "isolation-look-again": (
         "{site} was cut off for as long as may be, and is open again: a person should look at it."
     ),
+    # What a host calls people for, as a headline: without a full stop.
+    "call-stopped-again": "{site} on {host} was stopped {times} times within a day",
+    "call-in-shadow": "{host} is in trouble: the cause seems to be {site}, whose caps only watch",
+    "call-released-suspect": (
+        "{host} is in trouble: the cause seems to be {site}, which a person released"
+    ),
+    "call-held-suspect": (
+        "{host} is in trouble: the cause seems to be {site}, which a person holds, and it does not end"
+    ),
+    "call-nothing-helps": "{host} is in trouble, and what relevo may do by itself does not end it",
+    "call-too-many": "{host} holds as many sites as it may without a person: {site} would be the next",
+    "call-no-culprit": "{host} is in trouble, and no site is found to be the cause",
+    "call-queues": "{host} has room, and visitors of {sites} sites wait for PHP",
+    "call-pendulum": "{site} on {host} is held and let go again and again",
+    "call-look-again": "{site} on {host} is open again, after the longest isolation without a person",
+    "call-unknown": "{host} asks for help",
     # How a host runs a site, and what would better it.
     "layout-own-slice": "All of it is in {slice}, its PHP as {unit}: every cap holds.",
     "layout-doubled": (

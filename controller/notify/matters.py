@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from controller import calls
 from controller.notify.fills import DISKS, Fill
 from failover.judge import MOVING, Kind, Verdict
 from fleet.caps import Level
@@ -59,6 +60,7 @@ class Matter:
     """One thing worth telling. `subject`: the host, name or controller that it is about; `story`: what it belongs to.
 
     `own`: it is about this very controller, which tells it whether it leads or not. `lasts`: people are reminded.
+    `calls`: all that a host calls people for, the most pressing first.
     """
 
     key: str
@@ -73,12 +75,13 @@ class Matter:
     incident: Incident | None = None
     why: Why | None = None
     detail: str = ""
+    calls: tuple[Why, ...] = ()
     testimony: tuple[Why, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plea:
-    """What a host suffers without a site to blame, as it said at `at` (loop clock)."""
+    """What a host calls people for, as it said at `at` (loop clock)."""
 
     at: float
     whys: tuple[Why, ...] = ()
@@ -285,12 +288,12 @@ def _help(scene: Scene) -> Iterator[Matter]:
             yield Matter(
                 key=f"help/{host}",
                 what="help",
-                stage=" ".join(sorted({why.code for why in plea.whys})),
+                stage=calls.stage(plea.whys),
                 severity=Severity.ACT,
                 subject=host,
                 story=f"help-{host}",
                 lasts=True,
-                why=plea.whys[0],
+                calls=calls.ranked(plea.whys),
             )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import quote
 
+from controller import calls
+from controller.calls import REASON
 from controller.notify.due import Draft, Due
 from controller.notify.letter import Letter, Notice
 from controller.notify.matters import OVER, Matter, Severity
@@ -20,7 +22,6 @@ LINES = 25  # of a timeline, the newest
 REASONS = 12  # of one hold
 IN_DIGEST = 40  # matters of a digest that have a line of their own
 WIDE = 160  # characters of a subject
-REASON = '--reason "…"'
 MOVES = frozenset({"gated-not-fenced"})  # wants the word that the old host is stopped
 
 VERDICTS = {
@@ -165,7 +166,7 @@ def notice(due: Due, voice: Voice) -> Notice:
 def _headline(matter: Matter, voice: Voice) -> str:
     subject = voice.controller if matter.own else matter.subject
     if matter.stage == OVER:
-        return voice.t("{subject}: over, nobody need do anything", subject=subject)
+        return _over_headline(matter, subject, voice)
     match matter.what:
         case "holds":
             return _hold_headline(matter, voice)
@@ -176,8 +177,10 @@ def _headline(matter: Matter, voice: Voice) -> str:
             return voice.t(
                 "{subject} is {verdict}", subject=subject, verdict=_verdict(matter.stage, voice)
             )
-        case "penalties" | "help":
+        case "penalties":
             return _isolation_headline(matter, voice)
+        case "help":
+            return _call_headline(matter, voice)
         case "disks":
             return _disk_headline(matter, voice)
         case "brake":
@@ -187,6 +190,12 @@ def _headline(matter: Matter, voice: Voice) -> str:
         case "store":
             return voice.t("The declared fleet can't be read")
     return _controller_headline(matter.stage, subject, voice)
+
+
+def _over_headline(matter: Matter, subject: str, voice: Voice) -> str:
+    if matter.what == "help":  # what a person should look at may go on
+        return voice.t("{subject} no longer asks for help", subject=subject)
+    return voice.t("{subject}: over, nobody need do anything", subject=subject)
 
 
 def _controller_headline(stage: str, subject: str, voice: Voice) -> str:
@@ -200,11 +209,19 @@ def _controller_headline(stage: str, subject: str, voice: Voice) -> str:
 
 def _isolation_headline(matter: Matter, voice: Voice) -> str:
     named = {"subject": matter.subject, "host": matter.detail}
-    if matter.what == "help":
-        return voice.t("{subject} is in trouble, and no site is found to be the cause", **named)
     if matter.stage == "stop":
         return voice.t("{subject} is stopped on {host}, by a penalty", **named)
     return voice.t("{subject} is isolated on {host}, by a penalty", **named)
+
+
+def _call_headline(matter: Matter, voice: Voice) -> str:
+    """That of the most pressing, and how many others there are; the text has each."""
+    first = voice.why(calls.headline(matter.subject, matter.calls[0]))
+    if not (more := len(matter.calls) - 1):
+        return first
+    return voice.n(
+        "{first}; {n} more call for help", "{first}; {n} more calls for help", more, first=first
+    )
 
 
 def _disk_headline(matter: Matter, voice: Voice) -> str:
@@ -285,12 +302,21 @@ def _lines(matter: Matter, voice: Voice) -> Iterable[str]:
                 else voice.why(entry.why)
             )
             yield plain(f"{iso(entry.at)} {entry.offset_s:+.2f} s  {told}", 400)
+    elif matter.calls:
+        yield from (plain(line, 600) for line in _called(matter, voice))
     elif matter.why is not None:
         yield plain(voice.why(matter.why), 400)
     elif matter.detail:
         yield plain(matter.detail, 400)
     if matter.what in ("store", "controllers"):
         yield voice.t("Traffic and DNS stay as they are.")
+
+
+def _called(matter: Matter, voice: Voice) -> Iterable[str]:
+    """Each call; of several each with its headline."""
+    for why in matter.calls:
+        first = f"{voice.why(calls.headline(matter.subject, why))}. "
+        yield (first if len(matter.calls) > 1 else "") + voice.why(why)
 
 
 def _held(hold: Hold, voice: Voice) -> Iterable[str]:
@@ -337,7 +363,6 @@ def _evidence(matter: Matter, voice: Voice) -> tuple[str, ...]:
 ANSWERS: Mapping[str, tuple[str, ...]] = {
     "hosts": ("relevo host show {subject}",),
     "penalties": ("relevo site explain {subject}", f"relevo site release {{subject}} {REASON}"),
-    "help": ("relevo host show {subject}", "relevo caps verify {subject}"),
     "disks": (
         "relevo site usage {subject}",
         f"relevo site override {{subject}} disk_bytes=20G --for 7d {REASON}",
@@ -361,6 +386,8 @@ def _commands(matter: Matter) -> Iterable[str]:
             if matter.stage == "observed":
                 yield f"relevo failover arm --host {matter.subject} {REASON}"
             yield f"relevo incidents {matter.incident.id}"
+        case "help":
+            yield from calls.answers(matter.subject, matter.calls)
         case "store" if matter.stage == "rewound":
             yield from ("relevo store recover", "relevo store recover --yes")
         case _:

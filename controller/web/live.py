@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import ClientError, web
 
+from controller.calls import stage
 from runtime.clock import wall
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class Live:
             board.store_error,
             board.rewound is None,
             paused is not None and wall() < paused.until,
-            sorted(id for id, word in controller.uses.hosts.items() if word.help),
+            sorted(
+                (id, stage(word.help)) for id, word in controller.uses.hosts.items() if word.help
+            ),
         )
         self._digest = hashlib.sha256(repr(basis).encode()).hexdigest()[:DIGEST]
         self._looked_at = now

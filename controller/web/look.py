@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller.calls import ranked
 from controller.holders import Holder, holders
 from controller.uses import HostWord, SiteWord
 from failover.evidence import Seen
@@ -101,7 +102,7 @@ class Look:
     overrides: Mapping[SiteId, Override] = field(default_factory=dict)
     rulings: Mapping[SiteId, Ruling] = field(default_factory=dict)
     penalties: Mapping[SiteId, Penalized] = field(default_factory=dict)
-    help: Mapping[HostId, Why] = field(default_factory=dict)
+    help: Mapping[HostId, tuple[Why, ...]] = field(default_factory=dict)
     use_of: Callable[[SiteId], SiteWord | None] = lambda site: None
     happened: Callable[[SiteId], Mapping[str, int]] = lambda site: {}
     caps_on: Mapping[HostId, HostWord] = field(default_factory=dict)
@@ -202,6 +203,13 @@ class Look:
 
     def standing(self, site: SiteId) -> tuple[Penalty, ...]:
         """The penalties of a site now, the hardest first."""
+        return tuple(one for one in self._told_of(site) if not one.is_relief)
+
+    def reliefs(self, site: SiteId) -> tuple[Penalty, ...]:
+        """Of the memory watchdog: they take nothing, and are no penalty."""
+        return tuple(one for one in self._told_of(site) if one.is_relief)
+
+    def _told_of(self, site: SiteId) -> tuple[Penalty, ...]:
         kept = self.penalties.get(site)
         return kept.standing(self.wall) if kept else ()
 
@@ -358,7 +366,7 @@ def look(controller: "Controller") -> Look:
         rulings={id: it for id, it in mirror.rulings.items() if at < it.note.until},
         penalties=mirror.penalties,
         help={
-            id: word.help[0]
+            id: ranked(word.help)
             for id, word in controller.uses.hosts.items()
             if word.help and now - word.at < HELP_S
         },

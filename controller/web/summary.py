@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from controller import calls
 from controller.web.look import BAD, Look
-from controller.web.words import LEVELS, VERDICTS, Speech
+from controller.web.words import CALLS, LEVELS, VERDICTS, Speech
 from fleet.caps import Level
-from fleet.model import Arming, Hold, HostId, Incident, LocationId
+from fleet.model import Arming, Hold, HostId, Incident, LocationId, SiteId, Why
 
 # `act`: a person is wanted. `bad`: something is broken. `watch`: relevo looks. `info`: good to know.
 Tone = Literal["act", "bad", "watch", "info", "well"]
@@ -113,7 +114,7 @@ def _store(look: Look, say: Speech) -> Iterable[Point]:
 
 
 def _contained(look: Look, say: Speech) -> Iterable[Point]:
-    """Sites that relevo holds by itself, and hosts that suffer without a site to blame."""
+    """Sites that relevo holds by itself, and hosts that call for people."""
     found = {site: standing[0] for site in look.penalties if (standing := look.standing(site))}
     ours = {s: p for s, p in found.items() if p.enforced and p.owner == "relevo"}
     grave = sorted(site for site, penalty in ours.items() if penalty.level >= Level.ISOLATE)
@@ -149,14 +150,25 @@ def _contained(look: Look, say: Speech) -> Iterable[Point]:
             ),
             does=say.t("It ends by itself."),
         )
-    for host, why in sorted(look.help.items()):
-        yield Point(
-            tone="act",
-            what=say.t("{host}: its sites suffer, and none is found to be the cause.", host=host),
-            does=say.why(why),
-            wants=say.t("Look at the host: a backup, a disk, the database?"),
-            path=f"/ui/hosts/{host}",
-        )
+    for host, whys in sorted(look.help.items()):
+        yield from (_call(look, say, host, alike) for alike in calls.grouped(whys))
+
+
+def _call(look: Look, say: Speech, host: HostId, alike: Sequence[Why]) -> Point:
+    """What a host calls people for: those of one kind, whatever sites they name, are one thing to do."""
+    site = SiteId(calls.site_of(alike[0]))
+    return Point(
+        tone="act",
+        what=f"{say.why(calls.headline(host, alike[0]))}.",
+        does=" ".join(map(say.why, alike)),
+        wants=_wanted(say, alike[0]),
+        path=f"/ui/sites/{site}" if site in look.fleet.sites else f"/ui/hosts/{host}",
+    )
+
+
+def _wanted(say: Speech, why: Why) -> str:
+    known = why.code in CALLS
+    return say.word(CALLS, why.code) if known else say.t("Look at the host.")
 
 
 def _doubts(look: Look, say: Speech) -> Iterable[Point]:

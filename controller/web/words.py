@@ -103,10 +103,23 @@ HAPPENINGS = {
     "tasks_refused": "New processes refused",
     "throttled_periods": "Tenths of a second held by its CPU quota",
 }
+# What a host's call wants of people, by the codes of controller.calls.
+CALLS = {
+    "isolation-stopped-again": "Look at the site before it runs again, and talk to its owner.",
+    "isolation-in-shadow": "Arm its caps, or quarantine it for a while.",
+    "isolation-released-suspect": "Take the release back, or talk to its owner.",
+    "isolation-held-suspect": "Hold it harder, or look at the host: it may be something else.",
+    "isolation-nothing-helps": "Look at the proof and at the host; move the site, or a neighbour.",
+    "isolation-too-many": "Look who is held, and for what: is it the sites, or the host?",
+    "isolation-no-culprit": "Look at the host: a backup, a disk, the database?",
+    "isolation-queues": "Look at the database, the network, and what these sites ask elsewhere.",
+    "isolation-pendulum": "Look at the site, and talk to its owner.",
+    "isolation-look-again": "Is it clean? Else quarantine it, and talk to its owner.",
+}
 # Every table of words by the code that stands for them, so that none is left untranslated.
 TABLES = (
     VERDICTS, PHASES, MODES, ROLES, HEALTHS, WITNESSES, ARMINGS, STATES, RESTARTS,
-    LEVELS, RESOURCES, NATURES, ATTACHMENTS, HOLDERS, RULINGS, HAPPENINGS,
+    LEVELS, RESOURCES, NATURES, ATTACHMENTS, HOLDERS, RULINGS, HAPPENINGS, CALLS,
 )  # fmt: skip
 UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 

@@ -9,6 +9,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 
 from agent.isolate.table import TABLE
+from controller.calls import CALLS, UNKNOWN
 from failover.judge import MOVING, Kind
 from fleet.model import Why
 from runtime.sentences import SENTENCES, VERDICTS, WORDS, sentences
@@ -22,6 +23,7 @@ VERBS = {"move", "bring-home"}
 # Codes that are not written beside `Why(`, by where they are used; each must be known here.
 ELSEWHERE = {
     ("agent/isolate/climb.py", "row.code"): {row.code for row in TABLE.values()},
+    ("controller/calls.py", "call.said"): {call.said for call in (*CALLS.values(), UNKNOWN)},
     ("controller/lead.py", "guarded.proposal.cause.verdict"): {k.value for k in MOVING} | {"drain"},
     ("controller/commands.py", "verb"): VERBS,
     ("controller/commands.py", "incidents.DECIDED"): {"decided"},
