@@ -12,7 +12,8 @@ from agent.discover.accounts import SHARED, is_person
 from agent.discover.found import VirtualHost
 from agent.layout.adopt import Adopted
 from agent.layout.attached import Adoptable, Attached, PoolSize
-from agent.layout.running import Running, folder, slice_of
+from agent.layout.masters import folder, slice_of
+from agent.layout.running import Running
 from agent.layout.served import Part, Served, served
 from fleet.caps import Attachment, Tenant
 from fleet.model import SiteId, Why

@@ -1,17 +1,15 @@
 """Looks at the processes of shared php-fpm masters and of the scopes beside them; a few small files each round."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from agent.layout.adopt import Kin, Seen, scope_of
 from agent.layout.attached import Adoptable
-from agent.layout.running import TITLE, UID, folder
+from agent.layout.masters import folder, main_of, status
 from fleet.model import SiteId
 
 CROWD_MAX = 20_000  # more than this in one cgroup is a fork bomb before its first adoption: leave it to TasksMax
-PARENT = re.compile(r"^PPid:\s+(\d+)", re.M)
 TEXT_CHARS = 4096  # of a status, or of a title
 
 
@@ -59,11 +57,10 @@ def crowd(of: Adoptable, cgroups: Path, proc: Path) -> Crowd:
     if len(pids) > CROWD_MAX:
         raise Odd(f"{of.unit} has {len(pids)} processes")
     everyone = tuple(kin for pid in pids if (kin := _kin(pid, proc, titled=False)) is not None)
-    masters = [
-        kin.pid
-        for kin in everyone
-        if kin.uid == 0 and (title := TITLE.match(kin.title)) and title[1] == of.main
-    ]
+    # Titles have been read of root's alone.
+    claims = {kin.pid: kin for kin in everyone if main_of(kin.title, of.cgroup) == of.main}
+    # A worker that was forked a moment ago is still called what its parent is.
+    masters = [pid for pid, kin in claims.items() if kin.parent not in claims]
     if len(masters) > 1:
         raise Odd(f"{of.unit} has {len(masters)} masters of {of.main}")
     return (masters[0] if masters else None), everyone
@@ -89,12 +86,11 @@ def _kin(pid: int, proc: Path, *, titled: bool = True) -> Kin | None:
 
     So root's are read always, among whom is the master, and others' only if they are to be `titled`.
     """
-    status = _text(proc / f"{pid}/status")
-    uid, parent = UID.search(status), PARENT.search(status)
-    if uid is None or parent is None:
+    told = status(_text(proc / f"{pid}/status"))
+    if told is None:
         return None
-    kin = Kin(pid, int(uid[1]), int(parent[1]))
-    if not (titled or kin.uid == 0):
+    kin = Kin(pid, told.uid, told.parent)
+    if not (titled or told.is_root):
         return kin
     return replace(kin, title=_text(proc / f"{pid}/cmdline").replace("\0", " ").rstrip())
 

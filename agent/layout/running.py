@@ -12,13 +12,10 @@ from agent.discover.accounts import FIRST_UID, LAST_UID, accounts
 from agent.discover.files import HostFiles
 from agent.discover.found import Account, Pool, VirtualHost
 from agent.discover.php import MAINS, Pools
+from agent.layout.masters import OWN, Process, believed, is_own, main_of, place_of, status
 
 CGROUPS = "/sys/fs/cgroup"
-OWN = "/etc/relevo/php"  # configuration of masters of one pool each, as `relevo layout convert` writes it
-# What a master of php-fpm calls itself. Source: php-src, sapi/fpm/fpm/fpm_env.c.
-TITLE = re.compile(r"php-fpm: master process \((/[^)]*)\)")
 SLICE = re.compile(r"^[ \t]*Slice[ \t]*=[ \t]*(\S+)", re.M)
-UID = re.compile(r"^Uid:\s+\d+\s+(\d+)", re.M)
 # Where files that were not there may appear, beside the folders of those that are.
 FOLDERS = (
     *("/etc/apache2/sites-enabled", "/etc/apache2/conf-enabled", "/etc/apache2/mods-enabled"),
@@ -53,16 +50,6 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """One process: its effective uid, its cgroup, the main file if it is a master of php-fpm."""
-
-    pid: int
-    uid: int
-    cgroup: str
-    main: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """All of it. `people`: by uid, the cgroups in which processes of that user run; only people's uids."""
 
@@ -80,33 +67,37 @@ class Reader:
         self._root = root
         self._stamps: dict[str, object] = {"/": None}  # of no host
         self._read = Configuration()
+        self._known: dict[str, Process] = {}  # masters, as they were last seen
 
     def look(self, *, afresh: bool = False) -> Running:
         """Some 10 ms for a host of 1,000 processes; a second when 300 sites' configuration changed, or `afresh`."""
         files = HostFiles(self._root)
         seen = tuple(processes(files))
-        known = all(process.main in self._read.pools for process in seen if process.main)
-        if afresh or not known or self._stamps != self._stamped(files, self._stamps):
-            self._read, paths = configuration(files, seen)
+        mains = {process.main for process in seen if process.main}
+        is_known = mains <= self._read.pools.keys()
+        if afresh or not is_known or self._stamps != self._stamped(files, self._stamps):
+            self._read, paths = configuration(files, mains)
             folders = {path.rpartition("/")[0] or "/" for path in paths}
             self._stamps = self._stamped(files, {*paths, *folders, *FOLDERS})
-        return running(self._read, seen)
+        now = believed(seen, self._known, self._read.slices)
+        known = {**self._known, **now}
+        self._known = {main: one for main, one in known.items() if main in self._read.pools}
+        return running(self._read, seen, now, self._known)
 
     def _stamped(self, files: HostFiles, paths: Iterable[str]) -> dict[str, object]:
         return {path: files.stamp(path) for path in paths}
 
 
 def configuration(
-    files: HostFiles, seen: Iterable[Process] = ()
+    files: HostFiles, running: Iterable[str] = ()
 ) -> tuple[Configuration, frozenset[str]]:
-    """What files say now, and which were read."""
+    """What files say now, and which were read. `running`: main files of masters, wherever they are."""
     servers: list[apache.Apache | nginx.Nginx] = []
     if files.exists(apache.MAIN):
         servers.append(apache.Apache(files))
     if files.exists(nginx.MAIN):
         servers.append(nginx.Nginx(files))
-    mains = {main for pattern in MAINS for main in files.glob(pattern)}
-    mains |= {process.main for process in seen if process.main}  # a co-op's own masters too
+    mains = {main for pattern in MAINS for main in files.glob(pattern)} | {*running}
     pools = {main: Pools(files, (main,)) for main in sorted(mains)}
     hosts = tuple(host for server in servers for host in server.virtual_hosts)
     sockets = {socket for host in hosts for socket in host.sockets if socket.startswith("/")}
@@ -123,7 +114,7 @@ def configuration(
 
 
 def _slice(files: HostFiles, main: str) -> str | None:
-    if not main.startswith(f"{OWN}/"):
+    if not is_own(main):
         return None
     name = main.rpartition("/")[2].removesuffix(".conf")
     folder = f"/etc/systemd/system/relevo-php@{name}.service.d"
@@ -137,26 +128,29 @@ def processes(files: HostFiles) -> Iterator[Process]:
     for name in files.names("/proc"):
         if not name.isdecimal():
             continue
-        uid = UID.search(files.read(f"/proc/{name}/status") or "")
+        told = status(files.read(f"/proc/{name}/status") or "")
         cgroup = _cgroup(files.read(f"/proc/{name}/cgroup") or "")
-        if uid is None or cgroup is None:
+        if told is None or cgroup is None:
             continue
         main = None
-        if uid[1] == "0":
-            title = TITLE.match((files.read(f"/proc/{name}/cmdline") or "").replace("\0", " "))
-            main = title[1] if title else None
-        yield Process(pid=int(name), uid=int(uid[1]), cgroup=cgroup, main=main)
+        if told.is_root:
+            title = (files.read(f"/proc/{name}/cmdline") or "").replace("\0", " ")
+            main = main_of(title, cgroup)
+        yield Process(pid=int(name), uid=told.uid, cgroup=cgroup, parent=told.parent, main=main)
 
 
 def _cgroup(text: str) -> str | None:
     """In the unified hierarchy. Source: cgroups(7), /proc/PID/cgroup."""
-    return next((line[3:] for line in text.splitlines() if line.startswith("0::")), None)
+    return next((line[3:] for line in text.split("\n") if line.startswith("0::")), None)
 
 
-def running(read: Configuration, seen: Iterable[Process]) -> Running:
-    """What files say, where the kernel says that it runs."""
-    seen = tuple(seen)
-    masters = {process.main: process for process in seen if process.main}
+def running(
+    read: Configuration,
+    seen: Iterable[Process],
+    masters: Mapping[str, Process],
+    known: Mapping[str, Process],
+) -> Running:
+    """What files say, where the kernel says that it runs. `known`: where masters ran that do not run now."""
     people: dict[int, set[str]] = {}
     for process in seen:
         if FIRST_UID <= process.uid <= LAST_UID:
@@ -164,8 +158,7 @@ def running(read: Configuration, seen: Iterable[Process]) -> Running:
     return Running(
         virtual_hosts=read.virtual_hosts,
         masters=tuple(
-            _master(main, pools, masters.get(main), read.slices.get(main))
-            for main, pools in read.pools.items()
+            _master(main, read, masters.get(main), known.get(main)) for main in read.pools
         ),
         accounts=read.accounts,
         people={uid: frozenset(cgroups) for uid, cgroups in people.items()},
@@ -173,30 +166,10 @@ def running(read: Configuration, seen: Iterable[Process]) -> Running:
     )
 
 
-def _master(
-    main: str, pools: tuple[Pool, ...], process: Process | None, slice: str | None
-) -> Master:
-    if process:
-        return Master(main=main, cgroup=process.cgroup, pools=pools, pid=process.pid)
-    if main.startswith(f"{OWN}/"):
-        name = main.rpartition("/")[2].removesuffix(".conf")
-        return Master(
-            main=main,
-            cgroup=f"/{folder(slice or 'system.slice')}/relevo-php@{name}.service",
-            pools=pools,
-        )
-    version = main.split("/")[3]  # /etc/php/8.2/fpm/php-fpm.conf
-    return Master(main=main, cgroup=f"/system.slice/php{version}-fpm.service", pools=pools)
-
-
-def folder(slice: str) -> str:
-    """Where systemd puts a slice, below the root: "a-b.slice" is in "a.slice". Source: systemd.slice(5)."""
-    parts = slice.removesuffix(".slice").split("-")
-    return "/".join(f"{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))
-
-
-def slice_of(cgroup: str) -> str:
-    """The innermost slice that `cgroup` is in; "-.slice" is the root."""
-    return next(
-        (part for part in reversed(cgroup.split("/")) if part.endswith(".slice")), "-.slice"
-    )
+def _master(main: str, read: Configuration, now: Process | None, known: Process | None) -> Master:
+    pools = read.pools[main]
+    if now:
+        return Master(main=main, cgroup=now.cgroup, pools=pools, pid=now.pid)
+    if known and not is_own(main):  # the slice of our own units is in a file
+        return Master(main=main, cgroup=known.cgroup, pools=pools)
+    return Master(main=main, cgroup=place_of(main, read.slices.get(main)), pools=pools)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from agent.discover.accounts import SHARED, is_person
 from agent.discover.found import Pool, VirtualHost
-from agent.layout.running import OWN, Master, Running, slice_of
+from agent.layout.masters import is_own, slice_of
+from agent.layout.running import Master, Running
 from fleet.caps import Tenant
 from fleet.model import SiteId
 
@@ -113,7 +114,7 @@ def served(tenants: Mapping[SiteId, Tenant], running: Running, cgroups: Path) ->
         for log in virtual.logs:
             by_log[log].add(virtual.place)
     # A pool in a unit of its own is the one that serves, whoever has it too.
-    masters = sorted(running.masters, key=lambda master: master.main.startswith(f"{OWN}/"))
+    masters = sorted(running.masters, key=lambda master: is_own(master.main))
     every = [Part(pool, master) for master in masters for pool in master.pools]
     parts = {part.pool.listen: part for part in every if part.pool.listen}
     doubled = {p.pool.listen: p for p in every if p.pool.listen and parts[p.pool.listen] != p}

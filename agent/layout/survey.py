@@ -16,8 +16,9 @@ from agent.layout.attach import proposed
 from agent.layout.carry import guarded, listening
 from agent.layout.convert import convert as plan_convert
 from agent.layout.convert import refuse_odd
+from agent.layout.masters import slice_of
 from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, conf_of
-from agent.layout.running import Running, slice_of
+from agent.layout.running import Running
 from agent.layout.served import Part, Served, served
 from agent.layout.undo import undo as plan_undo
 from fleet.caps import Tenant

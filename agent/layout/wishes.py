@@ -12,7 +12,8 @@ from agent.layout import kin
 from agent.layout.adopt import ROUND_S, TITLE, Kin, scope_of
 from agent.layout.adoption import WISHES, read_wishes, write
 from agent.layout.attached import Adoptable, Attached
-from agent.layout.running import CGROUPS, folder
+from agent.layout.masters import folder
+from agent.layout.running import CGROUPS
 from agent.ports import DriverError
 from fleet.model import SiteId, Why
 

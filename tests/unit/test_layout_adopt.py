@@ -32,7 +32,8 @@ from agent.layout.adoption import KEPT, WISHES, Adoption, kept
 from agent.layout.attach import attach
 from agent.layout.attached import Adoptable, Attached
 from agent.layout.keep import Layout
-from agent.layout.running import Reader, folder
+from agent.layout.masters import folder
+from agent.layout.running import Reader
 from agent.layout.scopes import Scopes
 from agent.layout.wishes import inside, leave, wish
 from agent.ports import DriverError
@@ -55,6 +56,7 @@ from tests.unit.test_layout_attach import (
     judged,
     pool,
     process,
+    status,
     tenant,
 )
 
@@ -260,8 +262,7 @@ class Kernel:
     def born(self, pid: int, uid: int, parent: int = MASTER, cgroup: str = SHARED_FPM) -> None:
         folder = self.proc / f"{pid}"
         folder.mkdir(parents=True, exist_ok=True)
-        status = f"Name:\tx\nPid:\t{pid}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
-        (folder / "status").write_text(status)
+        (folder / "status").write_text(status(pid, (uid,) * 4, parent=parent))
         (folder / "cmdline").write_text(f"{TITLES[uid]}\0")
         self.move(pid, cgroup)
 

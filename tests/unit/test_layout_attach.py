@@ -9,7 +9,8 @@ import pytest
 from agent.layout.attach import attach
 from agent.layout.attached import Attached
 from agent.layout.keep import Layout
-from agent.layout.running import Reader, folder, slice_of
+from agent.layout.masters import folder, slice_of
+from agent.layout.running import Reader
 from agent.layout.served import served
 from agent.usage.sampler import own_users
 from fleet.caps import Attachment, Tenant
@@ -28,9 +29,18 @@ def virtual(domain: str, handler: str = "", log: str = "") -> str:
     return f"<VirtualHost *:80>\nServerName {domain}\n{php}{logged}</VirtualHost>\n"
 
 
+def status(
+    pid: int, uids: tuple[int, ...], gids: tuple[int, ...] | None = None, parent: int = 1
+) -> str:
+    """As the kernel writes it: real, effective, saved and file system's."""
+    said = {"Uid": uids, "Gid": uids if gids is None else gids}
+    ids = "".join("\t".join((f"{name}:", *map(str, four))) + "\n" for name, four in said.items())
+    return f"Name:\tx\nPid:\t{pid}\nPPid:\t{parent}\n{ids}"
+
+
 def process(pid: int, uid: int, cgroup: str, title: str = "php") -> dict[str, str]:
     return {
-        f"/proc/{pid}/status": f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n",
+        f"/proc/{pid}/status": status(pid, (uid,) * 4),
         f"/proc/{pid}/cgroup": f"0::{cgroup}\n",
         f"/proc/{pid}/cmdline": f"{title}\0",
     }
