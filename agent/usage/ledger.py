@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from agent.signals import Signals, SiteSigns
-from agent.usage.whatif import at_cap, least, plans_reached, weighted
+from agent.signals import HostSigns, Signals, SiteSigns
+from agent.usage.whatif import Marks, at_cap, least, marks, plans_reached, weighted
 from fleet.caps import Level, Penalty, Tenant, armed, effective
 from fleet.model import Caps, PlanId, SiteId
 
@@ -55,7 +55,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     plans: dict[PlanId, Caps] = {}
-    smallest: Caps | None = None
     shadowed: dict[SiteId, Caps] = {}
     slowed: frozenset[SiteId] = frozenset()
 
@@ -69,7 +68,6 @@ def terms(
     """What use is measured against at `now` (Unix s)."""
     return Terms(
         plans=dict(plans),
-        smallest=least(plans.values()),
         shadowed={
             site: effective(plans[tenant.plan], tenant.override, now)
             for site, tenant in tenants.items()
@@ -82,6 +80,28 @@ def terms(
             and penalty.level >= Level.SOFT
             and penalty.until > now
         ),
+    )
+
+
+class Against(msgspec.Struct, frozen=True, kw_only=True):
+    """Terms as one host would hold them. `smallest`: of all plans."""
+
+    plans: dict[PlanId, Marks] = {}
+    smallest: Marks | None = None
+    shadowed: dict[SiteId, Marks] = {}
+    slowed: frozenset[SiteId] = frozenset()
+
+
+def against(terms: Terms, cores: float, *, has_swap: bool) -> Against:
+    """`terms` on a host that has so many cores, and swap or none."""
+    plans = {plan: marks(caps, cores, has_swap=has_swap) for plan, caps in terms.plans.items()}
+    return Against(
+        plans=plans,
+        smallest=least(plans.values()),
+        shadowed={
+            site: marks(caps, cores, has_swap=has_swap) for site, caps in terms.shadowed.items()
+        },
+        slowed=terms.slowed,
     )
 
 
@@ -99,7 +119,7 @@ class Open:
         self.weights = array("f")
         self.values = {measure: array("d") for measure in MEASURES}
         self.at_cap_s: dict[PlanId, float] = {}
-        self.compared: Mapping[PlanId, Caps] | None = None
+        self.compared: Mapping[PlanId, Marks] | None = None
         self.shadow_s = 0.0
 
 
@@ -109,31 +129,41 @@ class Ledger:
     def __init__(self) -> None:
         self._slot: int | None = None
         self._open: dict[SiteId, Open] = {}
+        self._terms: tuple[Terms, float, bool] | None = None
+        self._against = Against()
 
     def add(
         self, signals: Signals, fresh: Collection[SiteId], terms: Terms, wall: float
     ) -> tuple[Row, ...]:
         """Add one round. Gives the rows of the slot before when `wall` (Unix s) has left it."""
-        slot = int(wall // SLOT_S)
+        slot, compared = int(wall // SLOT_S), self._compared(terms, signals.host)
         turns = self._slot not in {slot, None}
-        done = self._turn(signals, terms, signals.at - wall % SLOT_S) if turns else ()
+        done = self._turn(signals, compared, signals.at - wall % SLOT_S) if turns else ()
         self._slot = slot
         for site, signs in signals.sites.items():
             row = self._open.get(site)
             if row is None:
                 row = self._open[site] = Open(signals.at)
             elif site in fresh or signals.at - row.added_at >= EVERY_S:
-                _add(row, site, signs, min(signals.at - row.added_at, LONGEST_S), terms)
+                _add(row, site, signs, min(signals.at - row.added_at, LONGEST_S), compared)
                 row.added_at = signals.at
         return done
 
-    def _turn(self, signals: Signals, terms: Terms, border: float) -> tuple[Row, ...]:
+    def _compared(self, terms: Terms, host: HostSigns) -> Against:
+        """Reckoned when words or the host have changed: swap may come and go."""
+        known = self._terms
+        if known is None or known[0] is not terms or known[1:] != (host.cores, host.has_swap):
+            self._terms = (terms, host.cores, host.has_swap)
+            self._against = against(terms, host.cores, has_swap=host.has_swap)
+        return self._against
+
+    def _turn(self, signals: Signals, compared: Against, border: float) -> tuple[Row, ...]:
         """The rows up to `border` (monotonic s): a reading that lies across it counts for its part in each."""
         begun = {}
         for site, row in self._open.items():
             if (signs := signals.sites.get(site)) is not None:
                 since = max(row.added_at, signals.at - LONGEST_S)
-                _add(row, site, signs, border - since, terms)
+                _add(row, site, signs, border - since, compared)
                 begun[site] = Open(max(since, border))
         done = self.close()
         self._open = begun
@@ -146,7 +176,7 @@ class Ledger:
         return tuple(row for row in rows if row.measures)
 
 
-def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Terms) -> None:
+def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, to: Against) -> None:
     if weight_s <= 0 or not _tells(signs):
         return
     row.weights.append(weight_s)
@@ -154,13 +184,13 @@ def _add(row: Open, site: SiteId, signs: SiteSigns, weight_s: float, terms: Term
         told = getattr(signs, measure)
         values.append(NOT_TOLD if told is None else told)
     # Who runs in no group and as no user of its own reaches no cap that anybody could see.
-    if signs.cpu_cores is not None and row.compared is not terms.plans:
-        row.compared = terms.plans
-        row.at_cap_s = {**dict.fromkeys(terms.plans, 0.0), **row.at_cap_s}
-    for plan in plans_reached(signs, terms.plans, terms.smallest):
+    if signs.cpu_cores is not None and row.compared is not to.plans:
+        row.compared = to.plans
+        row.at_cap_s = {**dict.fromkeys(to.plans, 0.0), **row.at_cap_s}
+    for plan in plans_reached(signs, to.plans, to.smallest):
         row.at_cap_s[plan] = row.at_cap_s.get(plan, 0.0) + weight_s
-    own = terms.shadowed.get(site)
-    if site in terms.slowed or (own is not None and at_cap(signs, own)):
+    own = to.shadowed.get(site)
+    if site in to.slowed or (own is not None and at_cap(signs, own)):
         row.shadow_s += weight_s
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.caps.limits import Case, HostFacts, limits
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage import rates
 from agent.usage.archive import Archive
@@ -15,8 +16,7 @@ from agent.usage.bins import binned
 from agent.usage.history import DAY, DAYS, History
 from agent.usage.kernel import Full, Io
 from agent.usage.ledger import SLOT_S, Ledger, Row, Summary, Terms, summary, terms
-from agent.usage.whatif import CAPS as LOOKED_AT
-from agent.usage.whatif import at_cap, least, plans_reached, weighted
+from agent.usage.whatif import Marks, at_cap, least, marks, plans_reached, weighted
 from deploy.demo.plans import SOLIDARITY
 from fleet.caps import Attachment, Level, Override, Penalty, Resource, Tenant
 from fleet.model import Caps, Note, PlanId, SiteId, Why
@@ -77,18 +77,89 @@ def test_at_the_cap_is_told_by_resource(signs: SiteSigns, found: set[Resource]) 
 
     A disk is held by itself: it is the busiest one that reaches a cap, never the sum of a mirror's members.
     """
-    assert at_cap(signs, CAPS) == found
+    assert at_cap(signs, marks(CAPS, 4, has_swap=False)) == found
 
 
 def test_a_larger_plan_is_reached_later() -> None:
     """Each plan is judged by its own caps."""
-    assert plans_reached(busy(1.2), PLANS, least(PLANS.values())) == (SMALL,)
-    assert plans_reached(busy(1.5), PLANS, least(PLANS.values())) == (SMALL, LARGE)
+    held = {plan: marks(caps, 4, has_swap=False) for plan, caps in PLANS.items()}
+    assert plans_reached(busy(1.2), held, least(held.values())) == (SMALL,)
+    assert plans_reached(busy(1.5), held, least(held.values())) == (SMALL, LARGE)
+
+
+@given(
+    caps=st.fixed_dictionaries(
+        {
+            "cpu_percent": st.integers(100, 6400),
+            "memory_max_bytes": st.integers(64 * MIB, 1 << 38),
+            "memory_high_ratio": st.floats(0.5, 1),
+            "swap_max_ratio": st.sampled_from([0.0, 0.1, 1.0]),
+            "tasks": st.integers(16, 5000),
+            "read_bytes_per_s": st.integers(MIB, 1 << 33),
+            "write_bytes_per_s": st.integers(MIB, 1 << 33),
+            "read_iops": st.integers(10, 1 << 20),
+            "write_iops": st.integers(10, 1 << 20),
+        }
+    ),
+    cores=st.integers(1, 256),
+    has_swap=st.booleans(),
+)
+def test_what_a_host_would_hold_is_where_the_cap_begins(
+    caps: dict[str, float], cores: int, has_swap: bool
+) -> None:
+    """Use at the numbers that the kernel would be given is at the cap; a tenth below it is not; of each by itself."""
+    plan = msgspec.structs.replace(CAPS, **caps)
+    facts = HostFacts(cores=cores, has_swap=has_swap, devices=("8:0",))
+    held = limits(Case(caps=plan, facts=facts)).limits
+    assert held.cpu_quota_us is not None and held.memory_max_bytes is not None
+    memory = held.memory_high_bytes or held.memory_max_bytes
+    assert memory <= held.memory_max_bytes
+    disk = msgspec.structs.asdict(held.io["8:0"])
+    mark = marks(plan, cores, has_swap=has_swap)
+    for ratio, reached in ((1.0, True), (0.9, False)):
+        cores_used, bytes_used = ratio * held.cpu_quota_us / 1e6, int(ratio * memory)
+        cases = (
+            (Resource.CPU, SiteSigns(cpu_cores=cores_used)),
+            (Resource.MEMORY, SiteSigns(memory_bytes=bytes_used)),
+            (Resource.MEMORY, SiteSigns(memory_bytes=1 << 40, anon_bytes=bytes_used)),
+            (Resource.TASKS, SiteSigns(tasks=int(ratio * (held.tasks_max or 0)))),
+            *(
+                (Resource.IO, msgspec.convert({field: ratio * rate}, SiteSigns))
+                for field, rate in disk.items()
+            ),
+        )
+        for resource, signs in cases:
+            assert at_cap(signs, mark) == ({resource} if reached else set()), (ratio, signs)
+
+
+def test_a_plan_is_compared_as_its_host_would_hold_it() -> None:
+    """Half of the host's cores at most, and from memory.high on where host and plan have swap; swap may come later."""
+    large = msgspec.structs.replace(CAPS, cpu_percent=300, memory_max_bytes=1 << 30, tasks=500)
+    plans, ledger = terms({LARGE: large}, {A: Tenant(plan=LARGE)}, [], NOON), Ledger()
+
+    def minute(begin: float, signs: SiteSigns, *, has_swap: bool = False, cores: float = 4) -> Row:
+        host = msgspec.structs.replace(CALM, has_swap=has_swap, cores=cores)
+        for now in (begin, begin + 10.0):
+            ledger.add(Signals(at=now, host=host, sites={A: signs}), {A}, plans, NOON + now)
+        (row,) = ledger.close()
+        return row
+
+    at_high = SiteSigns(cpu_cores=0.1, memory_bytes=int(0.9 * (1 << 30)))
+    found = (
+        minute(0, busy(2.0)),
+        minute(20, busy(2.0), cores=8),
+        minute(40, busy(3.0), cores=8),
+        minute(60, at_high),
+        minute(80, at_high, has_swap=True),
+    )
+    held = [10.0, 0.0, 10.0, 0.0, 10.0]
+    assert [row.at_cap_s[LARGE] for row in found] == held
+    assert [row.shadow_s for row in found] == held
 
 
 @given(
     st.lists(
-        st.fixed_dictionaries({name: st.integers(1, 1000) for name in LOOKED_AT}),
+        st.fixed_dictionaries({name: st.integers(1, 1000) for name in Marks.__struct_fields__}),
         min_size=1,
         max_size=4,
     ),
@@ -109,13 +180,17 @@ def test_who_reaches_none_of_the_smallest_caps_reaches_no_plan(
     plans: list[dict[str, int]], use: dict[str, int | None]
 ) -> None:
     """The short way gives what the long way gives."""
-    named = {PlanId(f"p{n}"): msgspec.structs.replace(CAPS, **caps) for n, caps in enumerate(plans)}
+    named = {PlanId(f"p{n}"): msgspec.convert(each, Marks) for n, each in enumerate(plans)}
     signs = msgspec.convert(use, SiteSigns)
-    long = tuple(plan for plan, caps in named.items() if at_cap(signs, caps))
+    long = tuple(plan for plan, each in named.items() if at_cap(signs, each))
     assert plans_reached(signs, named, least(named.values())) == long
 
 
-pairs = st.lists(st.tuples(st.floats(0, 1e12), st.floats(0.01, 20)), min_size=1, max_size=30)
+pairs = st.lists(
+    st.tuples(st.floats(0, 1e12, allow_subnormal=False), st.floats(0.01, 20)),
+    min_size=1,
+    max_size=30,
+)
 
 
 @given(pairs)
@@ -187,7 +262,8 @@ def test_a_pause_is_not_counted_twice() -> None:
 @pytest.mark.parametrize("begin", [0.0, 1.5])
 def test_no_second_is_lost_between_two_rows(begin: float, every_s: float) -> None:
     """A site that is there all the time was seen 300 s of each 300, however its readings lie in them."""
-    ledger, rows, now = Ledger(), [], begin
+    rows: list[Row] = []
+    ledger, now = Ledger(), begin
     while now < 1500:
         rows += ledger.add(signals(now, a=busy(0.5)), {A}, terms(PLANS, {}, [], NOON), NOON + now)
         now += every_s
@@ -197,7 +273,8 @@ def test_no_second_is_lost_between_two_rows(begin: float, every_s: float) -> Non
 
 def test_a_site_that_is_not_read_anew_loses_no_second_either() -> None:
     """Idle ones are read each ten seconds, and a slot may end between two readings."""
-    ledger, rows = Ledger(), []
+    rows: list[Row] = []
+    ledger = Ledger()
     for n in range(-3, 460):
         now = 2.0 * n
         fresh = {A} if n % 5 == 0 else set()
@@ -208,7 +285,8 @@ def test_a_site_that_is_not_read_anew_loses_no_second_either() -> None:
 def test_a_clock_that_was_set_makes_no_time() -> None:
     """However far, and to which side: together the rows have the seconds that passed."""
     for step in (-7200.0, -3.0, 3.0, 250.0, 7200.0):
-        ledger, rows = Ledger(), []
+        rows: list[Row] = []
+        ledger = Ledger()
         for n in range(200):
             wall = NOON + 100 + 2.0 * n + step * (n >= 50)
             rows += ledger.add(signals(2.0 * n, a=busy(0.5)), {A}, NO_TERMS, wall)
@@ -244,7 +322,7 @@ def test_a_site_of_which_only_a_log_tells_is_seen_by_that() -> None:
         found = ledger.add(
             signals(2.0 * n, a=SiteSigns(requests_per_s=1.0)), {A}, NO_TERMS, 2.0 * n
         )
-    assert (found[0].seen_s, found[0].measures.keys()) == (300.0, {"requests_per_s"})
+    assert (found[0].seen_s, set(found[0].measures)) == (300.0, {"requests_per_s"})
 
 
 def test_an_idle_site_that_is_not_read_anew_stands_as_it_was() -> None:
