@@ -184,7 +184,9 @@ class Isolation:
     def _measure(self, decision: Decision) -> None:
         for level in Level:
             if level > Level.BASELINE:
-                held = [one for one in decision.penalties if one.level is level]
+                held = [
+                    one for one in decision.penalties if one.level is level and not one.is_relief
+                ]
                 for enforced in (True, False):
                     self._exporter.set(
                         "relevo_isolation_penalties",

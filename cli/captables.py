@@ -30,6 +30,7 @@ from cli.usagetables import happened
 from runtime.clock import wall
 
 LEVELS = ("baseline", "watch", "soft", "cap", "isolate", "stop")
+CAP = LEVELS.index("cap")
 US_PER_PERCENT = 10_000
 PAST_SHOWN = 5
 HELD = {
@@ -169,9 +170,18 @@ def _chain(links: Iterable[Link], *, known: bool) -> Table:
     return table("CAP", ">PLAN", ">OVERRIDE", ">WANTED", ">HELD", rows=rows)
 
 
+def _is_relief(of: Penalty) -> bool:
+    """The memory watchdog's: a cap of memory that takes nothing."""
+    return (of.level, of.resource, of.share) == (CAP, "memory", 1.0)
+
+
 def _penalty(of: Penalty) -> Iterator[RenderableType]:
     left = shown(of.until - wall())
     shadow = "" if of.enforced else ", only recorded"
+    if _is_relief(of):
+        yield plain(f"no penalty: its soft memory limit is lifted, for {left} more{shadow}", "bold")
+        yield Padding(plain(why(of.why)), (0, 0, 0, 2))
+        return
     share = f" to {of.share:.0%}" if of.share < 1 else ""
     level = LEVELS[of.level] if of.level < len(LEVELS) else str(of.level)
     yield plain(
@@ -184,13 +194,16 @@ def _past(of: Sequence[Ended]) -> list[tuple[str, ...]]:
     return [
         (
             when(old.ended)[:16],
-            f"{LEVELS[old.penalty.level]} {old.penalty.resource}"
-            + ("" if old.penalty.enforced else ", only recorded"),
+            _was(old.penalty) + ("" if old.penalty.enforced else ", only recorded"),
             shown(old.ended - old.penalty.since),
             old.host,
         )
         for old in of[:PAST_SHOWN]
     ]
+
+
+def _was(of: Penalty) -> str:
+    return "memory limit lifted" if _is_relief(of) else f"{LEVELS[of.level]} {of.resource}"
 
 
 def host(of: HostCaps) -> list[RenderableType]:

@@ -98,7 +98,7 @@ def suspicion(
 
     A person's word stands above it.
     """
-    standing = tuple(penalty for penalty in stored.standing(wall) if not penalty.is_relief)
+    standing = stored.taking(wall)
     if place is None or place == stored.host or not standing:
         return None
     if ruling is not None and ruling.note.until > wall and ruling.word != "suspect":

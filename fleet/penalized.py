@@ -43,3 +43,7 @@ class Penalized(msgspec.Struct, frozen=True, kw_only=True):
                 key=lambda penalty: (-penalty.level, penalty.since),
             )
         )
+
+    def taking(self, wall: float) -> tuple[Penalty, ...]:
+        """Of what stands all but the memory watchdog's reliefs, which take nothing and count as no penalty."""
+        return tuple(penalty for penalty in self.standing(wall) if not penalty.is_relief)

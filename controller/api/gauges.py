@@ -10,6 +10,7 @@ from controller.progress import MEASURED
 from failover.judge import MOVING, Kind
 from fleet.caps import Level
 from fleet.model import Arming
+from fleet.penalized import Penalized
 from metrics.exporter import Exporter
 from runtime.clock import wall
 
@@ -51,13 +52,17 @@ def measure(controller: "Controller") -> None:
     report(controller)
 
 
+def held(penalized: Iterable[Penalized], wall: float) -> Counter[tuple[str, bool]]:
+    """Sites by the level of their hardest penalty at `wall` (Unix s), and by whether it is enforced."""
+    worst = [found[0] for kept in penalized if (found := kept.taking(wall))]
+    return Counter((Level(penalty.level).name.lower(), penalty.enforced) for penalty in worst)
+
+
 def _caps(controller: "Controller") -> None:
     """Sites by what holds them beside their plan."""
     exporter, mirror, at = controller.exporter, controller.mirror, wall()
     exporter.forget("relevo_penalties")
-    worst = [found[0] for kept in mirror.penalties.values() if (found := kept.standing(at))]
-    said = Counter((Level(penalty.level).name.lower(), penalty.enforced) for penalty in worst)
-    for (level, enforced), count in said.items():
+    for (level, enforced), count in held(mirror.penalties.values(), at).items():
         exporter.set(
             "relevo_penalties", count, level=level, enforced="yes" if enforced else "shadow"
         )

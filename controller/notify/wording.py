@@ -185,10 +185,8 @@ def _headline(matter: Matter, voice: Voice) -> str:
             return _disk_headline(matter, voice)
         case "brake":
             return voice.t("The brake is on: the next failure waits for a person")
-        case "store" if matter.stage == "rewound":
-            return voice.t("The store was rewound: nothing moves, nothing is ordered")
         case "store":
-            return voice.t("The declared fleet can't be read")
+            return _store_headline(matter, voice)
     return _controller_headline(matter.stage, subject, voice)
 
 
@@ -196,6 +194,12 @@ def _over_headline(matter: Matter, subject: str, voice: Voice) -> str:
     if matter.what == "help":  # what a person should look at may go on
         return voice.t("{subject} no longer asks for help", subject=subject)
     return voice.t("{subject}: over, nobody need do anything", subject=subject)
+
+
+def _store_headline(matter: Matter, voice: Voice) -> str:
+    if matter.stage == "rewound":
+        return voice.t("The store was rewound: nothing moves, nothing is ordered")
+    return voice.t("The declared fleet can't be read")
 
 
 def _controller_headline(stage: str, subject: str, voice: Voice) -> str:

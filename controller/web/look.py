@@ -203,15 +203,13 @@ class Look:
 
     def standing(self, site: SiteId) -> tuple[Penalty, ...]:
         """The penalties of a site now, the hardest first."""
-        return tuple(one for one in self._told_of(site) if not one.is_relief)
+        kept = self.penalties.get(site)
+        return kept.taking(self.wall) if kept else ()
 
     def reliefs(self, site: SiteId) -> tuple[Penalty, ...]:
         """Of the memory watchdog: they take nothing, and are no penalty."""
-        return tuple(one for one in self._told_of(site) if one.is_relief)
-
-    def _told_of(self, site: SiteId) -> tuple[Penalty, ...]:
         kept = self.penalties.get(site)
-        return kept.standing(self.wall) if kept else ()
+        return tuple(p for p in kept.standing(self.wall) if p.is_relief) if kept else ()
 
     def enforced_from(self, site: Site) -> float | None:
         """Unix s; None: its caps only watch."""

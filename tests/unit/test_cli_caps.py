@@ -295,6 +295,22 @@ async def test_what_holds_sites_is_told_in_80_columns(
     assert msgspec.json.decode(as_json.out) == told
 
 
+async def test_a_relief_is_told_as_none_of_the_penalties() -> None:
+    """The memory watchdog lifts a limit: the site is held at no cap, and costs no more than its plan."""
+    relief = msgspec.structs.replace(
+        PENALTY, resource=Resource.MEMORY, share=1.0, why=Why("isolation-futile"), enforced=True
+    )
+    past = (Ended(penalty=relief, host=HostId("mx1-web-09"), ended=1_795_229_864.0),)
+    told = msgspec.structs.replace(SITE, penalties=(relief,), past=past)
+    async with answering(says(plain(told))) as (url, _):
+        result = await relevo("site", "explain", "huerto", "--url", url)
+    flat = " ".join(result.out.split())
+    assert "no penalty: its soft memory limit is lifted, for" in flat
+    assert "memory limit lifted 10 min" in flat
+    assert "cap memory" not in flat and "crawled" not in flat
+    assert result.width <= 80
+
+
 async def test_a_plan_that_a_site_stays_below_has_zero_minutes(tmp_path: Path) -> None:
     """As a real history tells it; a plan that came yesterday says so, and one that nobody compared is not known."""
     old, all_ = {"solidarity": SMALL}, {"solidarity": SMALL, "standard": LARGE}

@@ -67,7 +67,7 @@ from fleet.model import (
     Why,
 )
 from fleet.penalized import Penalized
-from runtime.words import LANGUAGES, LOCALE, placeholders
+from runtime.words import LANGUAGES, LOCALE, explain, placeholders
 from tests.unit.fleets import GOOD, fleets
 from tests.unit.wires import a_beat
 
@@ -271,6 +271,11 @@ def test_an_isolated_site_and_a_host_that_asks_for_help_want_a_person() -> None:
         assert english(replace(well(), penalties={HUERTO: kept})) == ("All is well", "")
     asks = replace(well(), help={WEB1: (Why("isolation-no-culprit", {"resource": "cpu"}),)})
     assert "mx1-web-01 is in trouble" in english(asks)[1]
+    assert english(replace(well(), penalties={HUERTO: relieved()})) == ("All is well", "")
+    beside = penalized(Level.SOFT)
+    (relief,) = relieved().penalties
+    both = msgspec.structs.replace(beside, penalties=(*beside.penalties, relief))
+    assert "1 site is slowed" in english(replace(well(), penalties={HUERTO: both}))[1]
     sites = {SiteId(f"s{n}"): penalized() for n in range(9)}
     headline, told = english(replace(well(), penalties=sites))
     assert headline == "4 things need you"
@@ -416,6 +421,11 @@ async def test_a_huge_fleet_has_short_pages() -> None:
     assert "Page 400 of 400" in pages[2]
 
 
+def relieved(**said: object) -> Penalized:
+    """By the memory watchdog."""
+    return penalized(Level.CAP, resource=Resource.MEMORY, **said)
+
+
 def penalized(level: Level = Level.ISOLATE, **said: object) -> Penalized:
     """With hostile names wherever a host chooses them."""
     plain = Penalty(
@@ -476,6 +486,21 @@ async def test_a_site_s_page_says_what_holds_it_and_why() -> None:
     over = replace(look, penalties={HUERTO: penalized(until=WALL - 1)})
     (page,) = await read_all(over, ["/sites/huerto"], "en")
     assert "isolated" not in page and "asked" not in page
+
+
+async def test_a_site_s_page_says_of_a_relief_that_nothing_is_taken() -> None:
+    """It is no cap, and no site that costs too much: its soft limit is lifted, so that it ends what is too much."""
+    kept = relieved(why=Why("isolation-futile"))
+    for language, says in (("en", "soft memory limit is lifted"), ("es", "está levantado")):
+        (page,) = await read_all(
+            replace(well(), penalties={HUERTO: kept}), ["/sites/huerto"], language
+        )
+        assert says in page and explain(Why("isolation-futile"), language) in page
+        assert "held under its plan" not in page and "it is crawled" not in page
+        assert "asked 900 times" in page or language != "en"
+    shadow = relieved(enforced=False)
+    (page,) = await read_all(replace(well(), penalties={HUERTO: shadow}), ["/sites/huerto"], "en")
+    assert "soft memory limit would be lifted" in page
 
 
 async def test_a_site_s_page_says_what_of_its_caps_is_not_held() -> None:

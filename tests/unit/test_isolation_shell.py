@@ -17,6 +17,7 @@ from agent.isolate import House, Policy
 from agent.isolation import Isolation
 from agent.lane import Lane
 from agent.layout.attached import Attached
+from agent.penalties import read, write
 from agent.ports import DriverError
 from agent.signals import Signals
 from fleet.caps import Attachment, Evidence, Level, Penalty, Resource, Ruling
@@ -270,6 +271,24 @@ async def test_a_disk_that_refuses_stops_no_penalty(tmp_path: Path) -> None:
     assert b"relevo_isolation_failures_total 1.0" in host.exporter.render()
     assert b'relevo_isolation_penalties{enforced="true",level="soft"} 1.0' in host.exporter.render()
     assert b'relevo_isolation_steps_total{level="soft"} 1.0' in host.exporter.render()
+
+
+async def test_a_relief_of_the_memory_watchdog_is_counted_as_no_penalty(tmp_path: Path) -> None:
+    """It is told and held, and takes nothing."""
+    host = Host(tmp_path)
+    host.machine.hog = None
+    host.follow()
+    await host.isolation.round(host.machine.round(0.1))
+    state = read(tmp_path / "penalties.json")
+    assert state.clock is not None
+    relieved = {host.machine.culprit: state.clock.at + 300.0}
+    write(tmp_path / "penalties.json", msgspec.structs.replace(state, relieved=relieved))
+    again = Host(tmp_path)
+    again.machine.now, again.machine.hog = host.machine.now, None
+    again.follow()
+    await again.isolation.round(again.machine.round(0.1))
+    assert [penalty.is_relief for penalty in again.isolation.penalties] == [True]
+    assert b'relevo_isolation_penalties{enforced="true",level="cap"} 0.0' in again.exporter.render()
 
 
 async def test_work_that_hangs_takes_one_thread(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.api.gauges import held
 from controller.incidents import Times
 from controller.mirror import Mirror
 from controller.penalties import AGAIN_S, Said, following, steps, suspicion
@@ -126,6 +127,16 @@ def test_a_person_s_word_stands_above_a_suspicion() -> None:
     said = Ruling(word="release", note=note)
     assert suspicion(stored(penalty()), B, said, NOW + 50) is None
     assert suspicion(stored(penalty()), B, said, NOW + 101) is not None
+
+
+def test_a_relief_counts_as_no_penalty() -> None:
+    """In no gauge, and not in the place of what does hold a site."""
+    relief = penalty(resource=Resource.MEMORY, share=1.0, enforced=True)
+    soft = penalty(Level.SOFT, resource=Resource.CPU, enforced=True)
+    both = stored(relief, soft)
+    assert held([stored(relief)], NOW) == {}
+    assert held([both, stored(soft)], NOW) == {("soft", True): 2}
+    assert both.taking(NOW) == (soft,)
 
 
 def test_evidence_is_kept_for_two_weeks() -> None:
