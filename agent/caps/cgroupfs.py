@@ -15,6 +15,7 @@ from typing import Never, TypeVar
 import msgspec
 
 from agent.caps import kernel
+from agent.caps.driver import EVERY
 from agent.caps.kernel import look
 from agent.caps.limits import CONTROLLERS, S_US
 from agent.caps.steps import Steps, short_of
@@ -66,18 +67,23 @@ class CgroupFs:
     def reach(self, addresses: Collection[str]) -> bool:
         return False  # it knows no addresses
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    async def apply(
+        self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+    ) -> tuple[Why, ...]:
         at = asyncio.get_running_loop().time()
-        return await self._write(slice, lambda: self._apply(slice, limits, at))
+        return await self._write(slice, lambda: self._apply(slice, limits, fields, at))
 
-    def _apply(self, slice: str, limits: Limits, at: float) -> tuple[Why, ...]:
+    def _apply(
+        self, slice: str, limits: Limits, fields: Collection[str], at: float
+    ) -> tuple[Why, ...]:
         group = self._group(slice)
         try:
             self._make(group)
             used = kernel.in_use(group)
             held = kernel.held(group)
             assert held is not None
-            now = self._steps.next(slice, limits, used, held, at)
+            step = self._steps.next(slice, limits, used, held, at)
+            now = kernel.only(step, fields, held)
             refused = _write_all(group, now, held)
         except OSError as error:
             raise DriverError(f"can't hold {slice}: {error}") from error

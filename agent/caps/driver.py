@@ -7,6 +7,8 @@ from fleet.caps import Limits
 from fleet.model import Why
 from runtime.pulse import Pulse
 
+EVERY = Limits.__struct_fields__
+
 
 class Driver(Protocol):
     """Holds slices, by name (`user-1001.slice`); every call is bounded in time."""
@@ -27,9 +29,12 @@ class Driver(Protocol):
         """
         ...
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    async def apply(
+        self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+    ) -> tuple[Why, ...]:
         """Make `limits` true for `slice`, at once if it is there and whenever it appears. Idempotent.
 
+        What is not in `fields` is left as it is, and to what a slice that appears has by itself.
         Memory goes down in steps (agent.caps.steps): what was not reached yet is in what it gives, beside what this
         kernel can't hold. Raises DriverError.
         """

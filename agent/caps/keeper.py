@@ -6,15 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Never, TypeVar
 
-import msgspec
-
-from agent.caps.aims import Aim
+from agent.caps.aims import Aim, laid, noted
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
 from agent.caps.guard import Guard
 from agent.caps.kernel import look
-from agent.caps.limits import FREE, HostFacts
-from agent.caps.ours import Memory, Ours
+from agent.caps.limits import HostFacts
+from agent.caps.ours import Memory
 from agent.caps.reckon import Firewalled, Reckoned, differing, reckon, told
 from agent.caps.steps import STEP_S
 from agent.caps.stops import FREEZE_S, Stops
@@ -215,21 +213,22 @@ class Keeper:
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
+        aims = await self._beside(len(aims), partial(laid, aims, held, reckoned.known))
         aims = {
-            name: self._stops.judge(name, aim.on(held.get(name)), adopted=name in reckoned.adopted)
+            name: self._stops.judge(name, aim, adopted=name in reckoned.adopted)
             for name, aim in aims.items()
-            if not aim.beside or name in held or name in reckoned.known
         }
         self._verified.forget_others(aims)
         self._stops.forget_others(aims)
-        self._note(aims)
+        self._memory.slices = noted(aims, self._memory.slices)
         differs = await self._beside(len(aims), partial(differing, aims, held))
         if wrong := await self._verified.wrong(aims, held, differs):
             await self._close(self._driver, wrong)
             held = {**held, **await self._driver.held(wrong)}
             differs = await self._beside(len(aims), partial(differing, aims, held))
         await self._verified.verify(aims, held, differs)
-        self._note({name: aim for name, aim in aims.items() if self._stays(name, aim)})
+        ours = {name: aim for name, aim in aims.items() if self._stays(name, aim)}
+        self._memory.slices = noted(ours, self._memory.slices)
         self._memory.soon()
         await self._report(aims, held, beyond)
 
@@ -243,12 +242,12 @@ class Keeper:
 
     def _may_be_late(self, name: str, aim: Aim) -> bool:
         """Whether it may be written down after it was done: what is held then is taken away all the same."""
-        return self._memory.knows(name) and not aim.limits.frozen
+        return self._memory.knows(name, aim.fields) and not aim.stops
 
     def _stays(self, name: str, aim: Aim) -> bool:
         mine = self._memory.slices.get(name)
         is_stopped = mine is not None and mine.stopped is not None
-        return not aim.release or is_stopped or not self._verified.holds(name, aim.limits)
+        return not aim.release or is_stopped or not self._verified.holds(name, aim)
 
     async def _apply_all(self, driver: Driver, aims: Mapping[str, Aim]) -> None:
         todo = iter(aims.items())
@@ -260,23 +259,11 @@ class Keeper:
         """One after another of those that nobody else has begun."""
         for name, aim in todo:
             try:
-                short = await driver.apply(name, aim.limits)
+                short = await driver.apply(name, aim.limits, aim.fields)
             except DriverError as error:
                 self._verified.fail(name, error)
             else:
                 self._verified.applied(name, short)
-
-    def _note(self, aims: Mapping[str, Aim]) -> None:
-        fresh = Ours(sites=(), limits=FREE)
-        self._memory.slices = {
-            name: msgspec.structs.replace(
-                self._memory.slices.get(name, fresh),
-                sites=aim.sites,
-                limits=aim.limits,
-                term=aim.term,
-            )
-            for name, aim in aims.items()
-        }
 
     def _reach(self, addresses: Collection[str]) -> None:
         if self._driver is not None and self._driver.reach(addresses):

@@ -1,7 +1,7 @@
 """What the kernel says that a cgroup holds, in the words of Limits. Source: kernel, admin-guide/cgroup-v2."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -80,6 +80,11 @@ def unlike(wanted: Limits, held: Limits) -> frozenset[str]:
         return frozenset()
     fields = Limits.__struct_fields__
     return frozenset(name for name in fields if getattr(wanted, name) != getattr(held, name))
+
+
+def only(limits: Limits, fields: Collection[str], held: Limits) -> Limits:
+    """What is `held`, but for these fields of `limits`."""
+    return msgspec.structs.replace(held, **{field: getattr(limits, field) for field in fields})
 
 
 def drop_in_denies(run: Path, slice: str) -> bool:

@@ -14,7 +14,7 @@ from agent.caps.sparing import some
 from fleet.caps import IoLimit, Level, Limits, Override, Penalty, Resource
 from fleet.model import Caps, SiteId, Why
 
-# What is held where nothing is; the kernel's own defaults.
+# What a slice holds of which nobody says anything: the kernel's own defaults.
 FREE = Limits(
     cpu_weight=100,
     cpu_quota_us=None,
@@ -62,10 +62,11 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """`because`: why each field of `limits` is as it is."""
+    """`says`: of which fields; all others are the host's own. `because`: why a field is as it is, or not as asked."""
 
     limits: Limits
     because: Mapping[str, Why]
+    says: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,19 +121,22 @@ class Row:
 
 
 def limits(case: Case, *, in_force: bool = True) -> Wanted:
-    """What to hold; not `in_force` (shadow): by penalties alone, and what they leave alone is free."""
+    """What to hold; not `in_force` (shadow): by penalties alone, and what they leave alone is the host's own."""
     draft, because = FREE, dict[str, Why]()
+    says = set(OPEN if in_force else ())
     for row in TABLE:
         if (in_force or row.kind == "penalty") and row.when(case):
             draft = msgspec.structs.replace(draft, **{row.field: row.value(case)})
             because[row.field] = _reason(row, case)
+            says.add(row.field)
     because |= _mercy(case, draft)
     for controller, fields in CONTROLLERS.items():
         if controller not in case.facts.controllers:
+            says -= fields
             for field in fields & because.keys():
                 draft = msgspec.structs.replace(draft, **{field: getattr(FREE, field)})
                 because[field] = Why("cap-no-controller", {"controller": controller})
-    return Wanted(limits=draft, because=because)
+    return Wanted(limits=draft, because=because, says=frozenset(says))
 
 
 def _reason(row: Row, case: Case) -> Why:
@@ -253,6 +257,8 @@ CONTROLLERS = {
     "pids": {"tasks_max"},
 }
 
+# Of a site in force only penalties close or freeze: what they left behind, whoever forgot it, is lifted.
+OPEN = ("egress_closed", "frozen")
 IO_CAPS = ("read_bytes_per_s", "write_bytes_per_s", "read_iops", "write_iops")
 
 # fmt: off

@@ -8,7 +8,9 @@ from typing import Never
 
 import msgspec
 
-from agent.caps.kernel import look
+from agent.caps.before import without
+from agent.caps.kernel import look, unlike
+from agent.caps.limits import FREE
 from agent.lane import Lane
 from agent.ports import DriverError
 from fleet.caps import Limits
@@ -24,12 +26,20 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
 
     until: float
     after: Limits
+    says: tuple[str, ...] | None = None
+
+    @property
+    def after_says(self) -> frozenset[str]:
+        """The fields that `after` speaks of."""
+        return _spoken(self.says, self.after)
 
 
 class Ours(msgspec.Struct, frozen=True, kw_only=True):
     """`stopped`: units that a penalty stops, to be started at its end; None: none. `ended`: nothing of it runs now.
 
-    `term`: of the penalties in `limits`; None: there are none.
+    `term`: of the penalties in `limits`; None: there are none. `fields`: of `limits`, that are ours; the others are as
+    the host has them. `was`: what the slice would hold without us; None, as of a slice that never was there: not known.
+    Earlier releases noted neither `fields` nor `says`, and took all that is not the kernel's default for theirs.
     """
 
     sites: tuple[SiteId, ...]
@@ -37,10 +47,25 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
     term: Term | None = None
     stopped: tuple[str, ...] | None = None
     ended: bool = True
+    fields: tuple[str, ...] | None = None
+    was: Limits | None = None
+
+    @property
+    def says(self) -> frozenset[str]:
+        return _spoken(self.fields, self.limits)
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether anything is held otherwise than it would be without us."""
+        return self.limits != without(self.limits, self.says, self.was)
 
     @property
     def is_stopped(self) -> bool:
         return self.stopped is not None and self.ended
+
+
+def _spoken(fields: tuple[str, ...] | None, limits: Limits) -> frozenset[str]:
+    return unlike(FREE, limits) if fields is None else frozenset(fields)
 
 
 class Memory:
@@ -69,9 +94,9 @@ class Memory:
             new = msgspec.structs.replace(mine, stopped=units, ended=ended)
             self.slices = {**self.slices, slice: new}
 
-    def knows(self, slice: str) -> bool:
-        """Whether the next agent would know it as ours, whatever becomes of this one."""
-        return slice in self._written
+    def knows(self, slice: str, fields: frozenset[str]) -> bool:
+        """Whether the next agent would know these of it as ours, whatever becomes of this one."""
+        return slice in self._written and fields <= self._written[slice].says
 
     async def keep(self) -> Never:
         """Eternal: what was asked to be saved `soon` is, beside whatever else is done."""

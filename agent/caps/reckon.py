@@ -56,9 +56,9 @@ def reckon(world: World, known: Mapping[str, Ours], firewall: Firewalled | None)
 
 
 def differing(aims: Mapping[str, Aim], held: Mapping[str, Limits]) -> dict[str, frozenset[str]]:
-    """In which fields slices that are there hold something else, by name; those that don't are not in it."""
+    """In which fields of ours slices that are there hold something else, by name; those that don't are not in it."""
     found = {
-        name: unlike(aim.limits, comparable(aim.limits, now))
+        name: unlike(aim.limits, comparable(aim.limits, now)) & aim.fields
         for name, aim in aims.items()
         if (now := held.get(name)) is not None
     }

@@ -52,11 +52,11 @@ class Stops:
         cache, which all pools of its master wait for: they work on until they end.
         """
         mine = self._memory.slices.get(slice)
-        if not aim.limits.frozen:
+        if not aim.stops:
             self._still_since.pop(slice, None)
             if mine is not None and mine.stopped is not None:
                 self._begin(slice, self._start)
-            elif aim.limits.egress_closed:
+            elif aim.closes:
                 self._begin(slice, self._quiet)
             else:
                 self.failed.pop(slice, None)
@@ -125,7 +125,7 @@ class Stops:
     async def _quiet(self, slice: str) -> bool:
         """Of an isolated site only its units run, and who logged in."""
         mine = self._memory.slices.get(slice)
-        if mine is not None and mine.limits.egress_closed:
+        if mine is not None and mine.limits.egress_closed and "egress_closed" in mine.says:
             await self._end_jobs(slice)
         return False
 

@@ -18,6 +18,7 @@ from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from agent.caps import kernel
+from agent.caps.driver import EVERY
 from agent.caps.kernel import look
 from agent.caps.steps import InUse, Steps, short_of
 from agent.lane import Lane
@@ -64,7 +65,8 @@ class Systemd:
         self.reloaded = changed
         self._bus: MessageBus | None = None
         self._owner = ""
-        self._set: dict[str, Limits] = {}  # what we told systemd since we began
+        # What we told systemd since we began, by slice and field.
+        self._set: dict[str, dict[str, object]] = {}
         self._asked: frozenset[str] = frozenset()  # those whose coming is of interest
         self._logged = ""
 
@@ -127,23 +129,28 @@ class Systemd:
         before, self._reachable = self._reachable, _networks(addresses)
         return self._reachable != before
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    async def apply(
+        self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+    ) -> tuple[Why, ...]:
         held, used = await look(self._lane, self._look, slice)
         at = asyncio.get_running_loop().time()
         now = self._steps.next(slice, limits, used, held, at)
-        told = self._set.get(slice)
-        known = held or told  # of a slice that is not there what we said waits for it
-        changed = kernel.unlike(now, known) if known else frozenset(Limits.__struct_fields__)
-        reachable = self._reachable
-        if now.egress_closed and self._told_reachable.get(slice) != reachable:
+        told = self._set.setdefault(slice, {})
+        if held is not None:
+            now = kernel.only(now, fields, held)
+            changed = kernel.unlike(now, held)
+        else:  # what we said waits for it
+            changed = frozenset(f for f in fields if f not in told or told[f] != getattr(now, f))
+        reachable, closes = self._reachable, now.egress_closed and "egress_closed" in fields
+        if closes and self._told_reachable.get(slice) != reachable:
             changed |= {"egress_closed"}  # the kernel's files do not tell to whom
         if properties := [*self._properties(now, held, changed)]:
             body = [list(each) for each in properties]
             await self._call("SetUnitProperties", "sba(sv)", slice, True, body)
         if held is not None and held.frozen != now.frozen:
             await self._call("FreezeUnit" if now.frozen else "ThawUnit", "s", slice)
-        self._set[slice] = now
-        if now.egress_closed:
+        told |= {field: getattr(now, field) for field in fields}
+        if closes:
             self._told_reachable[slice] = reachable
         else:
             self._told_reachable.pop(slice, None)

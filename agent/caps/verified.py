@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from agent.caps.aims import Aim
+from agent.caps.kernel import unlike
 from agent.ports import DriverError
 from fleet.caps import Limits
 from fleet.model import Why
@@ -27,7 +28,7 @@ class Verified:
         self.drift = 0
         self.failed: dict[str, str] = {}
         self._exporter = exporter
-        self._good: dict[str, Limits] = {}
+        self._good: dict[str, Aim] = {}
         self._short: dict[str, tuple[Why, ...]] = {}
 
     @property
@@ -35,12 +36,16 @@ class Verified:
         """Whether one has not reached what it should hold."""
         return any(self._short.values())
 
-    def holds(self, name: str, limits: Limits) -> bool:
-        return self._good.get(name) == limits
+    def holds(self, name: str, aim: Aim) -> bool:
+        """Whether it was seen to hold that, in all that is ours of it."""
+        good = self._good.get(name)
+        if good is None or good.fields != aim.fields:
+            return False
+        return unlike(good.limits, aim.limits).isdisjoint(aim.fields)
 
     def reach_others(self) -> None:
         """Slices that are closed are so to others than before: verified no more."""
-        for name in [name for name, limits in self._good.items() if limits.egress_closed]:
+        for name in [name for name, aim in self._good.items() if aim.closes]:
             del self._good[name]
 
     def forget_others(self, slices: Collection[str]) -> None:
@@ -71,7 +76,7 @@ class Verified:
     ) -> Mapping[str, Aim]:
         """What to apply; a change that nobody ordered is drift."""
         for name, fields in differs.items():
-            if self.holds(name, aims[name].limits):
+            if self.holds(name, aims[name]):
                 self.drift += 1
                 self._exporter.count("relevo_caps_drift_total")
                 _log.warning(
@@ -82,9 +87,7 @@ class Verified:
                 )
                 await asyncio.sleep(0)  # it may be all of them, and a beat may be due
         return {
-            name: aim
-            for name, aim in aims.items()
-            if name in differs or not self.holds(name, aim.limits)
+            name: aim for name, aim in aims.items() if name in differs or not self.holds(name, aim)
         }
 
     async def verify(
@@ -99,9 +102,9 @@ class Verified:
             if name in self.failed:
                 self._good.pop(name, None)
             elif name not in differs:
-                if name in held and not self.holds(name, aim.limits):
+                if name in held and not self.holds(name, aim):
                     fresh.append(name)
-                self._good[name] = aim.limits
+                self._good[name] = aim
                 self._short.pop(name, None)
             else:
                 self._good.pop(name, None)

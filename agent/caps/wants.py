@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from msgspec.structs import replace as replace_caps
 
-from agent.caps.limits import FREE, Case, HostFacts, Wanted, limits, roomiest
+from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.caps.ours import Ours, Term
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
@@ -121,7 +121,7 @@ class _Elsewhere:
         self._users = {f"user-{uid}.slice" for uid in world.people.values()}
         self._names: dict[SiteId, list[str]] = defaultdict(list)
         for name, mine in ours.items():
-            if mine.limits != FREE or mine.stopped is not None:
+            if mine.holds_more or mine.stopped is not None:
                 for site in mine.sites:
                     self._names[site].append(name)
 
@@ -204,9 +204,11 @@ class _Reckoned:
         if not case.penalties:
             return None
         plan = replace(case, penalties=(), spared=())
+        after = self._wanted(plan, in_force=in_force)
         return Term(
             until=max(penalty.until for penalty in case.penalties),
-            after=self._wanted(plan, in_force=in_force).limits,
+            after=after.limits,
+            says=tuple(sorted(after.says)),
         )
 
     def _wanted(self, case: Case, *, in_force: bool) -> Wanted:

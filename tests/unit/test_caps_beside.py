@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from agent import caps
 from agent.caps import cgroupfs, egress
 from agent.caps import keeper as keeping
 from agent.caps.cgroupfs import CgroupFs
+from agent.caps.driver import EVERY
 from agent.caps.egress import Nft, Rules
 from agent.caps.keeper import AT_ONCE, BIG
 from agent.caps.limits import FREE, HostFacts
@@ -157,12 +158,14 @@ class Busy(Kernel):
     at_once: int = 0
     most: int = 0
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    async def apply(
+        self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+    ) -> tuple[Why, ...]:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         await asyncio.sleep(0.001)
         self.at_once -= 1
-        return await super().apply(slice, limits)
+        return await super().apply(slice, limits, fields)
 
 
 async def test_a_few_at_a_time_are_applied_and_one_that_fails_ends_none_of_them(
@@ -311,9 +314,11 @@ class Writers(CgroupFs):
         super().__init__(root, Pulse())
         self.threads: set[int] = set()
 
-    def _apply(self, slice: str, limits: Limits, at: float) -> tuple[Why, ...]:
+    def _apply(
+        self, slice: str, limits: Limits, fields: Collection[str], at: float
+    ) -> tuple[Why, ...]:
         self.threads.add(threading.get_native_id())
-        return super()._apply(slice, limits, at)
+        return super()._apply(slice, limits, fields, at)
 
 
 async def test_slice_after_slice_is_written_by_the_same_thread(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ async def test_what_could_not_be_written_is_written_anew_though_it_is_as_before(
     memory.slices = {}
     with pytest.raises(DriverError, match="No space left"):
         await memory.commit()
-    assert memory.failed and memory.knows(ONE)
+    assert memory.failed and memory.knows(ONE, frozenset())
     path.write_text("{}")  # late
     full.unlink()
     memory.slices = before

@@ -12,9 +12,10 @@ import pytest
 
 from agent.caps import keeper as keeping
 from agent.caps import stops as stopping
+from agent.caps.driver import EVERY
 from agent.caps.egress import Rules
 from agent.caps.keeper import Find, Keeper
-from agent.caps.kernel import jobs, services
+from agent.caps.kernel import jobs, only, services
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.telling import Kept
 from agent.layout.attached import Attached
@@ -62,17 +63,17 @@ class Kernel:
         before, self.reachable = self.reachable, tuple(addresses)
         return self.reachable != before
 
-    async def apply(self, slice: str, limits: Limits) -> tuple[Why, ...]:
+    async def apply(
+        self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+    ) -> tuple[Why, ...]:
         if self.broken == slice:
             raise DriverError("refused")
         self.applied.append((slice, limits))
         if self.steps:
             self.steps -= 1
             return (Why("cap-in-steps", {"limit": "memory.high"}),)
-        told = changed(limits, **{name: getattr(FREE, name) for name in self.lacks})
-        if told.io_weight is None:  # of which nothing is said stays
-            told = changed(told, io_weight=self.holds.get(slice, FREE).io_weight)
-        self.holds[slice] = told
+        told = only(limits, fields, self.holds.get(slice, FREE))
+        self.holds[slice] = changed(told, **{name: getattr(FREE, name) for name in self.lacks})
         return ()
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
@@ -850,9 +851,7 @@ async def test_what_is_promised_is_protected_in_the_slices_above_too_and_nothing
         assert host.held(above).cpu_weight == 500
         host.kernel.holds[above] = changed(host.held(above), cpu_weight=300)
         await host.settled()
-        assert host.held(above) == changed(
-            FREE, cpu_weight=300, memory_low_bytes=promised, io_weight=100
-        )
+        assert host.held(above) == changed(FREE, cpu_weight=300, memory_low_bytes=promised)
         assert host.keeper.drift == 0
         host.kernel.holds[above] = changed(host.held(above), memory_low_bytes=0)
         await host.until(lambda: host.held(above).memory_low_bytes == promised)

@@ -1,0 +1,143 @@
+"""What a host held of a slice before relevo came: what nobody speaks of stays, and the rest is given back."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.caps.limits import FREE
+from agent.caps.ours import read
+from fleet.caps import IoLimit, Level, Limits
+from runtime.pulse import Pulse
+from tests.unit.test_caps_keeper import (
+    BOTH,
+    ONE,
+    PLAN,
+    SHOP,
+    TWO,
+    Kernel,
+    changed,
+    keeping_house,
+    orders,
+    penalty_of,
+)
+from tests.unit.test_caps_limits import GB, MB, STANDARD
+
+OTHER_DISK = IoLimit(
+    read_bytes_per_s=5 * MB, write_bytes_per_s=5 * MB, read_ops_per_s=50, write_ops_per_s=50
+)
+# Debian's user-.slice.d/10-defaults.conf has TasksMax=33%; the rest is an admin's own.
+HOSTS: Limits = changed(
+    FREE,
+    tasks_max=10_813,
+    cpu_quota_us=2_000_000,
+    memory_max_bytes=8 * GB,
+    swap_max_bytes=GB,
+    io={"8:16": OTHER_DISK},
+    io_weight=300,
+)
+
+
+def set_up() -> Kernel:
+    return Kernel(Pulse(), holds={ONE: HOSTS, TWO: HOSTS})
+
+
+async def test_a_person_s_word_in_shadow_takes_no_limit_of_the_host_s_away(tmp_path: Path) -> None:
+    """A squeeze sets what it is about; the fork bomb that it is for still ends at the host's own number."""
+    async with keeping_house(tmp_path, kernel=set_up()) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        await host.settled()
+        assert host.held() == changed(HOSTS, cpu_weight=20)
+        assert host.held(TWO) == HOSTS
+        host.keeper.penalize(())
+        await host.until(lambda: host.held() == HOSTS)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_caps_that_go_back_to_shadow_leave_what_was_there_before(
+    tmp_path: Path, restarts: bool
+) -> None:
+    """Armed, the plan holds; then each slice has again what it had, after a restart of the agent too."""
+    async with keeping_house(tmp_path, kernel=set_up()) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        assert host.held().tasks_max == STANDARD.tasks
+        if not restarts:
+            host.keeper.follow(orders(None))
+            await host.until(lambda: host.held() == HOSTS and host.held(TWO) == HOSTS)
+        kernel = host.kernel
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held() == HOSTS and host.held(TWO) == HOSTS)
+        await host.until(lambda: not read(tmp_path / "caps.json")[0])
+
+
+async def test_who_changes_what_nobody_speaks_of_is_let_be(tmp_path: Path) -> None:
+    """An admin's new number is no drift, holds beside ours, and is what stays at the end."""
+    async with keeping_house(tmp_path, kernel=set_up()) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        host.kernel.holds[ONE] = changed(host.held(), tasks_max=500, frozen=True)
+        host.kernel.reloaded.beat()
+        await host.settled()
+        assert host.held() == changed(HOSTS, cpu_weight=20, tasks_max=500, frozen=True)
+        assert (host.keeper.drift, host.kernel.events) == (0, []), "an admin's freeze is no stop"
+        host.kernel.holds[ONE] = changed(host.held(), cpu_weight=77)
+        host.kernel.reloaded.beat()
+        await host.until(lambda: host.held().cpu_weight == 20)
+        await host.until(lambda: host.keeper.drift == 1)
+        host.keeper.penalize(())
+        await host.until(lambda: host.held() == changed(HOSTS, tasks_max=500, frozen=True))
+
+
+async def test_a_boot_between_changes_nothing_of_what_is_given_back(tmp_path: Path) -> None:
+    """What was set at run time is gone then, and the host's own is seen again before ours is."""
+    async with keeping_house(tmp_path, kernel=set_up()) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+    booted = set_up()
+    async with keeping_house(tmp_path, kernel=booted) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held() == HOSTS and host.held(TWO) == HOSTS)
+
+
+async def test_a_slice_that_comes_later_has_its_own_where_nobody_speaks(tmp_path: Path) -> None:
+    """In shadow nothing but the penalty waits for it."""
+    kernel = Kernel(Pulse(), there=set())
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
+        await host.until(lambda: host.held().cpu_weight == 20)
+        kernel.there = {ONE, TWO}
+        kernel.holds[ONE] = changed(HOSTS, cpu_weight=20)
+        kernel.reloaded.beat()
+        await host.until(lambda: host.keeper.state()[SHOP].held is not None)
+        await host.settled()
+        assert host.held() == changed(HOSTS, cpu_weight=20)
+        host.keeper.penalize(())
+        await host.until(lambda: host.held() == HOSTS)
+
+
+async def test_what_an_earlier_release_held_is_given_back_as_it_would_have(tmp_path: Path) -> None:
+    """Its file names no fields: all that was not the kernel's default was its own."""
+    plan = changed(FREE, cpu_quota_us=PLAN, tasks_max=120)
+    old = {ONE: {"sites": [SHOP], "limits": msgspec.to_builtins(plan)}}
+    (tmp_path / "caps.json").write_bytes(msgspec.json.encode(old))
+    kernel = Kernel(Pulse(), holds={ONE: changed(plan, swap_max_bytes=GB)})
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.held() == changed(FREE, swap_max_bytes=GB))
+        await host.until(lambda: not read(tmp_path / "caps.json")[0])
