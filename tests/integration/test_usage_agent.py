@@ -16,7 +16,7 @@ from fleet.messages import Ack, Beat, FromAgent, Orders, Usage
 from fleet.model import Epoch, HostId, SiteId
 from tests.integration.test_agent_daemon import Controller as Other
 from tests.integration.test_agent_daemon import configure, free_port, listening, running
-from tests.unit.test_usage_history import PLANS, SMALL
+from tests.unit.test_usage_ledger import PLANS, SMALL
 
 pytestmark = pytest.mark.integration
 

@@ -41,7 +41,7 @@ from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.supervise import SWITCH_S, tune
 from tests.unit.cgroups import State, Tree
-from tests.unit.test_usage_history import PLANS, SMALL
+from tests.unit.test_usage_ledger import PLANS, SMALL
 
 A, B, C = SiteId("a"), SiteId("b"), SiteId("c")
 HOST = HostId("h1")
