@@ -96,14 +96,18 @@ class History:
             self._open()
         if self._db is None:
             return False
+        known, kept = self._numbers, False
         try:
             with self._db:
                 self._insert(self._db, rows)
+            kept = True
             if rows:
                 self._prune(self._db, max(row.slot for row in rows))
         except sqlite3.Error as error:
+            if not kept:
+                self._numbers = known  # a new site's was not written either, and is another's next
             self._failed(error)
-            return False
+            return kept and self._db is not None
         self._failing = ""
         return True
 

@@ -198,6 +198,34 @@ def test_no_directory_is_no_reason_to_end(tmp_path: Path) -> None:
     history.close()
 
 
+def test_what_was_written_is_kept_also_where_nothing_old_can_be_forgotten(
+    history: History, tmp_path: Path
+) -> None:
+    """A disk that takes new rows and no deletion has the new rows."""
+    history.write([row(A, 0)])
+    with sqlite3.connect(tmp_path / "usage.sqlite") as db:
+        db.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON slots BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    db.close()
+    assert history.write([row(A, DAYS * DAY + 1)])
+    assert history.rows(A, 1) == (row(A, DAYS * DAY + 1),)
+    history.close()
+
+
+def test_rows_for_which_there_is_no_room_are_lost_and_said_to_be(tmp_path: Path) -> None:
+    """All of them or none, and so their sites; what fits is kept after that, as theirs."""
+    history = History(tmp_path / "usage.sqlite", max_bytes=1 << 17)
+    many = [SiteId(f"s{n}") for n in range(2000)]
+    assert not history.write([row(site, 1) for site in many])
+    assert history.write([row(many[7], 2)])
+    assert history.write([row(A, 3)])
+    history.close()
+    again = History(tmp_path / "usage.sqlite", max_bytes=1 << 17)
+    assert (again.rows(many[7], 0), again.rows(A, 0)) == ((row(many[7], 2),), (row(A, 3),))
+    again.close()
+
+
 async def test_the_archive_takes_rows_and_answers(tmp_path: Path) -> None:
     """From any thread; what it took before it closes is on disk."""
     path = tmp_path / "usage.sqlite"
