@@ -31,6 +31,11 @@ BEGINNING = frozenset(
 # After these a site is watched for a short while, without the probation of who was held.
 FRESH = frozenset({Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL, Finding.ARMED})
 
+# After these what a step does is measured from before the one that it follows.
+TRIED = frozenset({Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS, Finding.GENTLY})
+# Each is a soft step to be remembered: half of a plan for a short time is that of what has no weights.
+SOFTLY = frozenset({Finding.SUSPECT, Finding.GENTLY, Finding.BLUNT})
+
 # What caps did not cure is held at the least that they leave, beside all else.
 PROVEN = frozenset({Finding.MANY, Finding.DANGER})
 
@@ -190,7 +195,7 @@ class Climb:
             also = beside(old, case.resource)
             share = carried(old, case.resource, proven=finding in PROVEN)
         same = old is not None and old.resource is case.resource
-        tried = same and finding in (Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS)
+        tried = same and finding in TRIED
         return Step(
             level=row.to,
             resource=case.resource,
@@ -198,7 +203,6 @@ class Climb:
             share=share,
             since=self.at,
             until=self.at + self.term(self._lasts(record, row, finding)),
-            # What a second grip did is measured from before the first one.
             before=max(case.stall or 0.0, old.before if old and tried else 0.0),
             usual=old.usual if old and tried else case.suspect.usual if case.suspect else 0.0,
             use=old.use if old and tried else self._use(case),
@@ -261,7 +265,7 @@ class Climb:
         if rises:
             begun = (*begun, self.at)
         since = self.at if rises else _began(record)
-        if step is not None and step.enforced and finding in (Finding.SUSPECT, Finding.BLUNT):
+        if step is not None and step.enforced and finding in SOFTLY:
             softs = (*softs, self.at)
         elif step is not None and step.enforced and step.level is Level.CAP:
             # One cap, however often it was tightened or loosened.

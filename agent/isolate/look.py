@@ -14,6 +14,8 @@ from agent.signals import Signals, SiteSigns
 from fleet.caps import Level, Resource
 from fleet.model import SiteId
 
+# What was not looked at is not forgotten: an alarm, or an agent that was away, fades an hour by no more than this.
+LATE_S = 2 * EVERY_S
 # An alarm that dips is the same one: what a noisy reading left out is not a new beginning.
 DIPS = 0.75
 
@@ -109,6 +111,7 @@ def _learn(state: State, policy: Policy, at: float) -> State:
     passed_s = at - state.learned if state.learned else EVERY_S
     if passed_s < EVERY_S or state.alarms:
         return state
+    passed_s = min(passed_s, LATE_S)
     held = {site for site, record in state.records.items() if record.level > Level.WATCH}
     past = learned(state.past, state.window, held, policy, passed_s=passed_s)
     return msgspec.structs.replace(state, past=past, learned=at)

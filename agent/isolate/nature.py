@@ -17,23 +17,30 @@ CRON = "cron-changed"
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How high a nature may climb without a person, how many soft steps come before a cap, and why."""
+    """How high a nature may climb without a person, how many soft steps come before a cap, and why.
+
+    Soft steps are counted while they are remembered, be they of one squeeze or of several; only the CPU has them.
+    """
 
     highest: Level
     softs: int
     reason: str
 
 
+# A crowd is turned away at the edges first, by rates that are counted for a minute: three trials of 30 s see that, two
+# would not. More of them would be the neighbours' to pay.
 WAYS: Mapping[Nature, Way] = {
-    Nature.HEAVY: Way(Level.STOP, 2, "its own code: only less of it helps"),
+    Nature.HEAVY: Way(Level.STOP, 1, "its own code: only less of it helps"),
     Nature.CRAWLED: Way(
         Level.CAP, 3, "its visitors are machines: the edges turn them away; the site did nothing"
     ),
     Nature.VIRAL: Way(
         Level.CAP, 4, "its visitors are people: it is held last, and never closed for its success"
     ),
-    Nature.HACKED: Way(Level.STOP, 1, "every minute harms others: it is cut off before it is slow"),
+    Nature.HACKED: Way(Level.STOP, 0, "every minute harms others: it is cut off before it is slow"),
 }
+
+CROWDS = frozenset({Nature.CRAWLED, Nature.VIRAL})
 
 
 def showing(

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 from agent.isolate.house import House
+from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Record
 from agent.signals import SiteSigns
 from fleet.caps import Level, Resource
 from fleet.model import Caps, SiteId
 
+# From SOFT on, whatever it is held for, it goes last for these: agent.caps.limits.
+LAST = frozenset({Resource.CPU, Resource.IO})
 THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
 # Of what it may read or write: a reading is a mean, and half of it spent at the limit is enough to wait there.
 NEAR = 0.5
@@ -28,7 +31,7 @@ class Own:
 
     def waits(self, site: SiteId, signs: SiteSigns, resource: Resource) -> bool:
         """Whether what `site` waits for `resource` may be a limit of its own."""
-        if self._is_held(site, resource):
+        if resource in self._held(site):
             return True
         if resource is Resource.CPU:
             return is_throttled(signs)
@@ -39,12 +42,24 @@ class Own:
         caps = self._house.caps_of(site, self._wall)
         return caps is not None and is_near(signs, caps)
 
-    def _is_held(self, site: SiteId, resource: Resource) -> bool:
+    def is_held(self, site: SiteId) -> bool:
+        """Whether a penalty holds `site`, by relevo's decision or by a person's word."""
+        return bool(self._held(site))
+
+    def _held(self, site: SiteId) -> frozenset[Resource]:
+        """What a penalty makes it wait for; a person's word stands in the place of relevo's."""
+        ruling = self._house.ruling(site, self._wall)
+        if ruling is not None and ruling.word == "quarantine":
+            if ruling.level < Level.SOFT:
+                return frozenset()
+            return LAST.union(CONTENDED if ruling.level >= Level.CAP else ())
         record = self._records.get(site)
         step = record.step if record else None
         if step is None or step.level < Level.SOFT or not step.enforced:
-            return False
-        return resource is step.resource or resource in step.also
+            return frozenset()
+        if not self._house.enforced(site, self._wall):
+            return frozenset()
+        return LAST.union((step.resource, *step.also))
 
 
 def is_throttled(signs: SiteSigns) -> bool:

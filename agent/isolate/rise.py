@@ -13,7 +13,7 @@ from agent.isolate.measure import latest, taken
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Record, Step
-from agent.isolate.table import Finding
+from agent.isolate.table import TABLE, Finding
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
@@ -32,9 +32,8 @@ def judge(climb: Climb) -> None:
         stopped = danger is not None and climb.move(site, Finding.DANGER, danger)
         if not stopped and (finding := _finding(climb, site, step)) is not None:
             climb.move(site, finding, _case(climb, step))
-            if finding is Finding.OVER and step.level is Level.ISOLATE:
-                climb.asks.append(Why("isolation-look-again", {"site": site}))
         _ask_of_stops(climb, site)
+        _ask_to_look(climb, site)
 
 
 def _ask_of_stops(climb: Climb, site: SiteId) -> None:
@@ -43,6 +42,14 @@ def _ask_of_stops(climb: Climb, site: SiteId) -> None:
     times = climb.stopped(record)
     if record.level is Level.STOP and times > climb.policy.stops_before_longest:
         climb.asks.append(Why("isolation-stopped-again", {"site": site, "times": times}))
+
+
+def _ask_to_look(climb: Climb, site: SiteId) -> None:
+    """Who was isolated for as long as may be is people's while it is watched for that, or until they speak of it."""
+    step = climb.record(site).step
+    code = TABLE[Level.ISOLATE, Finding.OVER].code
+    if step and step.why.code == code and not climb.is_ruled(site, "release", "quarantine"):
+        climb.asks.append(Why("isolation-look-again", {"site": site}))
 
 
 def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
@@ -55,7 +62,9 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
         return None
     found = _trial(climb, site, step)
-    return Finding.PARTED if found is Finding.UNHELPFUL and step.also else found
+    if found is Finding.UNHELPFUL:
+        return Finding.PARTED if step.also else found
+    return _gently(climb, site, _case(climb, step)) or found if found else None
 
 
 def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
@@ -100,6 +109,17 @@ def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     if fell < climb.policy.unhelped:
         return Finding.UNHELPFUL
     return Finding.PARTLY if step.share > TIGHTER else None
+
+
+def _gently(climb: Climb, site: SiteId, case: Case) -> Finding | None:
+    """Whether who goes last, and is still the cause, has as many soft steps as come before a cap of its nature.
+
+    What has no weights has no soft steps either.
+    """
+    record = climb.record(site)
+    if record.level is not Level.SOFT or case.resource is not Resource.CPU:
+        return None
+    return Finding.GENTLY if climb.softs(record) < WAYS[case.nature].softs else None
 
 
 def _after_s(climb: Climb) -> float:
@@ -196,6 +216,8 @@ def contention(climb: Climb) -> None:
         if not any(climb.may_act(resource, armed=armed) for armed in climb.turns):
             continue
         found = _suspects(climb, resource)
+        if found and _is_just_ordered(climb, found[0].site):
+            continue
         free = _free(climb, resource, found)
         if free and not _is_plain(climb, free[0], climb.at - since):
             continue
@@ -249,6 +271,14 @@ def _is_settled(climb: Climb, site: SiteId, resource: Resource) -> bool:
     return until is not None and climb.at < until
 
 
+def _is_just_ordered(climb: Climb, site: SiteId) -> bool:
+    """Whether a person holds a site since less than a trial: what that does is seen before anybody else is asked."""
+    ruling = climb.house.ruling(site, climb.wall)
+    if ruling is None or ruling.word != "quarantine" or ruling.level < Level.SOFT:
+        return False
+    return abs(climb.wall - ruling.note.since) < climb.term(climb.policy.terms.trial_s)
+
+
 def _is_plain(climb: Climb, suspect: Suspect, for_s: float) -> bool:
     """Whether it is plain enough that it is this one: by its share, or because it has gone on for long."""
     return suspect.share >= climb.policy.plain_share or for_s >= climb.policy.patience_s
@@ -260,14 +290,22 @@ def _act(climb: Climb, suspect: Suspect, resource: Resource) -> bool:
     if climb.is_ruled(site, "release"):
         return False
     state, policy = climb.before, climb.policy
-    kind = nature.nature(
-        site, state.window, climb.caps[site], state.past.get(site, {}), policy, climb.at
-    )
+    kind = _nature(climb, site)
     stall = latest(state.window, resource, policy.alarm(resource).for_s)
     case = Case(resource=resource, nature=kind, suspect=suspect, stall=stall)
     if record.step is not None and record.level >= Level.SOFT:
         return _tighten(climb, site, record.step, case)
     return climb.move(site, _first(climb, record, case), case)
+
+
+def _nature(climb: Climb, site: SiteId) -> Nature:
+    """A crowd that is turned away is smaller, and still a crowd while its site goes last for it."""
+    state, step = climb.before, climb.record(site).step
+    if step is not None and step.level is Level.SOFT and step.nature in nature.CROWDS:
+        return step.nature
+    return nature.nature(
+        site, state.window, climb.caps[site], state.past.get(site, {}), climb.policy, climb.at
+    )
 
 
 def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
@@ -278,7 +316,9 @@ def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
         return climb.move(site, Finding.DANGER, case)
     if shares(step).get(case.resource, 1.0) <= TIGHTER:
         return False
-    return climb.move(site, Finding.URGENT if _is_urgent(climb, case) else Finding.PERSISTS, case)
+    if _is_urgent(climb, case):
+        return climb.move(site, Finding.URGENT, case)
+    return climb.move(site, _gently(climb, site, case) or Finding.PERSISTS, case)
 
 
 def _is_on_trial(step: Step, resource: Resource) -> bool:
@@ -300,7 +340,7 @@ def _first(climb: Climb, record: Record, case: Case) -> Finding:
         return Finding.MANY
     if _is_urgent(climb, case):
         return Finding.URGENT
-    if climb.softs(record) + 1 >= WAYS[case.nature].softs:
+    if climb.softs(record) >= WAYS[case.nature].softs:
         return Finding.AGAIN
     return Finding.SUSPECT if case.resource is Resource.CPU else Finding.BLUNT
 
@@ -318,6 +358,10 @@ def _ask(climb: Climb, resource: Resource, found: tuple[Suspect, ...], for_s: fl
     tried = [site for site, record in climb.records.items() if _was_tried(climb, record, resource)]
     if found and climb.is_ruled(found[0].site, "release"):
         climb.asks.append(Why("isolation-released-suspect", {**values, "site": found[0].site}))
+    elif found and climb.is_ruled(found[0].site, "quarantine"):
+        share = {"share_percent": round(100 * found[0].share)}
+        held = Why("isolation-held-suspect", {**values, **share, "site": found[0].site})
+        climb.asks.append(held)
     elif (free := _free(climb, resource, found)) and not climb.is_armed(free[0].site):
         climb.asks.append(Why("isolation-in-shadow", {**values, "site": free[0].site}))
     elif tried:

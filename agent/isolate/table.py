@@ -24,6 +24,7 @@ class Finding(Enum):
     URGENT = "urgent"  # the suspect, and no time to lose
     AGAIN = "again"  # the suspect again, soon after soft steps
     PERSISTS = "persists"  # the suspect still, after its step was judged
+    GENTLY = "gently"  # the suspect still, by no fault of its own, and too few soft steps yet
     SUSPECT = "suspect"
     BLUNT = "blunt"  # the suspect of what has no gentle step
     FOLLOWED = "followed"  # it was penalized elsewhere (rule R15)
@@ -49,6 +50,7 @@ _ROWS: tuple[tuple[tuple[Level, ...], Finding, Row], ...] = (
     ((B, W), F.AGAIN, Row(C, "isolation-again", "gentle steps ended, and it came back")),
     ((B, W), F.MANY, Row(I, "isolation-many", "caps end, and it comes back every time")),
     ((S,), F.PERSISTS, Row(C, "isolation-persists", "it goes last, and still they wait for it")),
+    ((S,), F.GENTLY, Row(S, "isolation-gently", "a crowd takes a minute to be turned away: wait")),
     ((S,), F.URGENT, Row(C, "isolation-urgent", "it goes last, and that is not enough")),
     ((S,), F.PARTLY, Row(C, "isolation-partly", "it is the right one: more of the same")),
     ((S,), F.UNBITTEN, Row(C, "isolation-unbitten", "what does not hold proves nothing: hold")),

@@ -14,7 +14,10 @@ from fleet.model import SiteId, Why
 # Reasons of the ladder by which a site is held for what its neighbours suffer.
 FOR_NEIGHBOURS = frozenset(
     f"isolation-{code}"
-    for code in ("suspect", "blunt", "urgent", "again", "many", "persists", "partly", "unbitten")
+    for code in (
+        *("suspect", "gently", "blunt", "urgent", "again", "many"),
+        *("persists", "partly", "unbitten"),
+    )
 )
 LEVELS: dict[Level, Literal["soft", "cap", "isolate", "stop"]] = {
     Level.SOFT: "soft",

@@ -6,6 +6,7 @@ once nothing has happened for two minutes; every change, and every call for help
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 import msgspec
 
@@ -27,6 +28,7 @@ class Seen:
     """What one site does at the moment."""
 
     cores: float = 0.1
+    late: float = 0.0  # of its busy time it alone waits for the CPU, or more than the others
     memory: float = 100.0
     scans: float = 0.0
     steals: float = 0.0
@@ -52,6 +54,7 @@ class World:
     """What the story has said so far, and what was decided."""
 
     sites: dict[SiteId, Seen] = field(default_factory=dict)
+    unnamed: list[SiteId] = field(default_factory=list)
     tenants: dict[SiteId, Tenant] = field(default_factory=dict)
     rulings: dict[SiteId, Ruling] = field(default_factory=dict)
     waits: dict[str, float] = field(default_factory=dict)
@@ -67,22 +70,22 @@ class World:
         """`sites N` ordinary ones, `site NAME [shadow]`, `policy {…}` as JSON."""
         match said:
             case ["sites", number]:
-                for n in range(int(number)):
-                    self.move_in(f"n{n:02}", enforced=True)
-            case ["site", name, *shadow]:
-                self.move_in(name, enforced=not shadow)
+                self.unnamed = [SiteId(f"n{n:02}") for n in range(int(number))]
+                for name in self.unnamed:
+                    self.move_in(name, enforced=True)
+            case ["site", site, *shadow]:
+                self.move_in(SiteId(site), enforced=not shadow)
             case ["policy", *json]:
                 self.policy = msgspec.json.decode(" ".join(json), type=Policy)
             case _:
                 raise ValueError(f"not understood: {said}")
 
-    def move_in(self, name: str, *, enforced: bool) -> None:
-        site = SiteId(name)
+    def move_in(self, site: SiteId, *, enforced: bool) -> None:
         self.sites[site] = Seen()
         self.tenants[site] = Tenant(plan=PLAN, enforced_from=0.0 if enforced else None)
 
     def happen(self, said: list[str]) -> None:
-        """One event. `SITE WHAT VALUE` sets what it does; see the cases for the rest."""
+        """One event. `SITE WHAT VALUE` sets what it does, or `others` without a name do; see the cases for the rest."""
         match said:
             case ["wait", resource, percent]:
                 self.waits[resource] = float(percent.removesuffix("%")) / 100
@@ -97,17 +100,24 @@ class World:
             case ["leave", *sites]:
                 for site in sites:
                     del self.sites[SiteId(site)], self.tenants[SiteId(site)]
-            case [word, site, "for", number, unit] if word in RULINGS:
-                until = self.wall + float(number) * UNITS[unit]
-                note = Note(owner="ana", reason="seen it", since=self.wall, until=until)
-                self.rulings[SiteId(site)] = RULINGS[word](note)
-            case [site, *pairs]:
-                self._does(self.sites[SiteId(site)], pairs)
+            case [word, site, *more, "for", number, unit] if word in RULINGS:
+                self.rulings[SiteId(site)] = self.ruling(word, more, float(number) * UNITS[unit])
+            case [who, *pairs]:
+                self._do(self.unnamed if who == "others" else [SiteId(who)], pairs)
 
-    def _does(self, seen: Seen, pairs: list[str]) -> None:
-        for what, value in zip(pairs[::2], pairs[1::2], strict=True):
-            kind = type(getattr(seen, what))
-            setattr(seen, what, value == "yes" if kind is bool else kind(value))
+    def _do(self, sites: list[SiteId], pairs: list[str]) -> None:
+        for site, (what, value) in product(sites, zip(pairs[::2], pairs[1::2], strict=True)):
+            kind = type(getattr(self.sites[site], what))
+            setattr(self.sites[site], what, value == "yes" if kind is bool else kind(value))
+
+    def ruling(self, word: str, more: list[str], for_s: float) -> Ruling:
+        """A person's word, `at` a level if that is said."""
+        note = Note(owner="ana", reason="seen it", since=self.wall, until=self.wall + for_s)
+        found = RULINGS[word](note)
+        match more:
+            case ["at", level]:
+                return msgspec.structs.replace(found, level=Level[level.upper()])
+        return found
 
     @property
     def wall(self) -> float:
@@ -124,7 +134,9 @@ class World:
             memory_total_bytes=int(8192 * MIB),
             memory_available_bytes=int(4096 * MIB),
             has_swap=True,
-            cpu_stall=self.waits.get("cpu", 0.01),
+            cpu_stall=max(
+                self.waits.get("cpu", 0.01), *(seen.late for seen in self.sites.values())
+            ),
             memory_stall=self.waits.get("memory", 0.0),
             io_stall=self.waits.get("io", 0.01),
             busy_cores=sum(seen.cores for seen in self.sites.values()),
@@ -139,16 +151,16 @@ class World:
         )
 
     def _signs(self, seen: Seen) -> SiteSigns:
-        def stall(resource: str) -> float:
+        def stall(resource: str, least: float = 0.0) -> float:
             """So that of its busy time the told share is waiting."""
-            waits = self.waits.get(resource, 0.01)
+            waits = max(self.waits.get(resource, 0.01), least)
             return min(1.0, waits / (1.001 - waits) * min(1.0, seen.cores))
 
         return SiteSigns(
             attachment=Attachment.SLICE,
             cpu_cores=seen.cores,
             throttled_ratio=seen.throttled,
-            cpu_stall=stall("cpu"),
+            cpu_stall=stall("cpu", seen.late),
             memory_stall=max(stall("memory"), seen.stuck),
             io_stall=stall("io"),
             memory_bytes=int(seen.memory * MIB),
@@ -191,14 +203,15 @@ class World:
 
     def _apart(self, decision: Decision) -> Iterator[str]:
         """What is beside the ladder: a person's quarantine, and the memory watchdog."""
-        before = {key(p): p for p in self.penalties}
-        after = {key(p): p for p in decision.penalties}
+        before = {key(p): p for p in reversed(self.penalties)}
+        after = {key(p): p for p in reversed(decision.penalties)}
         for penalty in (*after.values(), *before.values()):
             if penalty.why.code not in ("isolation-by-person", "isolation-futile"):
                 continue
             name = f"{penalty.site} {penalty.level.name.lower()}: {words(penalty.why)}"
             if key(penalty) not in before:
-                yield f"{name}{_lasting(penalty, self.wall)}"
+                half = _halved(penalty, decision)
+                yield f"{name}{_lasting(penalty, self.wall)}{half}"
             elif key(penalty) not in after:
                 yield f"no longer: {name}"
 
@@ -226,6 +239,16 @@ def _told(change: Change, decision: Decision, wall: float) -> str:
         f"{change.site} {change.was.name.lower()} to {change.to.name.lower()}{share}"
         f"{lasting}{shadow}: {words(change.why)}"
     )
+
+
+def _halved(first: Penalty, decision: Decision) -> str:
+    """What else is taken by whoever decided `first`."""
+    taken = sorted(
+        one.resource.value
+        for one in decision.penalties
+        if key(one) == key(first) and one.share < 1 and one.enforced
+    )
+    return f", and half of its {', '.join(taken)}" if taken else ""
 
 
 def _lasting(penalty: Penalty, wall: float) -> str:

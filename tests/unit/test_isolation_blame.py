@@ -15,8 +15,8 @@ from agent.isolate.own import Own
 from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Frame, Part, Record, Step
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Attachment, Level, Resource, Tenant
-from fleet.model import SiteId, Why
+from fleet.caps import Attachment, Level, Resource, Ruling, Tenant
+from fleet.model import Note, SiteId, Why
 from tests.hogs import CAPS, MIB, PLAN, WALL
 
 SHOP, NEWS = SiteId("shop"), SiteId("news")
@@ -244,31 +244,68 @@ def test_a_victim_beside_them_still_counts() -> None:
     assert {site for _, site, _ in held} == {NEWS}
 
 
+def waiting(
+    records: dict[SiteId, Record], rulings: dict[SiteId, Ruling], **tenant: float
+) -> set[Resource]:
+    """What the shop waits for by what holds it."""
+    tenants = {SHOP: Tenant(plan=PLAN, enforced_from=tenant.get("enforced_from"))}
+    limits = Own(records, House(plans={PLAN: CAPS}, tenants=tenants, rulings=rulings), WALL)
+    found = {on for on in Resource if limits.waits(SHOP, QUIET, on)}
+    assert limits.is_held(SHOP) is bool(found)
+    return found
+
+
+CPU, IO, MEMORY, TASKS, EGRESS = (
+    *(Resource.CPU, Resource.IO, Resource.MEMORY, Resource.TASKS, Resource.EGRESS),
+)
+
+
 @pytest.mark.parametrize(
-    ("level", "enforced", "own"),
+    ("level", "resource", "own"),
     [
-        (Level.WATCH, True, False),
-        (Level.SOFT, True, True),
-        (Level.CAP, True, True),
-        (Level.CAP, False, False),  # in shadow nothing is held
+        (Level.WATCH, CPU, set()),
+        # From a soft step on it goes last for the CPU and the disks, whatever it is held for.
+        (Level.SOFT, CPU, {CPU, IO}),
+        (Level.CAP, CPU, {CPU, IO, TASKS}),
+        (Level.CAP, MEMORY, {CPU, IO, TASKS, MEMORY}),
+        (Level.ISOLATE, EGRESS, {CPU, IO, TASKS, EGRESS}),
     ],
 )
-def test_who_is_held_waits_for_that(level: Level, *, enforced: bool, own: bool) -> None:
-    """A penalty makes its site wait for what it takes, and for nothing else."""
-    why, tasks = Why("isolation-blunt"), Part(share=0.5, since=0.0, why=Why("isolation-blunt"))
+def test_who_is_held_waits_for_that(level: Level, resource: Resource, own: set[Resource]) -> None:
+    """A penalty makes its site wait for what it takes, and to go last; in shadow nothing is held."""
+    why = Why("isolation-blunt")
+    also = {TASKS: Part(share=0.5, since=0.0, why=why)} if level >= Level.CAP else {}
     step = Step(
-        level=level,
-        resource=Resource.CPU,
-        since=0.0,
-        until=9.0,
-        why=why,
-        enforced=enforced,
-        also={Resource.TASKS: tasks},
+        level=level, resource=resource, since=0.0, until=9.0, why=why, enforced=True, also=also
     )
-    house = House(plans={}, tenants={}, rulings={})
-    limits = Own({SHOP: Record(step=step)}, house, WALL)
-    found = {on for on in Resource if limits.waits(SHOP, QUIET, on)}
-    assert found == ({Resource.CPU, Resource.TASKS} if own else set())
+    records = {SHOP: Record(step=step)}
+    assert waiting(records, {}, enforced_from=0.0) == own
+    assert waiting(records, {}) == set()  # back in shadow
+    shadow = {SHOP: Record(step=msgspec.structs.replace(step, enforced=False))}
+    assert waiting(shadow, {}, enforced_from=0.0) == set()
+
+
+@pytest.mark.parametrize(
+    ("level", "own"),
+    [
+        (Level.WATCH, set()),
+        (Level.SOFT, {CPU, IO}),
+        (Level.CAP, {*CONTENDED}),
+        (Level.ISOLATE, {*CONTENDED}),
+    ],
+)
+def test_whom_a_person_holds_waits_for_that(level: Level, own: set[Resource]) -> None:
+    """In shadow too, and in the place of what relevo decided; once it is over, no longer."""
+    why = Why("isolation-blunt")
+    step = Step(level=Level.SOFT, resource=CPU, since=0, until=9, why=why, enforced=True)
+    note = Note(owner="ana", reason="r", since=WALL - 9, until=WALL + 9)
+    ordered = Ruling(word="quarantine", level=level, note=note)
+    assert waiting({}, {SHOP: ordered}) == own
+    assert waiting({SHOP: Record(step=step)}, {SHOP: ordered}, enforced_from=0.0) == own
+    over = msgspec.structs.replace(ordered, note=msgspec.structs.replace(note, until=WALL))
+    assert waiting({}, {SHOP: over}) == set()
+    release = Ruling(word="release", level=level, note=note)
+    assert waiting({}, {SHOP: release}) == set()
 
 
 ratios = st.floats(0, 1)

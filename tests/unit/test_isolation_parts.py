@@ -311,6 +311,25 @@ def test_an_hour_is_remembered_and_fades() -> None:
     assert learned(past, idle, (), POLICY, passed_s=0.99 * FADES_S) == {}
 
 
+@pytest.mark.parametrize("trouble", [True, False])
+def test_an_hour_of_which_nothing_was_learned_is_not_forgotten(*, trouble: bool) -> None:
+    """Six hours of an alarm, or without an agent, take no more of what is usual than two minutes that were seen."""
+    house = House(plans={PLAN: CAPS}, tenants={SHOP: Tenant(plan=PLAN)}, rulings={})
+    usual = {SHOP: {Resource.CPU: (2.0,) * HOURS}}
+    clock = Clock(at=NOON, seen=0.0)
+    state = State(clock=clock, past=usual, since=NOON - DAY_S, learned=NOON)
+    hurt = {SHOP: SiteSigns(cpu_cores=0.1), NEWS: SiteSigns(cpu_cores=0.1, cpu_stall=0.1)}
+    starved = msgspec.structs.replace(HOST, cpu_stall=0.5)
+    gap_s = 6 * HOUR_S
+    for at in range(60, int(gap_s), 60) if trouble else ():
+        signals = Signals(at=at, host=starved, sites=hurt)
+        state = decide(state, signals, house, POLICY, at, NOON + at).state
+        assert state.past == usual
+    calm = Signals(at=gap_s, host=HOST, sites={SHOP: SiteSigns(cpu_cores=0.1)})
+    past = decide(state, calm, house, POLICY, gap_s, NOON + gap_s).state.past
+    assert min(past[SHOP][Resource.CPU]) == pytest.approx(2.0 * (1 - 120 / FADES_S), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("rate", "clients", "usual", "kind"),
     [

@@ -3,11 +3,14 @@
 import msgspec
 import pytest
 
+from agent.isolate.house import House
+from agent.isolate.measure import NOBODYS
+from agent.isolate.own import Own
 from agent.isolate.queues import queued_since, waiting
 from agent.isolate.state import Record, State, Step
 from agent.signals import HostSigns, Signals, SiteSigns
-from fleet.caps import Level, Resource
-from fleet.model import SiteId, Why
+from fleet.caps import Level, Resource, Ruling, Tenant
+from fleet.model import Note, PlanId, SiteId, Why
 
 ROOMY = HostSigns(
     cores=8,
@@ -44,23 +47,31 @@ def test_many_sites_whose_visitors_wait_are_more_than_their_own_trouble(
     sites: list[SiteSigns], found: int
 ) -> None:
     """From three on, and a tenth of those that have visitors; one that waits for itself is none of them."""
-    assert waiting(seen(*sites), set()) == found
+    assert waiting(seen(*sites), NOBODYS) == found
 
 
 def test_who_is_held_waits_for_that() -> None:
-    """A squeezed site's queue is what the squeeze does."""
-    assert waiting(seen(SLOW, SLOW, SLOW), {SiteId("s1")}) == 0
-    step = Step(level=Level.SOFT, resource=Resource.CPU, since=0, until=9, why=Why("x"))
-    held = State(records={SiteId("s1"): Record(step=step)})
-    assert queued_since(held, seen(SLOW, SLOW, SLOW), 5.0) is None
+    """A squeezed site's queue is what the squeeze does, be it relevo's or a person's; in shadow nothing does it."""
+    held, three = SiteId("s1"), seen(SLOW, SLOW, SLOW)
+    step = Step(
+        level=Level.SOFT, resource=Resource.CPU, since=0, until=9, why=Why("x"), enforced=True
+    )
+    note = Note(owner="ana", reason="r", since=0, until=9)
+    word = {held: Ruling(word="quarantine", level=Level.SOFT, note=note)}
+    for begins, rulings, waits in ((0.0, {}, 0), (None, {}, 3), (None, word, 0)):
+        tenants = {held: Tenant(plan=PlanId("plus"), enforced_from=begins)}
+        house = House(plans={}, tenants=tenants, rulings=rulings)
+        own = Own({held: Record(step=step)}, house, 5.0)
+        assert waiting(three, own) == waits
+        assert (queued_since(State(), three, own, 5.0) is None) is bool(not waits)
 
 
 def test_what_explains_it_is_no_riddle() -> None:
     """A contention that stands is looked after as one; where nothing tells of contention, none is ruled out."""
     three = seen(SLOW, SLOW, SLOW)
-    assert queued_since(State(), three, 5.0) == 5.0
-    assert queued_since(State(queued=2.0), three, 5.0) == 2.0
-    assert queued_since(State(queued=2.0), seen(SLOW), 5.0) is None
-    assert queued_since(State(queued=2.0, alarms={Resource.IO: 1.0}), three, 5.0) is None
+    assert queued_since(State(), three, NOBODYS, 5.0) == 5.0
+    assert queued_since(State(queued=2.0), three, NOBODYS, 5.0) == 2.0
+    assert queued_since(State(queued=2.0), seen(SLOW), NOBODYS, 5.0) is None
+    assert queued_since(State(queued=2.0, alarms={Resource.IO: 1.0}), three, NOBODYS, 5.0) is None
     blind = msgspec.structs.replace(ROOMY, io_stall=None)
-    assert queued_since(State(queued=2.0), seen(SLOW, SLOW, SLOW, host=blind), 5.0) is None
+    assert queued_since(State(queued=2.0), seen(SLOW, SLOW, SLOW, host=blind), NOBODYS, 5.0) is None

@@ -189,7 +189,7 @@ async def test_what_a_person_ordered_is_proven_once(tmp_path: Path) -> None:
     again.machine.now = host.machine.now
     again.follow(**{site: Ruling(word="quarantine", note=note)})
     decision = await again.isolation.round(again.machine.round())
-    assert [p.site for p in decision.penalties] == [site] and decision.evidence == ()
+    assert {p.site for p in decision.penalties} == {site} and decision.evidence == ()
 
 
 async def test_a_restart_forgets_nobody_and_prolongs_nothing(tmp_path: Path) -> None:
