@@ -119,7 +119,11 @@ def _waits(of: SiteCaps) -> str:
         + (f" until {when(w.comes)})" if w.comes is not None else ")")
         for cap, w in of.waits.items()
     ]
-    return f"{', '.join(each)}: relevo caps arm --plan {of.plan}" if each else ""
+    return f"{', '.join(each)}: {_arm(of.plan)}" if each else ""
+
+
+def _arm(plan: str) -> str:
+    return f'relevo caps arm --plan {plan} --reason "…"'
 
 
 def _number(cap: str, value: object) -> str:
@@ -275,7 +279,7 @@ def enforcement(of: Enforcement) -> Table:
 
 def _pending(of: Pending) -> str:
     since = f" since {when(of.since)}" if of.since is not None else ""
-    return f"stricter{since}, only watched at {of.sites} sites: relevo caps arm --plan {of.plan}"
+    return f"stricter{since}, only watched at {of.sites} sites: {_arm(of.plan)}"
 
 
 def _turn(of: Turn) -> str:

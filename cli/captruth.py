@@ -61,7 +61,7 @@ def _findings(of: HostCaps) -> Iterator[Finding]:
     if of.unheld:
         remedy = (
             "relevo layout on the host says what gives each a slice; else route: edges in the fleet, "
-            "or relevo caps shadow --site SITE"
+            'or relevo caps shadow --site SITE --reason "…"'
         )
         nobody = f"In force, and held by no slice and no edge: {some(of.unheld)}"
         yield Exit.NOT_HELD, f"{nobody}. {remedy}."

@@ -27,8 +27,8 @@ ANSWERS = {
     "caps-untried": " If you know better, say --yes; or let them hold --from a later date.",
     "fleet-removes": " If you mean it, say --remove.",
     "fleet-too-many-removed": " If you mean it, say --much.",
-    "fleet-changed": " See `relevo fleet log` and `relevo fleet diff`.",
-    "host-still-serves": " See `relevo host drain` and `relevo site move`.",
+    "fleet-changed": " See `relevo fleet log` and `relevo fleet diff FILE`.",
+    "host-still-serves": ' First `relevo host drain HOST --reason "…"`, or `relevo site move SITE HOST --reason "…"`.',
 }
 
 PAGE = 1000  # as many as the API gives at once

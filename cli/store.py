@@ -61,7 +61,8 @@ def _lines(found: answers.Recovery, *, done: bool) -> list[str]:
         said.append(f"in doubt: {conflict.site} stays at {conflict.kept}; {words}")
     if found.conflicts:
         said.append(
-            "Look where these answer, move them if need be, then: relevo failover arm --site ID"
+            "Look where these answer, move them if need be, then: "
+            'relevo failover arm --site ID --reason "…"'
         )
     if found.strays:
         said.append(

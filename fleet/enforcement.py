@@ -181,7 +181,7 @@ def waiting(
     armed = [turn for turn in turns if turn.since is not None]
     whole = [turn for turn in (words.all, *words.hosts.values()) if turn.since is not None]
     for id, plan in new.items():
-        remedy = f"relevo caps arm --plan {id}, when shadow has watched it"
+        remedy = f'relevo caps arm --plan {id} --reason "…", when shadow has watched it'
         if id not in old:
             if any(turn.editions is not None and id not in turn.editions for turn in whole):
                 message = "is new: it is only measured where the other plans hold"

@@ -263,7 +263,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-with-others": "{because} That is for {of}; {others} share the slice, and are held with it.",
     "cap-spares": (
         "{site} is to be held harder than a cap. Its slice is {others}' too, so no more is done "
-        "before a person says so: relevo site quarantine {site}."
+        'before a person says so: relevo site quarantine {site} --reason "…"'
     ),
     # Who holds caps on a host, and what can't be held there at all.
     "caps-by-systemd": "systemd is this host's first process.",

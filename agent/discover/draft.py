@@ -249,7 +249,7 @@ class _Text:
         yield "\nhosts:"
         yield from self.hosts()
         yield "\nplans:"
-        yield "  # those that the co-op offers; `relevo fleet show` prints what is declared already"
+        yield "  # those that the co-op offers; `relevo fleet export` prints what is declared already"
         yield "\nmembers:"
         yield from self.members()
         yield "\nsites:"
