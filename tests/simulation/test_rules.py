@@ -194,6 +194,27 @@ def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
     in_world(story)
 
 
+def test_r3_a_gated_site_of_a_dead_host_waits_for_a_word_that_it_is_stopped(in_world: Play) -> None:
+    """Its host lost its power, and relevo can't know that it is for good: the others move, it is held until ana says so."""
+    gated = SiteId("gated-web1")
+
+    async def story(made: World) -> None:
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 4.0, "three moves")
+        await asyncio.sleep(30.0)
+        assert made.places[gated].host == WEB1 and made.leader is not None
+        held = {h.site: h.why.code for h in made.leader.mirror.holds[f"move-{WEB1}"].sites}
+        assert held[gated] == "gated-not-fenced"
+        assert not await order(made, lambda commands: commands.move(gated, WEB2, ANA))
+        assert made.places[gated].host == WEB1
+        stopped = await order(
+            made, lambda commands: commands.move(gated, WEB2, ANA, old_host_stopped=True)
+        )
+        assert stopped and made.places[gated].host == WEB2
+
+    in_world(story)
+
+
 def test_r4_a_host_that_an_edge_still_reaches_is_never_dead(in_world: Play) -> None:
     """Cut off from every controller, seen by one edge of two: its agent is lost, nothing moves."""
 
