@@ -208,7 +208,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     databases: tuple[Name, ...] = ()
     slice: Slice | UnsetType = UNSET
     check: SiteCheck = SiteCheck()
-    max_data_loss_s: Annotated[float, Meta(ge=0)] = 300.0  # declared; rule R9 waits for who measures it
+    # Declared only: what a move would lose is measured by nobody yet (rule R9).
+    max_data_loss_s: Annotated[float, Meta(ge=0)] = 300.0
 
     @property
     def effective_mode(self) -> Mode:

@@ -195,7 +195,7 @@ def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
 
 
 def test_r3_a_gated_site_of_a_dead_host_waits_for_a_word_that_it_is_stopped(in_world: Play) -> None:
-    """Its host lost its power, and relevo can't know that it is for good: the others move, it is held until ana says so."""
+    """Its host lost its power, and relevo can't know that it is for good: the others move, it waits for ana's word."""
     gated = SiteId("gated-web1")
 
     async def story(made: World) -> None:
