@@ -24,6 +24,7 @@ from agent.layout.steps import (
     Unguard,
     Write,
 )
+from agent.layout.texts import raw
 from agent.ports import DriverError
 from agent.usage.fpm import Stream, request
 
@@ -87,7 +88,7 @@ class Carrier:
         """Raises DriverError."""
         try:
             await self._do(step)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise DriverError(f"{step}: {error}") from error
 
     async def _do(self, step: Step) -> None:
@@ -121,7 +122,7 @@ class Carrier:
     def _file(self, step: Write | PutAside | Link | Point) -> None:
         match step:
             case Write():
-                self._write(step.path, step.text, step.mode)
+                self._write(step.path, raw(step.text), step.mode)
             case PutAside():
                 self._keep(step.path)
                 step.path.unlink(missing_ok=True)
@@ -136,14 +137,14 @@ class Carrier:
                 fresh.symlink_to(step.target)
                 fresh.rename(step.name)
 
-    def _write(self, path: Path, text: str, mode: int) -> None:
+    def _write(self, path: Path, said: bytes, mode: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_text() == text:
+        if path.exists() and path.read_bytes() == said:
             return
         self._keep(path)
         fresh = _beside(path)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(said)
             file.flush()
             os.fsync(file.fileno())
         # One that comes back is whose it was.

@@ -18,6 +18,7 @@ from agent.layout.carry import Carrier, Systemctl
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import CGROUPS, Reader
 from agent.layout.survey import Host, convert, undo
+from agent.layout.texts import shown
 from agent.layout.wishes import adopting, leave, releasing, size_why, wish
 from agent.ports import DriverError
 from fleet.caps import Attachment, effective
@@ -113,7 +114,7 @@ def command(context: click.Context, config: Path, root: Path, as_json: bool) -> 
     else:
         click.echo(table(found, _language(), remedies), nl=False)
         for why in on_disk(orders.tenants, found, root.resolve()):
-            click.echo(textwrap.fill(explain(why, _language()), WIDTH))
+            click.echo(textwrap.fill(shown(explain(why, _language())), WIDTH))
 
 
 @command.command("convert")
@@ -205,9 +206,9 @@ def _move(plan: Plan, yes: bool) -> None:
     if not plan.steps:
         click.echo("Nothing is left to be done.")
     for number, step in enumerate(plan.steps, 1):
-        click.echo(f"{number:3}. {step}")
+        click.echo(shown(f"{number:3}. {step}"))
     for note in plan.notes:
-        click.echo(textwrap.fill(f"Note: {note}", WIDTH))
+        click.echo(textwrap.fill(shown(f"Note: {note}"), WIDTH))
     if plan.steps and _agreed(yes):
         asyncio.run(carry_out(plan, Carrier(Places(), Systemctl())))
 
@@ -227,10 +228,10 @@ async def carry_out(plan: Plan, carrier: Carrier) -> None:
         try:
             await carrier.carry_out(step)
         except DriverError as error:
-            click.echo(f"Step {number} failed: {error}", err=True)
+            click.echo(shown(f"Step {number} failed: {error}"), err=True)
             click.echo("Visitors are served as before. Run it again to go on.", err=True)
             raise SystemExit(1) from error
-        click.echo(f"{number:3}. done: {step}")
+        click.echo(shown(f"{number:3}. done: {step}"))
 
 
 def _orders(config: Path) -> tuple[Orders, Path]:
@@ -255,13 +256,13 @@ def _row(site: SiteId, one: Attached, remedy: Why | None) -> Row:
         attachment=one.attachment,
         adopted=one.adopted,
         held=_held(one),
-        remedy=explain(remedy) if remedy else None,
+        remedy=shown(explain(remedy)) if remedy else None,
         slice=one.slice,
-        cgroups=tuple(map(str, one.cgroups)),
+        cgroups=tuple(shown(str(path)) for path in one.cgroups),
         uids=one.uids,
-        logs=tuple(map(str, one.logs)),
+        logs=tuple(shown(str(path)) for path in one.logs),
         code=one.why.code,
-        why=explain(one.why),
+        why=shown(explain(one.why)),
     )
 
 
@@ -279,7 +280,7 @@ def table(
         lines.append(f"{site:{wide}}  {one.attachment.value:5}  {_held(one)}")
         indent = " " * (wide + 9)
         for why in filter(None, (one.why, remedies.get(site))):
-            said = explain(why, language)
+            said = shown(explain(why, language))
             lines.append(
                 textwrap.fill(said, WIDTH, initial_indent=indent, subsequent_indent=indent)
             )

@@ -25,6 +25,7 @@ from agent.layout.moves import (
     given,
     is_bound_here,
     note_of,
+    noted,
     own_socket,
     service_text,
     socket_text,
@@ -46,15 +47,29 @@ from agent.layout.steps import (
     Unguard,
     Write,
 )
+from agent.layout.texts import is_utf_8
 
 SECRET = 0o600
+# What a pool says of its socket, and systemd is to say.
+SOCKETS = ("listen", "listen.owner", "listen.group", "listen.mode")
 UNIX_ONLY = ("listen.acl_users", "listen.acl_groups", "pm.status_listen")
 
 
 def refuse_odd(record: Record, shared: Shared, *, same_disk: bool) -> None:
     """Raises CantMove with everything that stands in the way of moving this pool out."""
-    if reasons := tuple(_odd(record, shared, same_disk)):
+    if reasons := (*_unsaid(record), *_odd(record, shared, same_disk)):
         raise CantMove(*reasons)
+
+
+def _unsaid(record: Record) -> Iterator[str]:
+    """What units, and the note of the conversion, have to say and can't."""
+    settings = pools.settings(record.section)
+    named = {"the file's name": record.file, "the pool's name": record.pool}
+    named |= {key: settings.get(key, "") for key in SOCKETS} | {"its socket": record.name}
+    for what, name in named.items():
+        if not is_utf_8(name):
+            where = f"{record.file} [{record.pool}]"
+            yield f"{where} {what}: {name}: not UTF-8, as systemd wants it; write it in UTF-8"
 
 
 def _odd(record: Record, shared: Shared, same_disk: bool) -> Iterator[str]:
@@ -131,8 +146,7 @@ def _take(
 
 
 def _note(record: Record, places: Places) -> Write:
-    kept = msgspec.json.format(msgspec.json.encode(record)).decode()
-    return Write(note_of(record, places), f"{kept}\n", SECRET)
+    return Write(note_of(record, places), noted(record), SECRET)
 
 
 def _is_apart(record: Record, sockets: Sockets, slice: str) -> bool:

@@ -9,6 +9,7 @@ from agent.discover.php import GIVEN
 from agent.discover.php import socket as written
 from agent.layout import pools
 from agent.layout.steps import Step
+from agent.layout.texts import is_utf_8, raw, shown, text_of
 
 PATH_MAX = 107  # of a Unix socket. Source: unix(7)
 
@@ -26,8 +27,8 @@ class Places:
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What a conversion has to know to be gone on with, and undone: kept beside the site's configuration.
 
-    `section`: the pool as it was. `name`: where the web server asks. `bound`: where the shared master's pool listens,
-    as its file writes it.
+    `section`: the pool as it was; its bytes are kept as `section_raw` too where they are no UTF-8, as JSON has to be.
+    `name`: where the web server asks. `bound`: where the shared master's pool listens, as its file writes it.
     """
 
     site: str
@@ -40,6 +41,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     section: str
     name: str
     bound: str
+    section_raw: bytes | None = None
+
+
+def noted(record: Record) -> str:
+    """`record` as it is kept."""
+    if not is_utf_8(said := record.section):
+        record = msgspec.structs.replace(record, section=shown(said), section_raw=raw(said))
+    return msgspec.json.format(msgspec.json.encode(record)).decode() + "\n"
+
+
+def from_note(said: bytes) -> Record:
+    """What `noted` has kept. Raises msgspec.DecodeError."""
+    record = msgspec.json.decode(said, type=Record)
+    if (section := record.section_raw) is None:
+        return record
+    return msgspec.structs.replace(record, section=text_of(section), section_raw=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +116,7 @@ class CantMove(Exception):
     """What stands in the way: lines of "field: value: remedy"."""
 
     def __init__(self, *reasons: str) -> None:
+        reasons = tuple(map(shown, reasons))
         super().__init__("\n".join(reasons))
         self.reasons = reasons
 

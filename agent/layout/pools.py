@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.discover.php import SECTION, SETTING, sections
 
+LINE = re.compile(r"[^\n]*\n|[^\n]+")  # as php-fpm ends them, and nobody else
 LISTEN = re.compile(r"^[ \t]*listen[ \t]*=.*$", re.M)
 # Of the shared master's [global], what changes how a pool runs.
 KEPT = (
@@ -46,7 +47,7 @@ class Socket:
 
 def cut(text: str, pool: str) -> Cut | None:
     """The pool's section, up to the next one; None where there is none, or several of its name."""
-    lines = text.splitlines(keepends=True)
+    lines = LINE.findall(text)
     heads = [n for n, line in enumerate(lines) if SECTION.match(line.strip())]
     mine = [n for n in heads if _name(lines[n]) == pool]
     if len(mine) != 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Make `path` say this, at once and whole; what it said before is kept aside."""
+    """Make `path` say this, at once and whole; what it said before is kept aside. `text`: see texts."""
 
     path: Path
     text: str

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files as resources
 from pathlib import Path
 
-import msgspec
-
 from agent.discover.accounts import is_person
 from agent.discover.files import HostFiles
 from agent.layout import pools
@@ -17,7 +15,7 @@ from agent.layout.carry import guarded, listening
 from agent.layout.convert import convert as plan_convert
 from agent.layout.convert import refuse_odd
 from agent.layout.masters import slice_of
-from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, conf_of
+from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, conf_of, from_note
 from agent.layout.running import Running
 from agent.layout.served import Part, Served, served
 from agent.layout.undo import undo as plan_undo
@@ -104,7 +102,7 @@ def kept(places: Places, site: SiteId) -> Record | None:
     """What a conversion of `site`, finished or not, has noted. Raises CantMove where that can't be read."""
     path = places.conf / f"{site}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
+        return from_note(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -24,6 +24,8 @@ from agent.layout.moves import (
 )
 from agent.layout.steps import Ask, Drain, Judge, Point, PutAside, Step, Systemd, Unguard, Write
 
+BLANK = " \t\r\n"  # of a file's end: what else Python takes for blank are its bytes
+
 
 def undo(
     record: Record,
@@ -59,7 +61,7 @@ def _bring_back(record: Record, file: str | None, alias: str, places: Places) ->
     section = pools.listening(record.section, alias)
     found = pools.cut(file or "", record.pool)
     kept = found.rest if found else file or ""
-    text = f"{kept.rstrip()}\n\n{section}" if kept.strip() else section
+    text = f"{kept.rstrip(BLANK)}\n\n{section}" if kept.strip(BLANK) else section
     yield Write(Path(record.file), text)
     yield Write(tmpfile_of(record, places), f"L+ {record.name} - - - - {alias}\n")
     yield Judge(record.program, record.main)
