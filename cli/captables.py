@@ -220,7 +220,7 @@ def host(of: HostCaps) -> list[RenderableType]:
             ("attached", attached),
             ("repaired", f"{of.drift} times since its agent started" if of.drift else ""),
             ("nothing told", captruth.some(of.unknown)),
-            ("asks for help", "; ".join(map(why, of.help))),
+            ("asks for help", " ".join(map(why, of.help))),
         )
     ]
     if of.differing:

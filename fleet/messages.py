@@ -249,8 +249,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, tag="usage"):
     """How a host's sites are: each 10 s, and at once when a penalty changes.
 
     A host of many sites tells a part of them at a time, so that no beat waits behind a large frame: a site that is not
-    in `sites` is as last told. All the rest is whole in every message. `help`: what is suffered here that no site was
-    found to be the cause of.
+    in `sites` is as last told. All the rest is whole in every message. `help`: what a person is needed for here.
     `driver` holds the caps; "": nothing can be enforced here. `lacks` says why, or what alone can't be, and `unable`
     the same in English. `drift` counts what was found changed by somebody else and repaired, since the agent's start.
     `cores`, `memory_total_bytes` and `has_swap` (or zswap) are the host's; None: not told.

@@ -328,7 +328,7 @@ REPORTED = (
             ("usage_age_seconds", "how long ago it told of its sites' use."),
             ("caps_unable", "1 while nothing can be enforced there."),
             ("caps_drift", "changes of caps by somebody else, repaired since its agent began."),
-            ("help", "kinds of trouble there that no site was found to be the cause of."),
+            ("help", "reasons for which it needs a person: see *Being called* in docs/caps.md."),
         )
     ),
 )

@@ -121,9 +121,9 @@ class HostCaps(Heldness, frozen=True, kw_only=True):
     """Whether a host's kernel holds what it should, site by site.
 
     `attachments`: how many of its sites are attached how. `unknown`: sites of which it has told no limits, or of which
-    nothing runs now. `help`: what is suffered there that no site was found to be the cause of. `short`: of whom not all
-    is held, and why. Of those that are enforced: `unheld`, whom neither a slice nor the edges hold; `at_edges`, whom
-    the edges alone hold; `untold`, of whom it is not known.
+    nothing runs now. `help`: what it needs a person for. `short`: of whom not all is held, and why. Of those that are
+    enforced: `unheld`, whom neither a slice nor the edges hold; `at_edges`, whom the edges alone hold; `untold`, of
+    whom it is not known.
     """
 
     sites: int
