@@ -18,7 +18,8 @@ from agent.caps.choose import facts
 from agent.caps.keeper import Keeper
 from agent.caps.limits import Case, limits
 from agent.caps.siting import Siting
-from agent.caps.systemd import IO, MANAGER, NUMBERS, PATH, SYSTEMD, Systemd
+from agent.caps.systemd import IO, MANAGER, PATH, SYSTEMD, Systemd
+from agent.caps.unseen import NUMBERS
 from agent.config import Caps
 from agent.layout.attached import Attached
 from agent.systembus import call

@@ -1,6 +1,6 @@
 """What each slice is to hold in one round, and which of those that we hold are let go. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from msgspec.structs import replace as replace_struct
@@ -100,15 +100,40 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
     return {name: aim for name, aim in aims.items() if not aim.release or name in ours}
 
 
-def laid(
+def unseen(
     aims: Mapping[str, Aim], held: Mapping[str, Limits], ours: Mapping[str, Ours]
+) -> list[str]:
+    """Slices that are not there, and of which something is to be said for the first time."""
+    return [
+        name
+        for name, aim in aims.items()
+        if name not in held
+        and not aim.beside
+        and aim.says
+        and (name not in ours or not ours[name].says)
+    ]
+
+
+def laid(
+    aims: Mapping[str, Aim],
+    held: Mapping[str, Limits],
+    ours: Mapping[str, Ours],
+    unknown: Collection[str] = (),
 ) -> dict[str, Aim]:
-    """Each `on` what its slice holds; of what is only beside sites' own, those that are there, or were."""
+    """Each `on` what its slice holds; of what is only beside sites' own, those that are there, or were.
+
+    Nothing becomes ours where what was there before is `unknown`.
+    """
     return {
-        name: aim.on(held.get(name), ours.get(name))
+        name: _untouched(found) if name in unknown else found
         for name, aim in aims.items()
         if not aim.beside or name in held or name in ours
+        for found in [aim.on(held.get(name), ours.get(name))]
     }
+
+
+def _untouched(aim: Aim) -> Aim:
+    return replace(aim, fields=frozenset())
 
 
 def noted(aims: Mapping[str, Aim], before: Mapping[str, Ours]) -> dict[str, Ours]:

@@ -17,7 +17,7 @@ import msgspec
 from agent.caps import kernel
 from agent.caps.driver import EVERY
 from agent.caps.kernel import look
-from agent.caps.limits import CONTROLLERS, S_US
+from agent.caps.limits import CONTROLLERS, FREE, S_US
 from agent.caps.steps import Steps, short_of
 from agent.lane import Lane
 from agent.ports import DriverError
@@ -111,6 +111,9 @@ class CgroupFs:
     def _held(self, slices: Collection[str]) -> Mapping[str, Limits]:
         found = ((name, kernel.held(self._group(name))) for name in slices)
         return {name: held for name, held in found if held is not None}
+
+    async def by_itself(self, slice: str) -> Limits:
+        return FREE  # nobody else makes it
 
     async def units(self, slice: str) -> tuple[str, ...]:
         """None: whoever keeps its processes starts them again."""

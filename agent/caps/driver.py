@@ -44,6 +44,13 @@ class Driver(Protocol):
         """What the kernel itself says of those of `slices` that are there. Raises DriverError."""
         ...
 
+    async def by_itself(self, slice: str) -> Limits:
+        """What a slice that is not there, and of which nothing was said yet, will hold when it comes.
+
+        Raises DriverError.
+        """
+        ...
+
     async def units(self, slice: str) -> tuple[str, ...]:
         """What keeps `slice` running, and would start it again: its doors first. Raises DriverError."""
         ...

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Never, TypeVar
 
-from agent.caps.aims import Aim, laid, noted
+from agent.caps.aims import Aim, laid, noted, unseen
+from agent.caps.coming import AT_ONCE, coming
 from agent.caps.driver import Driver
 from agent.caps.egress import Firewall, Rules
 from agent.caps.guard import Guard
@@ -34,7 +35,6 @@ VERIFY_S = 30.0
 SOONEST_S, LOOK_SHARE = 5.0, 0.0025
 RETRY_S, DOUBLED = 1.0, 5  # then each 32 s, or with the next look
 SOON_S = 0.02  # what ends in less is looked at together
-AT_ONCE = 8  # calls to systemd in flight: more only wait in its queue, before everybody else's
 BIG = 100  # from so many they are reckoned with in a thread: the loop has beats to send
 
 _log = log.logger("caps")
@@ -213,16 +213,20 @@ class Keeper:
         began = asyncio.get_running_loop().time()
         held = await self._driver.held(aims)
         self._looked_s = asyncio.get_running_loop().time() - began
-        aims = await self._beside(len(aims), partial(laid, aims, held, reckoned.known))
+        new = await coming(self._driver, unseen(aims, held, reckoned.known))
+        known = {**reckoned.known, **new.known}
+        aims = await self._beside(len(aims), partial(laid, aims, held, known, new.failed))
         aims = {
             name: self._stops.judge(name, aim, adopted=name in reckoned.adopted)
             for name, aim in aims.items()
         }
         self._verified.forget_others(aims)
+        self._verified.fail_all(new.failed)
         self._stops.forget_others(aims)
         self._memory.slices = noted(aims, self._memory.slices)
         differs = await self._beside(len(aims), partial(differing, aims, held))
-        if wrong := await self._verified.wrong(aims, held, differs):
+        wrong = await self._verified.wrong(aims, held, differs)
+        if wrong := {name: aim for name, aim in wrong.items() if name not in new.failed}:
             await self._close(self._driver, wrong)
             held = {**held, **await self._driver.held(wrong)}
             differs = await self._beside(len(aims), partial(differing, aims, held))

@@ -17,10 +17,11 @@ import msgspec
 from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from agent.caps import kernel
+from agent.caps import kernel, unseen
 from agent.caps.driver import EVERY
 from agent.caps.kernel import look
 from agent.caps.steps import InUse, Steps, short_of
+from agent.caps.unseen import INFINITY, NUMBERS
 from agent.lane import Lane
 from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
@@ -33,7 +34,6 @@ SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 PROPERTIES = "org.freedesktop.DBus.Properties"
-INFINITY = 2**64 - 1
 RETRY_S = 1.0  # systemd leaves the bus for a moment when it executes itself anew
 # Source: org.freedesktop.systemd1(5), "Errors": nothing of that name, or an admin has masked it.
 GONE = (f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.UnitMasked")
@@ -201,6 +201,14 @@ class Systemd:
             if held is not None
         }
 
+    async def by_itself(self, slice: str) -> Limits:
+        path = (await self._call("LoadUnit", "s", slice)).body[0]
+        if self._bus is None:
+            raise DriverError("systemd can't be reached")
+        asked = (PROPERTIES, "GetAll", "s", f"{SYSTEMD}.Slice")
+        (told,) = (await call(self._bus, SYSTEMD, path, *asked)).body
+        return unseen.told({name: value.value for name, value in told.items()})
+
     async def units(self, slice: str) -> tuple[str, ...]:
         services = await look(self._lane, kernel.services, self._root / kernel.slice_path(slice))
         doors = [door for unit in services for door in await self._triggers(unit)]
@@ -261,15 +269,6 @@ class Systemd:
         return told
 
 
-NUMBERS = {
-    "cpu_weight": "CPUWeight",
-    "cpu_quota_us": "CPUQuotaPerSecUSec",
-    "memory_max_bytes": "MemoryMax",
-    "memory_high_bytes": "MemoryHigh",
-    "memory_low_bytes": "MemoryLow",
-    "swap_max_bytes": "MemorySwapMax",
-    "tasks_max": "TasksMax",
-}
 IO: dict[str, Callable[[IoLimit], int]] = {
     "IOReadBandwidthMax": lambda limit: limit.read_bytes_per_s,
     "IOWriteBandwidthMax": lambda limit: limit.write_bytes_per_s,

@@ -62,6 +62,10 @@ class Verified:
             _log.error("caps are not as they should be", what=what or "all", error=text)
         self.failed[what] = text
 
+    def fail_all(self, failed: Mapping[str, DriverError]) -> None:
+        for name, error in failed.items():
+            self.fail(name, error)
+
     def applied(self, name: str, short: tuple[Why, ...]) -> None:
         """`short`: what the driver could not make true, or not yet."""
         self._short[name] = short

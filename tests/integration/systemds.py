@@ -68,6 +68,7 @@ class Systemd:
     sockets: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)  # of units, by their path's last part
     absent: set[str] = field(default_factory=set)
+    own: dict[str, dict[str, Variant]] = field(default_factory=dict)  # of slices, as `shut`
     refuses: str = ""
     scopes: dict[str, dict[str, object]] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
@@ -127,7 +128,7 @@ class Systemd:
         """The bus' message handler."""
         if message.message_type is not MessageType.METHOD_CALL:
             return False
-        if message.member == "Get":
+        if message.member in ("Get", "GetAll"):
             return self._told(message)
         if message.path != PATH:
             return False
@@ -165,8 +166,11 @@ class Systemd:
         return None
 
     def _told(self, message: Message) -> Message:
-        """A property of a unit, by its path's last part."""
+        """A property of a unit, by its path's last part, or all of a slice."""
         unit = (message.path or "").rpartition("/")[2]
+        if message.member == "GetAll":
+            assert message.body == [f"{NAME}.Slice"]
+            return Message.new_method_return(message, "a{sv}", [self.own.get(unit, {})])
         if message.body[1] == "ActiveState":
             state = Variant("s", "inactive" if unit in self.shut else "active")
             return Message.new_method_return(message, "v", [state])

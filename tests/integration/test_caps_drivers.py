@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from dbus_fast import BusType, Message
+from dbus_fast import BusType, Message, Variant
 from dbus_fast.aio import MessageBus
 
 from agent.caps.cgroupfs import NO_EGRESS, CgroupFs
@@ -161,6 +161,49 @@ async def test_a_slice_that_is_not_there_is_held_from_its_first_moment(host: Hos
     else:
         assert {why.code for why in told} == {"cap-no-file"}
         assert [why.values["file"] for why in told][:2] == ["cpu.weight", "cpu.max"]
+
+
+async def test_what_nobody_speaks_of_is_not_set(host: Host) -> None:
+    """Of a slice that is there, and of one that is not: a limit of the host's stays, through its whole life."""
+    if host.systemd:
+        await host.driver.apply(SHOP, changed(FREE, cpu_weight=20), {"cpu_weight"})
+        assert host.systemd.sent == [["CPUWeight"]]
+    group = host.appear(SHOP)
+    (group / "pids.max").write_text("10813\n")
+    squeezed = changed(FREE, cpu_weight=20, cpu_quota_us=750_000)
+    await host.driver.apply(SHOP, squeezed, {"cpu_weight", "cpu_quota_us"})
+    await host.holds(changed(squeezed, tasks_max=10_813))
+    if host.systemd:
+        assert host.systemd.sent[1:] == [["CPUQuotaPerSecUSec"]]
+
+
+async def test_what_a_slice_will_hold_by_itself_is_told_by_systemd(machine: Host) -> None:
+    """As its files say, before it is there and before anything is said of it; a disk by its number only."""
+    systemd = machine.systemd
+    assert systemd is not None
+    assert await machine.driver.by_itself(SHOP) == FREE
+    none, disks = Variant("t", UNLIMITED), [["/dev/block/8:0", 20 * MB], ["/dev/sdb", 5 * MB]]
+    systemd.own["user_1001_slice"] = {
+        "TasksMax": Variant("t", 10_813),
+        "CPUQuotaPerSecUSec": Variant("t", 500_000),
+        "CPUWeight": none,
+        "IOWeight": none,
+        "MemoryMax": none,
+        "IOReadBandwidthMax": Variant("a(st)", disks),
+        "IOWriteBandwidthMax": Variant("a(st)", []),
+        "Description": Variant("s", "a slice"),
+    }
+    disk = IoLimit(
+        read_bytes_per_s=20 * MB,
+        write_bytes_per_s=UNLIMITED,
+        read_ops_per_s=UNLIMITED,
+        write_ops_per_s=UNLIMITED,
+    )
+    own = changed(FREE, tasks_max=10_813, cpu_quota_us=500_000, io={"8:0": disk})
+    assert await machine.driver.by_itself(SHOP) == own
+    systemd.refuses = "LoadUnit"
+    with pytest.raises(DriverError, match="AccessDenied"):
+        await machine.driver.by_itself(SHOP)
 
 
 async def test_memory_in_use_is_squeezed_in_steps(host: Host) -> None:

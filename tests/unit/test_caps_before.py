@@ -5,9 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.caps.aims import Aim, noted
 from agent.caps.limits import FREE
 from agent.caps.ours import read
 from fleet.caps import IoLimit, Level, Limits
+from fleet.model import Why
 from runtime.pulse import Pulse
 from tests.unit.test_caps_keeper import (
     BOTH,
@@ -113,20 +115,39 @@ async def test_a_boot_between_changes_nothing_of_what_is_given_back(tmp_path: Pa
 
 
 async def test_a_slice_that_comes_later_has_its_own_where_nobody_speaks(tmp_path: Path) -> None:
-    """In shadow nothing but the penalty waits for it."""
-    kernel = Kernel(Pulse(), there=set())
+    """In shadow nothing but the penalty waits for it, and at its end what the slice would have come with."""
+    own = changed(HOSTS, cpu_weight=50)
+    kernel = Kernel(Pulse(), there=set(), own={ONE: own})
     async with keeping_house(tmp_path, kernel=kernel) as host:
         host.keeper.attach(BOTH)
         host.keeper.follow(orders(None))
         host.keeper.penalize((penalty_of(SHOP, Level.SOFT),))
         await host.until(lambda: host.held().cpu_weight == 20)
         kernel.there = {ONE, TWO}
-        kernel.holds[ONE] = changed(HOSTS, cpu_weight=20)
+        kernel.holds[ONE] = changed(own, cpu_weight=20)
         kernel.reloaded.beat()
         await host.until(lambda: host.keeper.state()[SHOP].held is not None)
         await host.settled()
         assert host.held() == changed(HOSTS, cpu_weight=20)
         host.keeper.penalize(())
+        await host.until(lambda: host.held() == own)
+
+
+async def test_of_what_can_not_be_told_nothing_is_touched(tmp_path: Path) -> None:
+    """A slice that is not there, and of which systemd does not say what it will hold: that is told, and asked again."""
+    kernel = Kernel(Pulse(), there={TWO}, own={ONE: HOSTS}, broken=ONE)
+    async with keeping_house(tmp_path, kernel=kernel) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held(TWO).cpu_quota_us == PLAN)
+        await host.until(lambda: SHOP in host.keeper.state())
+        told = (Why("cap-refused", {"error": "refused"}),)
+        await host.until(lambda: host.keeper.state()[SHOP].short == told)
+        assert ONE not in kernel.holds
+        kernel.broken = ""
+        kernel.reloaded.beat()
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.keeper.follow(orders(None))
         await host.until(lambda: host.held() == HOSTS)
 
 
@@ -141,3 +162,20 @@ async def test_what_an_earlier_release_held_is_given_back_as_it_would_have(tmp_p
         host.keeper.follow(orders(None))
         await host.until(lambda: host.held() == changed(FREE, swap_max_bytes=GB))
         await host.until(lambda: not read(tmp_path / "caps.json")[0])
+
+
+def test_the_mark_that_helps_a_maximum_down_is_put_where_it_was() -> None:
+    """Where only the maximum is spoken of, and by how it was before: with none, and with an admin's own."""
+    for mark in (None, 900 * MB):
+        says = frozenset({"memory_max_bytes"})
+        aim = Aim(
+            sites=(SHOP,), limits=changed(FREE, memory_max_bytes=GB), because={}, says=says
+        ).on(changed(FREE, memory_high_bytes=mark), None)
+        assert aim.fields == says | {"memory_high_bytes"}
+        assert aim.limits == changed(FREE, memory_max_bytes=GB, memory_high_bytes=mark)
+        mine = noted({ONE: aim}, {})[ONE]
+        helped = changed(aim.limits, memory_high_bytes=800 * MB)
+        assert aim.on(helped, mine).limits == aim.limits
+        over = Aim(sites=(SHOP,), limits=FREE, because={}, release=True).on(helped, mine)
+        assert over.limits == changed(FREE, memory_high_bytes=mark)
+        assert over.fields == {"memory_high_bytes", "memory_max_bytes"}

@@ -16,9 +16,10 @@ from agent import caps
 from agent.caps import cgroupfs, egress
 from agent.caps import keeper as keeping
 from agent.caps.cgroupfs import CgroupFs
+from agent.caps.coming import AT_ONCE
 from agent.caps.driver import EVERY
 from agent.caps.egress import Nft, Rules
-from agent.caps.keeper import AT_ONCE, BIG
+from agent.caps.keeper import BIG
 from agent.caps.limits import FREE, HostFacts
 from agent.caps.telling import Kept
 from agent.caps.wants import World, shares

@@ -37,11 +37,15 @@ changed = msgspec.structs.replace
 
 @dataclass
 class Kernel:
-    """A driver whose slices are in memory. `there`: those that are up; `runs`: their units; `kills`: how one ends."""
+    """A driver whose slices are in memory. `there`: those that are up; `runs`: their units; `kills`: how one ends.
+
+    `own`: what slices hold by themselves once they come.
+    """
 
     reloaded: Pulse
     there: set[str] = field(default_factory=lambda: {ONE, TWO})
     holds: dict[str, Limits] = field(default_factory=dict)
+    own: dict[str, Limits] = field(default_factory=dict)
     applied: list[tuple[str, Limits]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     lacks: frozenset[str] = frozenset()
@@ -72,7 +76,7 @@ class Kernel:
         if self.steps:
             self.steps -= 1
             return (Why("cap-in-steps", {"limit": "memory.high"}),)
-        told = only(limits, fields, self.holds.get(slice, FREE))
+        told = only(limits, fields, self.holds.get(slice, self.own.get(slice, FREE)))
         self.holds[slice] = changed(told, **{name: getattr(FREE, name) for name in self.lacks})
         return ()
 
@@ -80,6 +84,11 @@ class Kernel:
         there = {s: self.holds.get(s, FREE) for s in slices if s in self.there}
         # A kernel that has the file shows its default where nobody speaks of it.
         return {s: changed(held, io_weight=held.io_weight or 100) for s, held in there.items()}
+
+    async def by_itself(self, slice: str) -> Limits:
+        if self.broken == slice:
+            raise DriverError("refused")
+        return self.own.get(slice, FREE)
 
     async def units(self, slice: str) -> tuple[str, ...]:
         return self.runs.get(slice, ())
