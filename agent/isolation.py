@@ -149,7 +149,7 @@ class Isolation:
     def _hold(self, decision: Decision) -> None:
         """What is decided goes to the kernel first, then to people."""
         before, self.penalties = self.penalties, decision.penalties
-        asked, self.asks = self.asks, decision.asks[:ASKS_MAX]
+        asked, self.asks = self.asks, foremost(decision.asks)
         self._penalize(decision.penalties)
         held = {penalty.site for penalty in decision.penalties}
         self.evidence = tuple(one for one in self.evidence if one.site in held)
@@ -258,6 +258,14 @@ class Isolation:
     def _failed(self, what: str, error: Exception) -> None:
         self._exporter.count("relevo_isolation_failures_total")
         _log.error(what, error=str(error))
+
+
+def foremost(asks: tuple[Why, ...]) -> tuple[Why, ...]:
+    """As many as are told: first one of each kind, so that sites which wait for room hide nothing else."""
+    first = {why.code: why for why in reversed(asks)}
+    ones = [why for why in asks if why is first[why.code]]
+    rest = [why for why in asks if why is not first[why.code]]
+    return (*ones, *rest)[:ASKS_MAX]
 
 
 def _code(why: Why) -> tuple[str, object, object]:

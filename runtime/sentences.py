@@ -370,8 +370,8 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "rest is still too much: it is held tighter."
     ),
     "isolation-gently": (
-        "It is still the cause, by a crowd of visitors and no fault of its own: its neighbours wait {stall_percent} % of "
-        "their time for {resource}. It goes on to go last, and is not held tighter yet."
+        "It is still the cause, by a crowd of visitors and no fault of its own: its neighbours wait {stall_percent} % "
+        "of their time for {resource}. It goes on to go last, and is not held tighter yet."
     ),
     "isolation-unbitten": "The step did not hold it: it takes as much of {resource} as before. It is held tighter.",
     "isolation-unhelpful": (
@@ -496,6 +496,18 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     "layout-adoption-fails": (
         "Its workers can't be adopted: {trouble}. They stay in {unit}, where no cap holds them."
+    ),
+    "adoption-unable": (
+        "The agent of this host adopts nobody's workers, because it can hold nothing here. {because} When "
+        "that is mended, restart the agent."
+    ),
+    "adoption-elsewhere": (
+        "The agent of this host adopts nobody's workers: caps are held in {subtree}, and only systemd moves workers. "
+        "Where systemd runs, set caps.driver to systemd in agent.toml, and restart the agent."
+    ),
+    "adoption-noted": (
+        "The wish is noted, and the agent of this host does it when it runs: it has not said so yet. "
+        "systemctl status relevo-agent tells whether it runs, relevo layout how {site} is held."
     ),
     "layout-workers": (
         "The pool {pool} may have {now} workers, its plan says {plan}: set pm.max_children = {plan} "

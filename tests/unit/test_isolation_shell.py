@@ -189,7 +189,7 @@ async def test_what_a_person_ordered_is_proven_once(tmp_path: Path) -> None:
     again.machine.now = host.machine.now
     again.follow(**{site: Ruling(word="quarantine", note=note)})
     decision = await again.isolation.round(again.machine.round())
-    assert {p.site for p in decision.penalties} == {site} and decision.evidence == ()
+    assert [p.site for p in decision.penalties] == [site] and decision.evidence == ()
 
 
 async def test_a_restart_forgets_nobody_and_prolongs_nothing(tmp_path: Path) -> None:
@@ -242,6 +242,15 @@ async def test_what_is_lifted_is_told_no_more(tmp_path: Path) -> None:
     assert (host.held, host.isolation.penalties, host.isolation.evidence) == ((), (), ())
     assert host.senses.hurried == hurried + 1
     assert len([*(tmp_path / "evidence").iterdir()]) == 1
+
+
+def test_one_kind_of_call_in_plenty_hides_no_other() -> None:
+    """Ten are told at most: of each kind there is one among them, in their order."""
+    many = [Why("isolation-too-many", {"site": f"s{n}"}) for n in range(20)]
+    last = Why("isolation-no-culprit", {"resource": "cpu"})
+    assert isolation.foremost((*many, last)) == (many[0], last, *many[1:9])
+    assert isolation.foremost((last, many[0])) == (last, many[0])
+    assert isolation.foremost(()) == ()
 
 
 async def test_without_orders_nobody_is_held(tmp_path: Path) -> None:
