@@ -3,7 +3,6 @@
 import asyncio
 import os
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -18,10 +17,21 @@ from agent.layout.carry import Carrier, Systemctl
 from agent.layout.moves import CantMove, Places, Plan
 from agent.layout.running import CGROUPS, Reader
 from agent.layout.survey import Host, convert, undo
+from agent.layout.table import WIDTH, row, table
 from agent.layout.texts import shown
-from agent.layout.wishes import adopting, leave, releasing, size_why, wish
+from agent.layout.wishes import (
+    DONE,
+    adopting,
+    after_adopting,
+    leave,
+    nobody_adopts,
+    releasing,
+    size_why,
+    taken,
+    wish,
+)
 from agent.ports import DriverError
-from fleet.caps import Attachment, effective
+from fleet.caps import effective
 from fleet.messages import Orders
 from fleet.model import SiteId, Why
 from runtime import clock
@@ -29,33 +39,6 @@ from runtime import config as settings
 from runtime.words import LANGUAGES, explain
 
 CONFIG = Path("/etc/relevo/agent.toml")
-WIDTH = 100
-# What an attachment lets a host hold.
-HELD = {
-    Attachment.SLICE: "CPU, memory, tasks, I/O, what it sends out",
-    Attachment.POOL: "requests at the edges, what it sends out (by user); use is seen by user",
-    Attachment.LOG: "requests at the edges; use is an estimate",
-    Attachment.NONE: "requests at the edges; use is not known",
-}
-
-
-ADOPTED = "adopted: CPU, memory, tasks, I/O, what it sends out; a new worker after 2 s"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One site, for programs. `why` is in English; `code` is for programs."""
-
-    site: SiteId
-    attachment: Attachment
-    adopted: bool
-    held: str
-    slice: str | None
-    cgroups: tuple[str, ...]
-    uids: tuple[int, ...]
-    logs: tuple[str, ...]
-    code: str
-    why: str
-    remedy: str | None
 
 
 class NoOrders(Exception):
@@ -109,7 +92,7 @@ def command(context: click.Context, config: Path, root: Path, as_json: bool) -> 
     found = attach(orders.tenants, running, Path(CGROUPS), kept(state))
     remedies = {site: said for site, one in found.items() if (said := _remedy(site, one, orders))}
     if as_json:
-        rows = [_row(site, one, remedies.get(site)) for site, one in sorted(found.items())]
+        rows = [row(site, one, remedies.get(site)) for site, one in sorted(found.items())]
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     else:
         click.echo(table(found, _language(), remedies), nl=False)
@@ -159,18 +142,31 @@ def _wish(config: Path, site: str, yes: bool, *, adopt: bool) -> None:
     if (one := here.get(id := SiteId(site))) is None:
         raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
     try:
-        for line in adopting(id, one) if adopt else releasing(id):
+        for line in _adopting(config, root, id, one) if adopt else releasing(id):
             click.echo(textwrap.fill(line, WIDTH))
         if not _agreed(yes):
             return
         wish(state, id, adopt=adopt)
-        left = 0 if adopt or one.adoptable is None else asyncio.run(leave(id, one.adoptable))
     except DriverError as error:
-        click.echo(f"relevo layout: {error}", err=True)
+        said = shown(f"relevo layout: {error}")
+        click.echo(textwrap.fill(said, WIDTH, break_on_hyphens=False), err=True)
         raise SystemExit(1) from error
+    if adopt:
+        said = after_adopting(id, asyncio.run(taken(state, id)), _language())
+        click.echo(textwrap.fill(shown(said), WIDTH))
+        return
+    left = 0 if one.adoptable is None else asyncio.run(leave(id, one.adoptable))
     if left:
         click.echo(f"{left} workers are still at a request: they end after it, held by nothing.")
-    click.echo("Done: relevo layout shows it.")
+    click.echo(DONE)
+
+
+def _adopting(config: Path, root: Path, site: SiteId, one: Attached) -> tuple[str, ...]:
+    """Raises DriverError, where the pool can't be adopted and where nobody would do it."""
+    said = adopting(site, one)
+    if why := nobody_adopts(settings.load(config, Config).caps, root.resolve()):
+        raise DriverError(explain(why, _language()))
+    return said
 
 
 @command.command("undo")
@@ -248,45 +244,6 @@ def _remedy(site: SiteId, one: Attached, orders: Orders) -> Why | None:
     plan = orders.plans.get(tenant.plan)
     caps = effective(plan, tenant.override, clock.wall()) if plan else None
     return size_why(one, caps.php_workers if caps else None)
-
-
-def _row(site: SiteId, one: Attached, remedy: Why | None) -> Row:
-    return Row(
-        site=site,
-        attachment=one.attachment,
-        adopted=one.adopted,
-        held=_held(one),
-        remedy=shown(explain(remedy)) if remedy else None,
-        slice=one.slice,
-        cgroups=tuple(shown(str(path)) for path in one.cgroups),
-        uids=one.uids,
-        logs=tuple(shown(str(path)) for path in one.logs),
-        code=one.why.code,
-        why=shown(explain(one.why)),
-    )
-
-
-def _held(one: Attached) -> str:
-    return ADOPTED if one.adopted else HELD[one.attachment]
-
-
-def table(
-    found: Mapping[SiteId, Attached], language: str, remedies: Mapping[SiteId, Why] = {}
-) -> str:
-    """For people: a line for each site, and below it why, and what would better it."""
-    wide = max((len(site) for site in found), default=4)
-    lines = []
-    for site, one in sorted(found.items(), key=lambda item: (item[1].attachment.value, item[0])):
-        lines.append(f"{site:{wide}}  {one.attachment.value:5}  {_held(one)}")
-        indent = " " * (wide + 9)
-        for why in filter(None, (one.why, remedies.get(site))):
-            said = shown(explain(why, language))
-            lines.append(
-                textwrap.fill(said, WIDTH, initial_indent=indent, subsequent_indent=indent)
-            )
-    counts = {kind: sum(one.attachment is kind for one in found.values()) for kind in Attachment}
-    total = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
-    return "\n".join([*lines, "", f"{len(found)} sites: {total}", ""])
 
 
 def _language() -> str:

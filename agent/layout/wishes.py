@@ -8,19 +8,37 @@ from pathlib import Path
 
 import msgspec
 
+from agent.caps.choose import choose
+from agent.caps.systemd import Systemd
+from agent.config import Caps
 from agent.layout import kin
-from agent.layout.adopt import ROUND_S, TITLE, Kin, scope_of
-from agent.layout.adoption import WISHES, read_wishes, write
+from agent.layout.adopt import ROUND_S, TITLE, Adopted, Kin, scope_of
+from agent.layout.adoption import WISHES, kept, read_wishes, write
 from agent.layout.attached import Adoptable, Attached
 from agent.layout.masters import folder
 from agent.layout.running import CGROUPS
 from agent.ports import DriverError
 from fleet.model import SiteId, Why
+from runtime.pulse import Pulse
+from runtime.words import explain
 
 # The agent has read the new word by then, also where a round took long.
 READ_S = 2 * ROUND_S + 1.0
+TAKEN_S = 10.0  # where a round took long, a word may wait for the one after the next
 LEAVE_S = 60.0  # Apache and nginx give a request 60 s
 EVERY_S = 0.2
+DONE = "Done: relevo layout shows it."
+
+
+def nobody_adopts(settings: Caps, root: Path) -> Why | None:
+    """Why the agent of this host, by its own `settings`, adopts nobody's workers; None: it does."""
+    # Judged for the agent, which is root, whoever asks.
+    chosen = choose(settings, Pulse(), root, uid=0)
+    if isinstance(chosen.driver, Systemd):
+        return None
+    if chosen.driver is None:
+        return Why("adoption-unable", {**chosen.why.values, "because": chosen.why.code})
+    return Why("adoption-elsewhere", {"subtree": str(settings.subtree)})
 
 
 def adopting(site: SiteId, one: Attached) -> tuple[str, ...]:
@@ -58,6 +76,30 @@ def wish(state: Path, site: SiteId, *, adopt: bool) -> None:
         raise DriverError(f"{state / WISHES}: can't be read; put it right by hand, or remove it")
     said = msgspec.json.format(msgspec.json.encode({**wishes, site: adopt}))
     write(state / WISHES, said + b"\n")
+
+
+async def taken(state: Path, site: SiteId, within_s: float = TAKEN_S) -> Adopted | None:
+    """What the agent makes of the wish to adopt `site`, by its own word; None: it says nothing within that time."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                one = kept(state).get(site)
+                if one is not None and (one.held or one.trouble):
+                    return one
+                await asyncio.sleep(EVERY_S)
+    except TimeoutError:
+        return None
+
+
+def after_adopting(site: SiteId, now: Adopted | None, language: str = "en") -> str:
+    """What is said at the end: done is what the agent has done."""
+    if now is None:
+        why = Why("adoption-noted", {"site": site})
+    elif now.trouble:
+        why = Why("layout-adoption-fails", {"trouble": now.trouble, "unit": now.unit})
+    else:
+        return DONE
+    return explain(why, language)
 
 
 async def leave(

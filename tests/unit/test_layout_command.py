@@ -1,5 +1,6 @@
 """`relevo layout`: what it prints of a made-up host, and what it refuses."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from agent.layout.moves import CantMove, Places, Plan, Record
 from agent.layout.running import Reader
 from agent.layout.steps import PutAside, Systemd, Write
 from agent.layout.survey import Host, convert, undo
+from agent.layout.wishes import TAKEN_S, after_adopting, taken
 from deploy.demo.plans import STANDARD
 from fleet.caps import Override, Tenant
 from fleet.messages import Orders
@@ -41,6 +43,7 @@ from tests.unit.test_layout_attach import (
     virtual,
 )
 
+SYSTEMD = {"/sys/fs/cgroup/cgroup.controllers": "cpu io memory pids\n", "/run/systemd/system/x": ""}
 AGENT = 'host = "web7"\ntoken = "/x"\nstate = "{state}"\n[controllers]\nc1 = "https://c1:7410"\n'
 ALWAYS = Note(owner="ana", reason="busy", since=0, until=4e9)
 changed = msgspec.structs.replace
@@ -50,7 +53,7 @@ Relevo = Callable[..., Result]
 @pytest.fixture
 def relevo(tmp_path: Path) -> Relevo:
     """The command on a host with two pools in one master, whose agent has orders."""
-    root = write(tmp_path / "host", BASE | TWO_VHOSTS | TWO_POOLS)
+    root = write(tmp_path / "host", BASE | TWO_VHOSTS | TWO_POOLS | SYSTEMD)
     config = tmp_path / "agent.toml"
     config.write_text(AGENT.format(state=tmp_path))
 
@@ -117,6 +120,53 @@ def test_what_can_not_be_adopted_is_refused(relevo: Relevo) -> None:
     shared = {site: changed(tenant, users=("huerto",)) for site, tenant in TWO.items()}
     said = relevo("adopt", "huerto", tenants=shared)
     assert said.exit_code == 1 and "whose user no other site has" in " ".join(said.output.split())
+
+
+def test_adopting_is_refused_where_no_agent_does_it(relevo: Relevo, tmp_path: Path) -> None:
+    """By the agent's own configuration and host: with what is missing, and what to do; letting go never is."""
+    host, config = tmp_path / "host", tmp_path / "agent.toml"
+    own = tmp_path / "own"
+    write(own, {"/cgroup.controllers": "memory"})
+    before = config.read_text()
+    subtree = f'subtree = "{own}"'
+    for caps, said in (
+        ('driver = "off"', "switched off in agent.toml: caps.driver"),
+        (subtree, f"held in {own}"),
+        (f'driver = "cgroupfs"\n{subtree}', f"held in {own}"),
+        ('driver = "cgroupfs"', "caps.subtree names no directory"),
+    ):
+        config.write_text(f"{before}[caps]\n{caps}\n")
+        refused = relevo("adopt", "huerto")
+        words = " ".join(refused.output.split())
+        assert refused.exit_code == 1 and said in words and "restart the agent" in words, caps
+        assert relevo("adopt", "huerto", "--yes").exit_code == 1
+        assert relevo("release", "huerto").exit_code == 0
+    config.write_text(before)
+    assert relevo("adopt", "huerto").exit_code == 0
+    for path, said in (
+        ("run/systemd/system/x", "systemd does not run here"),
+        ("sys/fs/cgroup/cgroup.controllers", "has cgroup v1"),
+    ):
+        (host / path).unlink()
+        (host / path).parent.rmdir()
+        assert said in " ".join(relevo("adopt", "huerto").output.split())
+    assert not (tmp_path / WISHES).exists()
+
+
+@pytest.mark.virtual_time
+async def test_done_is_what_the_agent_has_done(tmp_path: Path) -> None:
+    """It says so where it keeps what is adopted; nobody there, or not yet: noted."""
+    slept = asyncio.get_running_loop().time
+    began = slept()
+    assert await taken(tmp_path, HUERTO) is None and slept() - began == pytest.approx(TAKEN_S)
+    one = Adopted(slice="user-1001.slice", unit="php8.2-fpm.service", held=False)
+    failing = changed(one, trouble="refused")
+    for kept, told in ((one, None), (failing, failing), (changed(one, held=True),) * 2):
+        (tmp_path / KEPT).write_bytes(msgspec.json.encode({HUERTO: kept, LIBRO: one}))
+        assert await taken(tmp_path, HUERTO) == told
+    assert "is noted" in after_adopting(HUERTO, None) and "Done" not in after_adopting(HUERTO, None)
+    assert "refused" in after_adopting(HUERTO, failing)
+    assert after_adopting(HUERTO, changed(one, held=True)) == "Done: relevo layout shows it."
 
 
 def test_programs_get_json(relevo: Relevo) -> None:
