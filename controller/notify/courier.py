@@ -18,6 +18,7 @@ from controller.notify.due import Draft, Due
 from controller.notify.letter import Letter, Notifier, NotSent
 from controller.notify.matters import Matter, Severity
 from controller.notify.settings import Receiver
+from controller.notify.voice import Voice
 from controller.store import Leadership, Put, StoreError
 from fleet import keys
 from fleet.notified import Notified, Told
@@ -64,7 +65,7 @@ class Courier:
     ) -> None:
         self.receiver, self._notifier = receiver, notifier
         self._mirror, self._leadership, self._exporter = mirror, leadership, exporter
-        self._voices = [wording.Voice(lang, controller, base) for lang in receiver.languages]
+        self._voices = [Voice(lang, controller, base) for lang in receiver.languages]
         self._ending = frozenset(receiver.what) - {"incidents", "orders"}
         self._least = Severity(receiver.least)
         self._own = Notified(since=wall())

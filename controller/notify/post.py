@@ -14,6 +14,7 @@ from controller.notify.letter import Notifier, NotSent
 from controller.notify.mail import Mailer
 from controller.notify.matters import Plea, Scene, Trouble
 from controller.notify.settings import Command, Mail, Receiver, Webhook
+from controller.notify.voice import Voice
 from controller.notify.webhook import Poster
 from controller.store import StoreError
 from failover.guards import spent_causes
@@ -179,7 +180,7 @@ class Post:
 
     async def _try(self, courier: Courier, by: str) -> Tried:
         receiver, config = courier.receiver, self._controller.config
-        voice = wording.Voice(receiver.languages[0], config.id, config.urls.get(config.id, ""))
+        voice = Voice(receiver.languages[0], config.id, config.urls.get(config.id, ""))
         cluster = self._controller.mirror.id.cluster
         letter = wording.trial(
             uuid.uuid4().hex[:24], receiver.name, by, voice, wall(), cluster=cluster

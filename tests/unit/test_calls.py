@@ -13,7 +13,8 @@ from controller.notify import matters
 from controller.notify.due import Draft, Due
 from controller.notify.letter import Letter
 from controller.notify.matters import Plea
-from controller.notify.wording import Voice, letter
+from controller.notify.voice import Voice
+from controller.notify.wording import letter
 from controller.web import words
 from controller.web.summary import summarise
 from controller.web.words import Speech

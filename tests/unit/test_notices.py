@@ -8,10 +8,11 @@ from babel.messages.pofile import read_po
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.notify import due, matters, wording
+from controller.notify import due, headlines, matters, wording
 from controller.notify.due import Draft
 from controller.notify.letter import Letter
 from controller.notify.matters import DAY_S, Matter, Plea, Scene, Severity, Trouble
+from controller.notify.voice import Voice
 from failover.judge import Kind, Verdict
 from fleet.caps import Evidence, Level, Nature, Penalty, Process, Resource
 from fleet.model import (
@@ -33,8 +34,8 @@ from tests.unit.test_docs import understand
 
 WALL = 1_800_000_000.0
 WEB1, WEB2 = HostId("web1"), HostId("web2")
-ENGLISH = wording.Voice("en", "c1", "https://c1.coop.example:7410")
-SPANISH = wording.Voice("es", "c1", "https://c1.coop.example:7410")
+ENGLISH = Voice("en", "c1", "https://c1.coop.example:7410")
+SPANISH = Voice("es", "c1", "https://c1.coop.example:7410")
 UP = Verdict(kind=Kind.UP, since=0.0, why=Why("answers"))
 
 
@@ -107,7 +108,7 @@ class Reader:
         return [told(draft).subject for draft in drafts]
 
 
-def told(draft: Draft, voice: wording.Voice = ENGLISH) -> Letter:
+def told(draft: Draft, voice: Voice = ENGLISH) -> Letter:
     return wording.letter(draft, [voice], WALL, cluster="k")
 
 
@@ -414,9 +415,9 @@ def test_what_people_typed_breaks_no_subject() -> None:
 
 def test_every_sentence_of_the_notices_has_its_spanish() -> None:
     """With the same values in it."""
-    source = Path(wording.__file__).read_text()
-    said = set(wording.VERDICTS.values())
-    for node in ast.walk(ast.parse(source)):
+    sources = [path.read_text() for path in Path(wording.__file__).parent.glob("*.py")]
+    said = set(headlines.VERDICTS.values())
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("t", "n"):
             said |= {
                 a.value
