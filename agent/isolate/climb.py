@@ -31,6 +31,7 @@ BEGINNING = frozenset(
 # After these a site is watched for a short while, without the probation of who was held.
 FRESH = frozenset({Finding.SIGN, Finding.FOLLOWED, Finding.UNHELPFUL, Finding.ARMED})
 
+JITTER_S = 0.5  # a round may come some milliseconds early: two readings are two readings
 # After these what a step does is measured from before the one that it follows.
 TRIED = frozenset({Finding.PARTLY, Finding.UNBITTEN, Finding.PERSISTS, Finding.GENTLY})
 # Each is a soft step to be remembered: half of a plan for a short time is that of what has no weights.
@@ -93,6 +94,11 @@ class Climb:
     def holds(self, site: SiteId, step: Step) -> bool:
         """Whether a step is in force; one that began so is not while its site is in shadow."""
         return step.enforced and self.is_armed(site)
+
+    def stands(self, resource: Resource) -> bool:
+        """Whether sites wait for `resource`, for as long as makes it contention."""
+        since = self._before.alarms.get(resource)
+        return since is not None and self.at - since >= self.policy.alarm(resource).for_s - JITTER_S
 
     @cached_property
     def turns(self) -> frozenset[bool]:

@@ -11,17 +11,17 @@ import msgspec
 from agent.isolate import rise
 from agent.isolate.case import Case, Change
 from agent.isolate.climb import Climb
-from agent.isolate.grip import TIGHT
 from agent.isolate.house import House
 from agent.isolate.look import look
 from agent.isolate.own import Own
-from agent.isolate.policy import CONTENDED, Policy
-from agent.isolate.proof import ordered, proofs
+from agent.isolate.policy import Policy
+from agent.isolate.proof import proofs
 from agent.isolate.queues import plead, queued_since
+from agent.isolate.ruled import ordered, quarantine, taken
 from agent.isolate.state import Clock, State, Step, told
 from agent.isolate.table import Finding
 from agent.signals import Signals
-from fleet.caps import Evidence, Level, Penalty, Resource, Ruling
+from fleet.caps import Evidence, Level, Penalty, Resource
 from fleet.model import SiteId, Why
 
 
@@ -46,7 +46,7 @@ def decide(
 ) -> Decision:
     """Judge one round, seen at `now` (monotonic s) and `wall` (Unix s), and say who is held from now on."""
     clock = told(state.clock, now, wall)
-    own = Own(state.records, house, wall)
+    own = Own(state.records, house, wall, state.taken)
     seen = look(state, signals, policy, clock, own)
     seen = msgspec.structs.replace(seen, queued=queued_since(seen, signals, own, clock.at))
     climb = Climb(seen, signals, house, policy, wall)
@@ -56,7 +56,7 @@ def decide(
     rise.contention(climb)
     plead(climb, own)
     climb.narrow()
-    after = msgspec.structs.replace(climb.state, ordered=ordered(house, wall))
+    after = msgspec.structs.replace(climb.state, ordered=ordered(house, wall), taken=taken(climb))
     return Decision(
         state=after,
         penalties=standing(after, house, policy, wall),
@@ -93,7 +93,7 @@ def standing(state: State, house: House, policy: Policy, wall: float) -> tuple[P
     for site in house.rulings:
         ruling = house.ruling(site, wall)
         if ruling is not None and ruling.word == "quarantine":
-            found[site] = _quarantine(site, ruling)
+            found[site] = quarantine(site, ruling, state)
     relieved = (
         _relief(site, until, state.clock, policy, enforced=house.enforced(site, wall))
         for site, until in state.relieved.items()
@@ -139,29 +139,3 @@ def _relief(site: SiteId, until: float, clock: Clock, policy: Policy, *, enforce
         why=Why("isolation-futile"),
         enforced=enforced,
     )
-
-
-def _quarantine(site: SiteId, ruling: Ruling) -> tuple[Penalty, ...]:
-    """A person's word is held in shadow too: it is no plan's, and no policy's.
-
-    From a cap on it takes half of all that sites wait for by each other: people name a site, and no resource.
-    """
-    level = ruling.level
-    first = Penalty(
-        site=site,
-        level=level,
-        resource=Resource.EGRESS if level >= Level.ISOLATE else Resource.CPU,
-        nature=ruling.nature,
-        since=ruling.note.since,
-        until=ruling.note.until,
-        owner=ruling.note.owner[:100],
-        why=Why("isolation-by-person", {"owner": ruling.note.owner, "reason": ruling.note.reason}),
-        enforced=True,
-    )
-    if level < Level.CAP:
-        return (first,)
-    caps = tuple(
-        msgspec.structs.replace(first, level=Level.CAP, resource=on, share=TIGHT)
-        for on in CONTENDED
-    )
-    return caps if level is Level.CAP else (first, *caps)

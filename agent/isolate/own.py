@@ -1,9 +1,9 @@
 """Who waits for a limit of its own, by its plan or by a penalty: that is no contention, and it is nobody's victim."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from agent.isolate.house import House
-from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Record
 from agent.signals import SiteSigns
 from fleet.caps import Level, Resource
@@ -11,6 +11,7 @@ from fleet.model import Caps, SiteId
 
 # From SOFT on, whatever it is held for, it goes last for these: agent.caps.limits.
 LAST = frozenset({Resource.CPU, Resource.IO})
+NOTHING: Mapping[SiteId, Collection[Resource]] = MappingProxyType({})
 THROTTLED = 0.1  # of its time by its own quota: what such a site waits for is itself
 # Of what it may read or write: a reading is a mean, and half of it spent at the limit is enough to wait there.
 NEAR = 0.5
@@ -26,8 +27,15 @@ ON_DISKS = (
 class Own:
     """The limits that hold the sites of one host; a site's plan is looked up where it is asked for."""
 
-    def __init__(self, records: Mapping[SiteId, Record], house: House, wall: float) -> None:
-        self._records, self._house, self._wall = records, house, wall
+    def __init__(
+        self,
+        records: Mapping[SiteId, Record],
+        house: House,
+        wall: float,
+        taken: Mapping[SiteId, Collection[Resource]] = NOTHING,
+    ) -> None:
+        """`taken`: what people take half of."""
+        self._records, self._house, self._wall, self._taken = records, house, wall, taken
 
     def waits(self, site: SiteId, signs: SiteSigns, resource: Resource) -> bool:
         """Whether what `site` waits for `resource` may be a limit of its own."""
@@ -52,7 +60,7 @@ class Own:
         if ruling is not None and ruling.word == "quarantine":
             if ruling.level < Level.SOFT:
                 return frozenset()
-            return LAST.union(CONTENDED if ruling.level >= Level.CAP else ())
+            return LAST.union(self._taken.get(site, ()))
         record = self._records.get(site)
         step = record.step if record else None
         if step is None or step.level < Level.SOFT or not step.enforced:

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from agent.isolate import nature
 from agent.isolate.climb import Climb
-from agent.isolate.house import House
 from agent.isolate.measure import PAGE_BYTES, series
 from agent.isolate.policy import CONTENDED
+from agent.isolate.ruled import ordered
 from agent.isolate.state import Frame, State
 from fleet.caps import Evidence, Resource
 from fleet.model import SiteId
@@ -34,16 +34,6 @@ def proofs(before: State, climb: Climb) -> tuple[Evidence, ...]:
         if before.relieved.get(site) != until and site not in found:
             found[site] = _proof(climb, site, Resource.MEMORY, own=True)
     return tuple(found.values())
-
-
-def ordered(house: House, wall: float) -> dict[SiteId, float]:
-    """Whom people hold in quarantine at `wall` (Unix s), each since when."""
-    rulings = ((site, house.ruling(site, wall)) for site in house.rulings)
-    return {
-        site: ruling.note.since
-        for site, ruling in rulings
-        if ruling and ruling.word == "quarantine" and site in house.tenants
-    }
 
 
 def _waited_for(climb: Climb, site: SiteId) -> Resource:

@@ -17,7 +17,6 @@ from agent.isolate.table import TABLE, Finding
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
-JITTER_S = 0.5  # a round may come some milliseconds early: two readings are two readings
 AFTER_S = 10.0  # what a step did is measured over the end of its trial, a third of it
 
 
@@ -209,20 +208,19 @@ def _mails(climb: Climb, site: SiteId, found: tuple[str, ...]) -> float | None:
 def contention(climb: Climb) -> None:
     """For each resource that victims wait for: its suspect, one at a time, or a call for help."""
     for resource in CONTENDED:
-        since = climb.before.alarms.get(resource)
-        alarm = climb.policy.alarm(resource)
-        if since is None or climb.at - since < alarm.for_s - JITTER_S:
+        if not climb.stands(resource):
             continue
         if not any(climb.may_act(resource, armed=armed) for armed in climb.turns):
             continue
+        for_s = climb.at - climb.before.alarms[resource]
         found = _suspects(climb, resource)
         if found and _is_just_ordered(climb, found[0].site):
             continue
         free = _free(climb, resource, found)
-        if free and not _is_plain(climb, free[0], climb.at - since):
+        if free and not _is_plain(climb, free[0], for_s):
             continue
         if not _deal(climb, free, resource):
-            _ask(climb, resource, found, climb.at - since)
+            _ask(climb, resource, found, for_s)
 
 
 def _deal(climb: Climb, free: Sequence[Suspect], resource: Resource) -> bool:

@@ -105,7 +105,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     `signs`: site -> sign -> since when it shows. `acted`: resource -> the last action for it; `shadowed`: the last one
     that was only recorded. `futile`: since when a site reclaims in vain; `relieved`: until when its memory.high is
-    lifted for it. `ordered`: since when (Unix s) people hold a site. `endangered`: since when the host is; `queued`:
+    lifted for it. `ordered`: since when (Unix s) people hold a site; `taken`: of what they take half of it, each since
+    when (Unix s). `endangered`: since when the host is; `queued`:
     since when visitors of many sites wait for nothing that is known. `since`: the first round ever; `learned`: the last
     one that the past was brought up to date in.
     """
@@ -120,6 +121,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     futile: dict[SiteId, float] = {}
     relieved: dict[SiteId, float] = {}
     ordered: dict[SiteId, float] = {}
+    taken: dict[SiteId, dict[Resource, float]] = {}
     endangered: float | None = None
     queued: float | None = None
     past: dict[SiteId, dict[Resource, Hours]] = {}

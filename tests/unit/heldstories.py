@@ -4,7 +4,7 @@ A story declares sites, then says what is seen from which second on. It is playe
 once nothing has happened for two minutes; every change, and every call for help, is a line of its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -209,11 +209,14 @@ class World:
             if penalty.why.code not in ("isolation-by-person", "isolation-futile"):
                 continue
             name = f"{penalty.site} {penalty.level.name.lower()}: {words(penalty.why)}"
-            if key(penalty) not in before:
-                half = _halved(penalty, decision)
-                yield f"{name}{_lasting(penalty, self.wall)}{half}"
-            elif key(penalty) not in after:
+            if key(penalty) not in after:
                 yield f"no longer: {name}"
+                continue
+            half = _halved(penalty, decision.penalties)
+            if key(penalty) not in before:
+                yield f"{name}{_lasting(penalty, self.wall)}{half}"
+            elif penalty is after[key(penalty)] and half != _halved(penalty, self.penalties):
+                yield f"{name}{half}"
 
 
 RULINGS: dict[str, Callable[[Note], Ruling]] = {
@@ -241,14 +244,10 @@ def _told(change: Change, decision: Decision, wall: float) -> str:
     )
 
 
-def _halved(first: Penalty, decision: Decision) -> str:
-    """What else is taken by whoever decided `first`."""
-    taken = sorted(
-        one.resource.value
-        for one in decision.penalties
-        if key(one) == key(first) and one.share < 1 and one.enforced
-    )
-    return f", and half of its {', '.join(taken)}" if taken else ""
+def _halved(first: Penalty, penalties: Iterable[Penalty]) -> str:
+    """What is taken by whoever decided `first`."""
+    taken = [p.resource.value for p in penalties if key(p) == key(first) and p.share < 1]
+    return f", half of its {', '.join(taken)}" if taken else ""
 
 
 def _lasting(penalty: Penalty, wall: float) -> str:

@@ -244,20 +244,26 @@ def test_a_victim_beside_them_still_counts() -> None:
     assert {site for _, site, _ in held} == {NEWS}
 
 
+CPU, IO, MEMORY, TASKS = Resource.CPU, Resource.IO, Resource.MEMORY, Resource.TASKS
+EGRESS = Resource.EGRESS
+
+
 def waiting(
-    records: dict[SiteId, Record], rulings: dict[SiteId, Ruling], **tenant: float
+    step: Step | None,
+    ruling: Ruling | None = None,
+    *,
+    armed: bool = False,
+    taken: Sequence[Resource] = (),
 ) -> set[Resource]:
     """What the shop waits for by what holds it."""
-    tenants = {SHOP: Tenant(plan=PLAN, enforced_from=tenant.get("enforced_from"))}
-    limits = Own(records, House(plans={PLAN: CAPS}, tenants=tenants, rulings=rulings), WALL)
+    tenant = Tenant(plan=PLAN, enforced_from=0.0 if armed else None)
+    house = House(
+        plans={PLAN: CAPS}, tenants={SHOP: tenant}, rulings={SHOP: ruling} if ruling else {}
+    )
+    limits = Own({SHOP: Record(step=step)}, house, WALL, {SHOP: taken})
     found = {on for on in Resource if limits.waits(SHOP, QUIET, on)}
     assert limits.is_held(SHOP) is bool(found)
     return found
-
-
-CPU, IO, MEMORY, TASKS, EGRESS = (
-    *(Resource.CPU, Resource.IO, Resource.MEMORY, Resource.TASKS, Resource.EGRESS),
-)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +284,9 @@ def test_who_is_held_waits_for_that(level: Level, resource: Resource, own: set[R
     step = Step(
         level=level, resource=resource, since=0.0, until=9.0, why=why, enforced=True, also=also
     )
-    records = {SHOP: Record(step=step)}
-    assert waiting(records, {}, enforced_from=0.0) == own
-    assert waiting(records, {}) == set()  # back in shadow
-    shadow = {SHOP: Record(step=msgspec.structs.replace(step, enforced=False))}
-    assert waiting(shadow, {}, enforced_from=0.0) == set()
+    assert waiting(step, armed=True) == own
+    assert waiting(step) == set()  # back in shadow
+    assert waiting(msgspec.structs.replace(step, enforced=False), armed=True) == set()
 
 
 @pytest.mark.parametrize(
@@ -290,22 +294,23 @@ def test_who_is_held_waits_for_that(level: Level, resource: Resource, own: set[R
     [
         (Level.WATCH, set()),
         (Level.SOFT, {CPU, IO}),
-        (Level.CAP, {*CONTENDED}),
-        (Level.ISOLATE, {*CONTENDED}),
+        (Level.CAP, {CPU, IO, MEMORY}),
+        (Level.ISOLATE, {CPU, IO, MEMORY}),
     ],
 )
 def test_whom_a_person_holds_waits_for_that(level: Level, own: set[Resource]) -> None:
     """In shadow too, and in the place of what relevo decided; once it is over, no longer."""
-    why = Why("isolation-blunt")
-    step = Step(level=Level.SOFT, resource=CPU, since=0, until=9, why=why, enforced=True)
+    step = Step(
+        level=Level.CAP, resource=TASKS, since=0, until=9, why=Why("isolation-blunt"), enforced=True
+    )
     note = Note(owner="ana", reason="r", since=WALL - 9, until=WALL + 9)
-    ordered = Ruling(word="quarantine", level=level, note=note)
-    assert waiting({}, {SHOP: ordered}) == own
-    assert waiting({SHOP: Record(step=step)}, {SHOP: ordered}, enforced_from=0.0) == own
-    over = msgspec.structs.replace(ordered, note=msgspec.structs.replace(note, until=WALL))
-    assert waiting({}, {SHOP: over}) == set()
-    release = Ruling(word="release", level=level, note=note)
-    assert waiting({}, {SHOP: release}) == set()
+    word = Ruling(word="quarantine", level=level, note=note)
+    taken = (CPU, MEMORY) if level >= Level.CAP else ()
+    assert waiting(None, word, taken=taken) == own
+    assert waiting(step, word, armed=True, taken=taken) == own
+    over = msgspec.structs.replace(word, note=msgspec.structs.replace(note, until=WALL))
+    assert waiting(None, over, taken=taken) == set()
+    assert waiting(None, Ruling(word="release", level=level, note=note)) == set()
 
 
 ratios = st.floats(0, 1)
