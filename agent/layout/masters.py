@@ -27,7 +27,8 @@ ROOTS = ("0",) * 4
 class Status:
     """Of one process: its effective uid, its parent, whether it is root and nobody else.
 
-    sudo makes itself root before it asks for a password, but keeps the group of who called it.
+    sudo makes itself root before it asks for a password, but its real group stays that of who called it. Source: sudo,
+    set_perms.c, PERM_ROOT.
     """
 
     uid: int

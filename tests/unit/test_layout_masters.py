@@ -40,7 +40,7 @@ OWN = "/etc/relevo/php/libro.conf"
 UNIT = "/user.slice/user-1004.slice/relevo-php@libro.service"
 SESSION = "/user.slice/user-1001.slice/session-7.scope"
 MANAGER = "/user.slice/user-1001.slice/user@1001.service/app.slice/php8.2-fpm.service"
-ROOT, SETUID, SUDO = (0, 0, 0, 0), (1001, 0, 0, 0), ((0, 0, 0, 0), (1001, 1001, 1001, 1001))
+ROOT, SETUID, SUDO = (0, 0, 0, 0), (1001, 0, 0, 0), ((0, 0, 0, 0), (1001, 0, 1001, 0))
 HOST = BASE | TWO_VHOSTS | TWO_POOLS
 
 
