@@ -215,8 +215,10 @@ class World:
             half = _halved(penalty, decision.penalties)
             if key(penalty) not in before:
                 yield f"{name}{_lasting(penalty, self.wall)}{half}"
-            elif penalty is after[key(penalty)] and half != _halved(penalty, self.penalties):
-                yield f"{name}{half}"
+            elif penalty is after[key(penalty)]:
+                old = before[key(penalty)]
+                if (penalty.level, half) != (old.level, _halved(old, self.penalties)):
+                    yield f"{name}{half}"
 
 
 RULINGS: dict[str, Callable[[Note], Ruling]] = {
