@@ -17,9 +17,9 @@ from dbus_fast.aio import MessageBus
 from agent.caps.choose import facts
 from agent.caps.keeper import Keeper
 from agent.caps.limits import Case, limits
+from agent.caps.properties import IO, NUMBERS
 from agent.caps.siting import Siting
-from agent.caps.systemd import IO, MANAGER, PATH, SYSTEMD, Systemd
-from agent.caps.unseen import NUMBERS
+from agent.caps.systemd import MANAGER, PATH, SYSTEMD, Systemd
 from agent.config import Caps
 from agent.layout.attached import Attached
 from agent.systembus import call
@@ -73,8 +73,8 @@ def properties(wanted: Limits) -> list[list[object]]:
     told: list[list[object]] = [
         [name, Variant("t", 2**64 - 1 if value is None else value)] for name, value in numbers
     ]
-    for name, value_of in IO.items():
-        disks = [[f"/dev/block/{disk}", value_of(limit)] for disk, limit in wanted.io.items()]
+    for field, name in IO.items():
+        disks = [[f"/dev/block/{disk}", getattr(limit, field)] for disk, limit in wanted.io.items()]
         told.append([name, Variant("a(st)", disks)])
     return told
 

@@ -119,6 +119,9 @@ class CgroupFs:
         """None: whoever keeps its processes starts them again."""
         return ()
 
+    async def visited(self, slice: str) -> bool:
+        return False  # sessions are systemd's
+
     async def kill(self, slice: str, units: Collection[str]) -> None:
         await self._write(slice, lambda: _write(self._group(slice) / "cgroup.kill", "1"))
 

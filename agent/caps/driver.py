@@ -52,11 +52,21 @@ class Driver(Protocol):
         ...
 
     async def units(self, slice: str) -> tuple[str, ...]:
-        """What keeps `slice` running, and would start it again: its doors first. Raises DriverError."""
+        """What keeps `slice` running, and would start it again: its doors first. Raises DriverError.
+
+        Of users' own managers only those that run without anybody logged in.
+        """
+        ...
+
+    async def visited(self, slice: str) -> bool:
+        """Whether somebody is logged in there. Raises DriverError."""
         ...
 
     async def kill(self, slice: str, units: Collection[str]) -> None:
-        """Stop `units`, then end every process of `slice`, forks in flight too. Idempotent. Raises DriverError."""
+        """Stop `units` and sessions, then end every process of `slice`, forks in flight too. Idempotent.
+
+        Raises DriverError.
+        """
         ...
 
     async def end_jobs(self, slice: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What the kernel says that a cgroup holds, in the words of Limits. Source: kernel, admin-guide/cgroup-v2."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -194,9 +194,23 @@ def jobs(group: Path, proc: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in found if _is_job(path, proc)))
 
 
+def is_visited(group: Path, proc: Path) -> bool:
+    """Whether somebody is logged in."""
+    scopes = (path for path in group.glob("session-*.scope") if path.is_dir())
+    return any(_has_door(_members(scope, proc)) for scope in scopes)
+
+
 def _is_job(scope: Path, proc: Path) -> bool:
-    known = [found for pid in _words(scope / "cgroup.procs") if (found := _who(proc / pid))]
-    return bool(known) and not any(uid == 0 and name not in CRONS for uid, name in known)
+    known = _members(scope, proc)
+    return bool(known) and not _has_door(known)
+
+
+def _members(scope: Path, proc: Path) -> list[tuple[int, str]]:
+    return [found for pid in _words(scope / "cgroup.procs") if (found := _who(proc / pid))]
+
+
+def _has_door(members: Iterable[tuple[int, str]]) -> bool:
+    return any(uid == 0 and name not in CRONS for uid, name in members)
 
 
 def _who(process: Path) -> tuple[int, str] | None:

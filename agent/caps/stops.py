@@ -13,6 +13,7 @@ from typing import Never
 
 from agent.caps.aims import Aim
 from agent.caps.driver import Driver
+from agent.caps.linger import is_manager
 from agent.caps.ours import Memory
 from agent.ports import DriverError
 from metrics.exporter import Exporter
@@ -111,12 +112,15 @@ class Stops:
         self._changed.beat()
 
     async def _stay(self, slice: str) -> bool:
-        """Whether a stopped site ran again, beside its cron's jobs; who logs in looks at what happened, and may."""
+        """Whether a stopped site ran again, beside its cron's jobs; who logs in looks at what happened, and may.
+
+        A user that lingers has a manager that starts what the site runs, at a boot too; and one for who is logged in.
+        """
         found = await self._driver.units(slice)
         mine = self._memory.slices.get(slice)
         if mine is None or not mine.is_stopped:
             return False
-        if all(unit.startswith("user@") for unit in found):
+        if all(map(is_manager, found)) and (not found or await self._driver.visited(slice)):
             await self._end_jobs(slice)
             return False
         _log.warning("a stopped site ran again: it is stopped anew", slice=slice, units=found)

@@ -6,26 +6,24 @@ Source: org.freedesktop.systemd1(5), systemd.resource-control(5).
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from signal import SIGKILL
-from socket import AF_INET, AF_INET6
 from typing import Never
 
 import msgspec
-from dbus_fast import BusType, DBusFastError, Message, MessageType, Variant
+from dbus_fast import BusType, DBusFastError, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.caps import kernel, unseen
+from agent.caps import kernel, properties
 from agent.caps.driver import EVERY
 from agent.caps.kernel import look
+from agent.caps.linger import is_manager, lingering
 from agent.caps.steps import InUse, Steps, short_of
-from agent.caps.unseen import INFINITY, NUMBERS
 from agent.lane import Lane
 from agent.ports import DriverError
 from agent.systembus import BUS, CALL_S, call, listen, until_gone
-from fleet.caps import IoLimit, Limits
+from fleet.caps import Limits
 from fleet.model import Why
 from runtime import log, supervise
 from runtime.pulse import Pulse
@@ -42,9 +40,6 @@ KILL_ROUNDS, KILL_ROUND_S = 20, 0.1  # two seconds for the kernel to end what it
 
 _log = log.logger("caps")
 
-Property = tuple[str, Variant]
-Networks = tuple[IPv4Network | IPv6Network, ...]
-
 
 class Systemd:
     """The driver of hosts that run systemd."""
@@ -57,11 +52,13 @@ class Systemd:
         run: Path,
         changed: Pulse,
         proc: Path = Path("/proc"),
+        lingering: Callable[[], frozenset[str]] = lingering,
     ) -> None:
         self._root, self._run, self._proc = root, run, proc
+        self._lingering = lingering
         self._lane, self._steps = Lane(), Steps()
-        self._reachable = _networks(())
-        self._told_reachable: dict[str, Networks] = {}
+        self._reachable = properties.networks(())
+        self._told_reachable: dict[str, properties.Networks] = {}
         self.reloaded = changed
         self._bus: MessageBus | None = None
         self._owner = ""
@@ -126,7 +123,7 @@ class Systemd:
         return await call(self._bus, SYSTEMD, PATH, MANAGER, member, signature, *body)
 
     def reach(self, addresses: Collection[str]) -> bool:
-        before, self._reachable = self._reachable, _networks(addresses)
+        before, self._reachable = self._reachable, properties.networks(addresses)
         return self._reachable != before
 
     async def apply(
@@ -144,8 +141,8 @@ class Systemd:
         reachable, closes = self._reachable, now.egress_closed and "egress_closed" in fields
         if closes and self._told_reachable.get(slice) != reachable:
             changed |= {"egress_closed"}  # the kernel's files do not tell to whom
-        if properties := [*self._properties(now, held, changed)]:
-            body = [list(each) for each in properties]
+        if found := [*properties.of(now, held, changed, reachable)]:
+            body = [list(each) for each in found]
             await self._call("SetUnitProperties", "sba(sv)", slice, True, body)
         if held is not None and held.frozen != now.frozen:
             await self._call("FreezeUnit" if now.frozen else "ThawUnit", "s", slice)
@@ -160,32 +157,6 @@ class Systemd:
         """What it holds, and the memory that it uses."""
         group = self._root / kernel.slice_path(slice)
         return self._read({slice: group}).get(slice), kernel.in_use(group)
-
-    def _properties(
-        self, now: Limits, held: Limits | None, changed: Collection[str]
-    ) -> Iterator[Property]:
-        """Of `changed` fields only. Arrays grow when they are set: each is emptied first, one by one."""
-        for field, property in NUMBERS.items():
-            if field in changed:
-                value = getattr(now, field)
-                yield property, Variant("t", INFINITY if value is None else value)
-        if "io_weight" in changed and now.io_weight is not None:
-            yield "IOWeight", Variant("t", now.io_weight)
-        if "io" in changed:
-            devices = {*now.io, *(held.io if held else ())}
-            for property, value_of in IO.items():
-                limits = ((each, value_of(now.io.get(each, NO_LIMIT))) for each in sorted(devices))
-                # By number: a disk's name may be another one after the next boot.
-                array = [[f"/dev/block/{device}", value] for device, value in limits]
-                yield property, Variant("a(st)", [])
-                if array:
-                    yield property, Variant("a(st)", array)
-        if "egress_closed" in changed:
-            yield "IPAddressAllow", Variant("a(iayu)", [])
-            yield "IPAddressDeny", Variant("a(iayu)", [])
-            if now.egress_closed:
-                yield "IPAddressAllow", Variant("a(iayu)", [*map(_network, self._reachable)])
-                yield "IPAddressDeny", Variant("a(iayu)", [*map(_network, EVERYWHERE)])
 
     async def held(self, slices: Collection[str]) -> Mapping[str, Limits]:
         self._asked |= frozenset(slices)
@@ -207,16 +178,30 @@ class Systemd:
             raise DriverError("systemd can't be reached")
         asked = (PROPERTIES, "GetAll", "s", f"{SYSTEMD}.Slice")
         (told,) = (await call(self._bus, SYSTEMD, path, *asked)).body
-        return unseen.told({name: value.value for name, value in told.items()})
+        return properties.told({name: value.value for name, value in told.items()})
 
     async def units(self, slice: str) -> tuple[str, ...]:
-        services = await look(self._lane, kernel.services, self._root / kernel.slice_path(slice))
+        found = await look(self._lane, kernel.services, self._root / kernel.slice_path(slice))
+        stays = await self._those_that_stay(found)
+        services = [unit for unit in found if unit in stays]
         doors = [door for unit in services for door in await self._triggers(unit)]
         return (*dict.fromkeys(doors), *services)
 
-    async def kill(self, slice: str, units: Collection[str]) -> None:
-        refused = await self._each("StopUnit", units)
+    async def _those_that_stay(self, units: Collection[str]) -> Collection[str]:
+        """Without the managers of who is only logged in."""
+        if not any(map(is_manager, units)):
+            return units
+        staying = await look(self._lane, self._lingering)
+        return [unit for unit in units if unit in staying or not is_manager(unit)]
+
+    async def visited(self, slice: str) -> bool:
         group = self._root / kernel.slice_path(slice)
+        return await look(self._lane, kernel.is_visited, group, self._proc)
+
+    async def kill(self, slice: str, units: Collection[str]) -> None:
+        group = self._root / kernel.slice_path(slice)
+        managers = filter(is_manager, await look(self._lane, kernel.services, group))
+        refused = await self._each("StopUnit", dict.fromkeys((*units, *managers)))
         for _ in range(KILL_ROUNDS):
             if not await look(self._lane, kernel.is_populated, group):
                 break
@@ -239,8 +224,8 @@ class Systemd:
         return jobs
 
     async def start(self, units: Collection[str]) -> Mapping[str, str]:
-        # A session is its person's to begin.
-        return await self._each("StartUnit", [u for u in units if not u.startswith("user@")])
+        # A session is its person's to begin; an earlier release noted those too.
+        return await self._each("StartUnit", await self._those_that_stay(units))
 
     async def _each(self, member: str, units: Collection[str]) -> dict[str, str]:
         """Those that were refused, and why; what is not there needs neither to be stopped nor to be started."""
@@ -267,29 +252,3 @@ class Systemd:
         asked = (PROPERTIES, "Get", "ss", f"{SYSTEMD}.Unit", name)
         told: object = (await call(self._bus, SYSTEMD, path, *asked)).body[0].value
         return told
-
-
-IO: dict[str, Callable[[IoLimit], int]] = {
-    "IOReadBandwidthMax": lambda limit: limit.read_bytes_per_s,
-    "IOWriteBandwidthMax": lambda limit: limit.write_bytes_per_s,
-    "IOReadIOPSMax": lambda limit: limit.read_ops_per_s,
-    "IOWriteIOPSMax": lambda limit: limit.write_ops_per_s,
-}
-NO_LIMIT = IoLimit(
-    read_bytes_per_s=INFINITY,
-    write_bytes_per_s=INFINITY,
-    read_ops_per_s=INFINITY,
-    write_ops_per_s=INFINITY,
-)
-EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
-LOCAL = ("127.0.0.0/8", "::1")
-
-
-def _networks(addresses: Collection[str]) -> Networks:
-    """This machine, and they."""
-    return tuple(map(ip_network, dict.fromkeys((*LOCAL, *addresses))))
-
-
-def _network(network: IPv4Network | IPv6Network) -> list[object]:
-    family = AF_INET if network.version == 4 else AF_INET6
-    return [int(family), network.network_address.packed, network.prefixlen]

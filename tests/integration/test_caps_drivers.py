@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from agent.caps.cgroupfs import NO_EGRESS, CgroupFs
 from agent.caps.driver import Driver
 from agent.caps.kernel import UNLIMITED, slice_path
 from agent.caps.limits import FREE
+from agent.caps.linger import lingering
 from agent.caps.systemd import Systemd
 from agent.ports import DriverError
 from deploy.demo.logind import private_bus
@@ -74,7 +76,10 @@ def folder() -> Iterator[Path]:
 async def under_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     async with private_bus(folder) as address, systemds.stand_in(address, folder) as systemd:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-        driver = Systemd(systemd.cgroups, systemd.run, Pulse(), folder / "proc")
+        (folder / "linger").mkdir()
+        (folder / "passwd").write_text("shop:x:1001:1001::/home/shop:/bin/sh\n")
+        lingers = partial(lingering, folder / "linger", folder / "passwd")
+        driver = Systemd(systemd.cgroups, systemd.run, Pulse(), folder / "proc", lingers)
         driver.reach(("192.0.2.53",))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             task = group.create_task(driver.keep())
@@ -287,13 +292,47 @@ async def test_a_slice_that_is_killed_is_empty(host: Host) -> None:
     systemd = host.systemd
     systemd.sockets = {"php-shop.socket"}
     units = await host.driver.units(SHOP)
-    assert units == ("php-shop.socket", "php-shop.service", "user@1001.service")
+    assert units == ("php-shop.socket", "php-shop.service")
     await host.driver.kill(SHOP, units)
     ended = [call for call in systemd.calls if call[0] in ("StopUnit", "KillUnit")]
-    assert ended == [*(("StopUnit", unit) for unit in units), ("KillUnit", SHOP)]
-    assert await host.driver.start(units) == {}
+    both = (*units, "user@1001.service")
+    assert ended == [*(("StopUnit", unit) for unit in both), ("KillUnit", SHOP)]
+    assert await host.driver.start(both) == {}
     started = [unit for call, unit in systemd.calls if call == "StartUnit"]
-    assert started == ["php-shop.socket", "php-shop.service"], "a session is its owner's to begin"
+    assert started == [*units], "a session is its owner's to begin"
+
+
+async def test_a_user_that_lingers_has_a_unit_that_is_stopped_and_started_as_others(
+    machine: Host, folder: Path
+) -> None:
+    """What runs below its manager needs nobody logged in; one that does not linger any more is not started."""
+    systemd, group = machine.systemd, machine.appear(SHOP)
+    assert systemd is not None
+    for unit in ("php-shop.service", "user@1001.service", "user@1002.service"):
+        (group / unit).mkdir()
+    (folder / "linger/shop").touch()
+    (folder / "linger/who").touch()  # whose account is gone
+    units = await machine.driver.units(SHOP)
+    assert units == ("php-shop.service", "user@1001.service")
+    assert await machine.driver.start(units) == {}
+    (folder / "linger/shop").unlink()
+    assert await machine.driver.start(units) == {}
+    started = [unit for call, unit in systemd.calls if call == "StartUnit"]
+    assert started == [*units, "php-shop.service"]
+    (folder / "linger/who").unlink()
+    (folder / "linger").rmdir()
+    assert await machine.driver.units(SHOP) == ("php-shop.service",)
+
+
+async def test_who_is_logged_in_is_seen(machine: Host, folder: Path) -> None:
+    """By the door that waits for the end; cron's jobs are nobody's visit."""
+    scope = machine.appear(SHOP) / "session-1.scope"
+    scope.mkdir()
+    (scope / "cgroup.procs").write_text("1\n")
+    (folder / "proc/1").mkdir(parents=True)
+    for waits, visited in (("cron", False), ("sshd", True)):
+        (folder / "proc/1/status").write_text(f"Name:\t{waits}\nUid:\t0\t0\t0\t0\n")
+        assert await machine.driver.visited(SHOP) is visited
 
 
 async def test_jobs_are_ended_beside_who_is_logged_in(machine: Host, folder: Path) -> None:

@@ -17,6 +17,7 @@ from agent.caps.egress import Rules
 from agent.caps.keeper import Find, Keeper
 from agent.caps.kernel import jobs, only, services
 from agent.caps.limits import FREE, HostFacts
+from agent.caps.linger import is_manager
 from agent.caps.telling import Kept
 from agent.layout.attached import Attached
 from agent.ports import DriverError
@@ -55,6 +56,8 @@ class Kernel:
     jobs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     runs: dict[str, tuple[str, ...]] = field(default_factory=lambda: {ONE: (UNIT,)})
     kills: Callable[[], Awaitable[object]] | None = None
+    lingers: set[str] = field(default_factory=set)
+    visits: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     stuck: str = ""
     name: str = "memory"
@@ -91,7 +94,11 @@ class Kernel:
         return self.own.get(slice, FREE)
 
     async def units(self, slice: str) -> tuple[str, ...]:
-        return self.runs.get(slice, ())
+        runs = self.runs.get(slice, ())
+        return tuple(unit for unit in runs if unit in self.lingers or not is_manager(unit))
+
+    async def visited(self, slice: str) -> bool:
+        return slice in self.visits
 
     async def kill(self, slice: str, units: Collection[str]) -> None:
         self.runs[slice] = ()  # what was told to stop is not seen any more
