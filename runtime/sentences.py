@@ -507,7 +507,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     ),
     "adoption-noted": (
         "The wish is noted, and the agent of this host does it when it runs: it has not said so yet. "
-        "systemctl status relevo-agent tells whether it runs, relevo layout how {site} is held."
+        "How {site} is held is told by relevo layout, whether the agent runs by systemctl status relevo-agent."
     ),
     "layout-workers": (
         "The pool {pool} may have {now} workers, its plan says {plan}: set pm.max_children = {plan} "
