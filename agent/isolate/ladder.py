@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from agent.isolate import rise
+from agent.isolate import rise, trial
 from agent.isolate.case import Case, Change
 from agent.isolate.climb import Climb
 from agent.isolate.house import House
@@ -51,7 +51,7 @@ def decide(
     seen = msgspec.structs.replace(seen, queued=queued_since(seen, signals, own, clock.at))
     climb = Climb(seen, signals, house, policy, wall)
     _obey(climb)
-    rise.judge(climb)
+    trial.judge(climb)
     rise.signs(climb)
     rise.contention(climb)
     plead(climb, own)

@@ -1,181 +1,21 @@
-"""Findings of a round: how steps worked and end, what shows of a break-in, who is the suspect of a contention."""
+"""Who is to be held, or held harder: what shows of a break-in, who is the suspect of a contention, whom to ask."""
 
 from collections.abc import Sequence
 
-import msgspec
-
 from agent.isolate import nature
-from agent.isolate.attribution import Suspect, fall, suspects
+from agent.isolate.attribution import Suspect, suspects
 from agent.isolate.case import Case
 from agent.isolate.climb import Climb
-from agent.isolate.grip import TIGHT, TIGHTER, shares
-from agent.isolate.measure import latest, taken
+from agent.isolate.grip import TIGHTER, shares
+from agent.isolate.measure import latest
 from agent.isolate.nature import WAYS
 from agent.isolate.policy import CONTENDED
 from agent.isolate.state import Record, Step
-from agent.isolate.table import TABLE, Finding
+from agent.isolate.table import Finding
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
 AFTER_S = 10.0  # what a step did is measured over the end of its trial, a third of it
-
-
-def judge(climb: Climb) -> None:
-    """Every step: is the host in danger in spite of it, did it help, is it over?"""
-    for site, record in tuple(climb.records.items()):
-        step = record.step
-        if step is None or climb.is_ruled(site, "release"):
-            continue
-        # Who may not be stopped, being crawled, is judged as any other.
-        danger = _danger(climb, site, step)
-        stopped = danger is not None and climb.move(site, Finding.DANGER, danger)
-        if not stopped and (finding := _finding(climb, site, step)) is not None:
-            climb.move(site, finding, _case(climb, step))
-        _ask_of_stops(climb, site)
-        _ask_to_look(climb, site)
-
-
-def _ask_of_stops(climb: Climb, site: SiteId) -> None:
-    """Who was let run, and had to be stopped again and again, is people's while it is stopped for long."""
-    record = climb.record(site)
-    times = climb.stopped(record)
-    if record.level is Level.STOP and times > climb.policy.stops_before_longest:
-        climb.asks.append(Why("isolation-stopped-again", {"site": site, "times": times}))
-
-
-def _ask_to_look(climb: Climb, site: SiteId) -> None:
-    """Who was isolated for as long as may be is people's while it is watched for that, or until they speak of it."""
-    step = climb.record(site).step
-    code = TABLE[Level.ISOLATE, Finding.OVER].code
-    if step and step.why.code == code and not climb.is_ruled(site, "release", "quarantine"):
-        climb.asks.append(Why("isolation-look-again", {"site": site}))
-
-
-def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    if step.level >= Level.SOFT and not step.enforced and climb.is_armed(site):
-        return Finding.ARMED
-    if climb.at >= step.until:
-        return _end(climb, site, step)
-    if step.judged or not climb.holds(site, step) or step.level not in (Level.SOFT, Level.CAP):
-        return None
-    if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
-        return None
-    found = _trial(climb, site, step)
-    if found is Finding.UNHELPFUL:
-        return Finding.PARTED if step.also else found
-    return _gently(climb, site, _case(climb, step)) or found if found else None
-
-
-def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    if step.level is Level.CAP and min(shares(step).values()) < TIGHT:
-        return Finding.LOOSEN
-    terms = climb.policy.terms
-    if step.level is Level.WATCH and (
-        site in climb.before.signs or climb.is_ruled(site, "suspect")
-    ):
-        _prolong(climb, site, step, terms.watch_s)
-        return None
-    held = step.level in (Level.SOFT, Level.CAP)
-    if held and not climb.holds(site, step) and _is_suspect(climb, site, step.resource):
-        _prolong(climb, site, step, terms.soft_s)  # were it held, it would be another step
-        return None
-    return Finding.OVER
-
-
-def _prolong(climb: Climb, site: SiteId, step: Step, by_s: float) -> None:
-    """What holds nothing goes on for as long as there is reason, a term at a time."""
-    until = climb.at + climb.term(by_s)
-    climb.settle(site, msgspec.structs.replace(step, until=until))
-
-
-def _is_suspect(climb: Climb, site: SiteId, resource: Resource) -> bool:
-    found = _suspects(climb, resource) if resource in climb.before.alarms else ()
-    return bool(found) and found[0].site == site
-
-
-def _trial(climb: Climb, site: SiteId, step: Step) -> Finding | None:
-    """What a step did for its victims; None: what it should, or nothing more can be done, or known yet."""
-    window, after_s = climb.before.window, _after_s(climb)
-    if window[-1].at - window[0].at < after_s:
-        return None
-    fell = fall(step, window, after_s)
-    climb.settle(site, msgspec.structs.replace(step, judged=True))
-    if fell >= climb.policy.helped or step.resource not in climb.before.alarms:
-        return None
-    if not _bit(climb, site, step):
-        tightest = step.level is Level.CAP and step.share <= TIGHTER
-        return Finding.UNHELPFUL if tightest else Finding.UNBITTEN
-    if fell < climb.policy.unhelped:
-        return Finding.UNHELPFUL
-    return Finding.PARTLY if step.share > TIGHTER else None
-
-
-def _gently(climb: Climb, site: SiteId, case: Case) -> Finding | None:
-    """Whether who goes last, and is still the cause, has as many soft steps as come before a cap of its nature.
-
-    What has no weights has no soft steps either.
-    """
-    record = climb.record(site)
-    if record.level is not Level.SOFT or case.resource is not Resource.CPU:
-        return None
-    return Finding.GENTLY if climb.softs(record) < WAYS[case.nature].softs else None
-
-
-def _after_s(climb: Climb) -> float:
-    """What came before a step does not count in what it did, be its trial scaled as it may."""
-    return min(AFTER_S, climb.term(climb.policy.terms.trial_s) / 3)
-
-
-def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
-    """Whether the site takes less than it did: of a step that does not hold nothing can be learned."""
-    signs = climb.signals.sites.get(site)
-    if signs is None:
-        return True
-    # Memory goes back slowly: a twentieth of it in a trial is a step that holds.
-    least = 0.95 if step.resource is Resource.MEMORY else 1 - climb.policy.bitten
-    return taken(signs, step.resource) <= step.use * least
-
-
-def _danger(climb: Climb, site: SiteId, step: Step) -> Case | None:
-    """A memory stall or a storm of forks that a cap did not end."""
-    if not (climb.holds(site, step) and step.level in (Level.CAP, Level.ISOLATE)):
-        return None
-    if _endangers(climb, site, step.resource, step.since):
-        return _case(climb, step)
-    for resource, part in step.also.items():
-        if _endangers(climb, site, resource, part.since):
-            stall = latest(climb.before.window, resource, _after_s(climb))
-            return Case(resource=resource, nature=step.nature, stall=stall)
-    return None
-
-
-def _endangers(climb: Climb, site: SiteId, resource: Resource, since: float) -> bool:
-    if not climb.may_act(resource) or resource not in climb.before.alarms:
-        return False
-    if climb.at - since < climb.policy.danger_s:
-        return False
-    if _is_endangered(climb, resource):
-        return True
-    signs = climb.signals.sites.get(site)
-    return resource is Resource.TASKS and signs is not None and signs.tasks_refused > 0
-
-
-def _is_endangered(climb: Climb, resource: Resource) -> bool:
-    since = climb.before.endangered
-    stood_s = 0.0 if since is None else climb.at - since
-    return resource is Resource.MEMORY and stood_s >= climb.policy.danger_s
-
-
-def _case(climb: Climb, step: Step) -> Case:
-    after_s = _after_s(climb)
-    stall = latest(climb.before.window, step.resource, after_s)
-    fell = fall(step, climb.before.window, after_s)
-    return Case(
-        resource=step.resource,
-        nature=step.nature,
-        stall=max(stall, step.before),
-        fell=max(0.0, fell),
-    )
 
 
 def signs(climb: Climb) -> None:
@@ -213,7 +53,7 @@ def contention(climb: Climb) -> None:
         if not any(climb.may_act(resource, armed=armed) for armed in climb.turns):
             continue
         for_s = climb.at - climb.before.alarms[resource]
-        found = _suspects(climb, resource)
+        found = suspected(climb, resource)
         if found and _is_just_ordered(climb, found[0].site):
             continue
         free = _free(climb, resource, found)
@@ -241,7 +81,7 @@ def _deal(climb: Climb, free: Sequence[Suspect], resource: Resource) -> bool:
     return not climb.may_act(resource) or _act(climb, beside, resource)
 
 
-def _suspects(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
+def suspected(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
     state = climb.before
     return suspects(
         state.window,
@@ -310,13 +150,13 @@ def _tighten(climb: Climb, site: SiteId, step: Step, case: Case) -> bool:
     """What to do about a suspect that is held already. What is only in shadow can't have helped, and is let be."""
     if not climb.holds(site, step) or _is_on_trial(step, case.resource):
         return True
-    if step.level is Level.ISOLATE and _is_endangered(climb, case.resource):
+    if step.level is Level.ISOLATE and is_endangered(climb, case.resource):
         return climb.move(site, Finding.DANGER, case)
     if shares(step).get(case.resource, 1.0) <= TIGHTER:
         return False
     if _is_urgent(climb, case):
         return climb.move(site, Finding.URGENT, case)
-    return climb.move(site, _gently(climb, site, case) or Finding.PERSISTS, case)
+    return climb.move(site, gently(climb, site, case) or Finding.PERSISTS, case)
 
 
 def _is_on_trial(step: Step, resource: Resource) -> bool:
@@ -373,3 +213,20 @@ def _was_tried(climb: Climb, record: Record, resource: Resource) -> bool:
     step = record.step
     held = step and step.level >= Level.SOFT and resource in (step.resource, *step.also)
     return bool(held) or climb.at < record.acquitted.get(resource, 0.0)
+
+
+def gently(climb: Climb, site: SiteId, case: Case) -> Finding | None:
+    """Whether who goes last, and is still the cause, has as many soft steps as come before a cap of its nature.
+
+    What has no weights has no soft steps either.
+    """
+    record = climb.record(site)
+    if record.level is not Level.SOFT or case.resource is not Resource.CPU:
+        return None
+    return Finding.GENTLY if climb.softs(record) < WAYS[case.nature].softs else None
+
+
+def is_endangered(climb: Climb, resource: Resource) -> bool:
+    since = climb.before.endangered
+    stood_s = 0.0 if since is None else climb.at - since
+    return resource is Resource.MEMORY and stood_s >= climb.policy.danger_s
