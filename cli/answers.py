@@ -6,6 +6,7 @@ import msgspec
 class Reason(msgspec.Struct, frozen=True):
     code: str
     text: str = ""
+    values: dict[str, str | int | float] = {}
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):

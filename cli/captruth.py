@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from cli.answers import Reason
 from cli.capanswers import HostCaps, SiteCaps
 from cli.durations import shown
 from cli.failures import Exit
@@ -10,6 +11,22 @@ from fleet.messages import USAGE_OLD_S
 
 NAMED = 20
 LOOK = "On the host: systemctl status relevo-agent, journalctl -u relevo-agent"
+
+# Which caps each file of a cgroup holds, as their reasons name them.
+DISKS = frozenset({"read_bytes_per_s", "write_bytes_per_s", "read_ops_per_s", "write_ops_per_s"})
+FILES = {
+    "cpu.weight": frozenset({"cpu_weight"}),
+    "cpu.max": frozenset({"cpu_quota_us"}),
+    "memory.high": frozenset({"memory_high_bytes"}),
+    "memory.max": frozenset({"memory_max_bytes"}),
+    "memory.low": frozenset({"memory_low_bytes"}),
+    "memory.swap.max": frozenset({"swap_max_bytes"}),
+    "pids.max": frozenset({"tasks_max"}),
+    "io.max": DISKS,
+    "io.weight": frozenset({"io_weight"}),
+    "cgroup.freeze": frozenset({"frozen"}),
+}
+OF_SLICES = frozenset[str]().union(*FILES.values()) | {"egress_closed"}
 
 Finding = tuple[Exit, str]
 
@@ -47,7 +64,7 @@ def _findings(of: HostCaps) -> Iterator[Finding]:
     if of.age_s > USAGE_OLD_S:
         told = f"Its last word is {shown(of.age_s)} old: what the kernel holds now is not known"
         yield Exit.NOT_KNOWN, f"{told}, and the rest here is as it was then. {LOOK}."
-    if of.differing:
+    if any(_unexplained(of)):
         others = "The kernel holds something else than it should; its agent puts that right within half a minute"
         yield Exit.CHANGES, f"{others}. Where it stays: relevo site explain SITE."
     if not of.driver:
@@ -68,6 +85,32 @@ def _findings(of: HostCaps) -> Iterator[Finding]:
     if of.untold:
         wait = "An agent that began a moment ago tells it within a minute"
         yield Exit.NOT_KNOWN, f"In force, and nothing is told of: {some(of.untold)}. {wait}."
+
+
+def _unexplained(of: HostCaps) -> Iterator[str]:
+    """The caps that differ, but for those of which their host says itself that it could not hold them, or not yet."""
+    known: dict[tuple[str, str], frozenset[str]] = {}
+    for found in of.short:
+        told = known.get((found.site, found.slice), frozenset())
+        known[found.site, found.slice] = told.union(*map(_explained, found.short))
+    for other in of.differing:
+        told = known.get((other.site, other.slice), frozenset())
+        yield from (link.cap for link in other.chain if link.cap not in told)
+
+
+def _explained(short: Reason) -> frozenset[str]:
+    """The caps of a slice that one reason speaks of; what was refused may be any of them."""
+    match short.code:
+        case "cap-in-steps" | "cap-makes-room":
+            return FILES.get(str(short.values.get("limit")), frozenset())
+        case "cap-no-file":
+            return FILES.get(str(short.values.get("file")), frozenset())
+        case "cap-not-held":
+            names = frozenset(str(short.values.get("caps")).split(", "))
+            return names | DISKS if "io" in names else names
+        case "cap-refused":
+            return OF_SLICES
+    return frozenset()
 
 
 def some(names: Sequence[str]) -> str:
