@@ -260,6 +260,7 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
     "cap-futile": "Reclaiming its memory frees nothing: what is over the maximum ends inside the site.",
     "cap-isolated": "Nothing goes out but DNS, mail by the local server and the database, by a penalty.",
     "cap-stopped": "Stopped, by a penalty.",
+    "cap-own": "As this host has it: no plan and no penalty speaks of it.",
     "cap-with-others": "{because} That is for {of}; {others} share the slice, and are held with it.",
     "cap-spares": (
         "{site} is to be held harder than a cap. Its slice is {others}' too, so no more is done "

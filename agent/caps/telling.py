@@ -6,17 +6,20 @@ from dataclasses import dataclass, field, replace
 from msgspec.structs import replace as replace_struct
 
 from agent.caps.aims import Aim
-from agent.caps.kernel import comparable
-from agent.caps.limits import HostFacts
+from agent.caps.kernel import comparable, unlike
+from agent.caps.limits import FREE, HostFacts
 from agent.caps.sparing import OWNER, some
 from agent.caps.wants import Share
 from fleet.caps import Level, Limits, Penalty
 from fleet.model import SiteId, Why
 
+OWN = Why("cap-own")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What one slice holds for a site. `wanted` is what should be held, free in shadow; `held`: what the kernel says.
+    """What one slice holds for a site. `wanted` is what should be held, in shadow what the host has; `held`: what the
+    kernel says.
 
     None: it is not there. `short`: what is not held, and why. `because`: why `wanted` is so, by field. `beside`: slices
     of its users', for sessions and jobs. Without a slice of its own `slice` is empty.
@@ -112,9 +115,15 @@ def _kept(name: str, aim: Aim, held: Limits | None, short: tuple[Why, ...]) -> K
         slice=name,
         wanted=aim.limits,
         held=comparable(aim.limits, held) if held else None,
-        because=aim.because,
+        because={**aim.because, **_own(aim)},
         short=short,
     )
+
+
+def _own(aim: Aim) -> dict[str, Why]:
+    """Why fields are as they are that nobody speaks of."""
+    others = unlike(aim.limits, FREE) - aim.fields - aim.because.keys()
+    return dict.fromkeys(others, OWN)
 
 
 def _with(kept: Kept, beside: Iterable[Kept], beyond: tuple[Why, ...]) -> Kept:

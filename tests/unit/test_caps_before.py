@@ -8,9 +8,11 @@ import pytest
 from agent.caps.aims import Aim, noted
 from agent.caps.limits import FREE
 from agent.caps.ours import read
+from agent.caps.telling import OWN
 from fleet.caps import IoLimit, Level, Limits
 from fleet.model import Why
 from runtime.pulse import Pulse
+from runtime.words import explain
 from tests.unit.test_caps_keeper import (
     BOTH,
     ONE,
@@ -54,6 +56,11 @@ async def test_a_person_s_word_in_shadow_takes_no_limit_of_the_host_s_away(tmp_p
         await host.settled()
         assert host.held() == changed(HOSTS, cpu_weight=20)
         assert host.held(TWO) == HOSTS
+        kept = host.keeper.state()[SHOP]
+        assert kept.wanted == kept.held == changed(HOSTS, cpu_weight=20, io_weight=None)
+        own = {"cpu_quota_us", "memory_max_bytes", "swap_max_bytes", "tasks_max", "io"}
+        assert kept.because == dict.fromkeys(own, OWN) | {"cpu_weight": Why("cap-soft")}
+        assert "no plan and no penalty" in explain(OWN)
         host.keeper.penalize(())
         await host.until(lambda: host.held() == HOSTS)
 
