@@ -27,15 +27,15 @@ class Way:
     reason: str
 
 
-# A crowd is turned away at the edges first, by rates that are counted for a minute: three trials of 30 s see that, two
-# would not. More of them would be the neighbours' to pay.
+# A crowd is turned away at the edges first, by rates that are counted for a minute: that shows in a second trial of
+# 30 s, and not in one. People get one more; each is paid by the neighbours, who did nothing either (caps.md D.3).
 WAYS: Mapping[Nature, Way] = {
     Nature.HEAVY: Way(Level.STOP, 1, "its own code: only less of it helps"),
     Nature.CRAWLED: Way(
-        Level.CAP, 3, "its visitors are machines: the edges turn them away; the site did nothing"
+        Level.CAP, 2, "its visitors are machines: the edges turn them away; the site did nothing"
     ),
     Nature.VIRAL: Way(
-        Level.CAP, 4, "its visitors are people: it is held last, and never closed for its success"
+        Level.CAP, 3, "its visitors are people: it is held last, and never closed for its success"
     ),
     Nature.HACKED: Way(Level.STOP, 0, "every minute harms others: it is cut off before it is slow"),
 }
