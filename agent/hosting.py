@@ -9,6 +9,7 @@ from typing import Any, Never
 from agent.caps.choose import Chosen, choose, common, facts, people, say, servers
 from agent.caps.egress import Nft
 from agent.caps.keeper import Keeper
+from agent.caps.ours import boot_id
 from agent.caps.quotakeeper import NOBODY, Files, QuotaKeeper
 from agent.caps.quotaunit import runner
 from agent.caps.siting import Siting
@@ -237,4 +238,5 @@ def _keeper(
         servers=servers(caps, root),
         common=common(root),
         verify_s=caps.verify_s,
+        boot=boot_id(root),
     )

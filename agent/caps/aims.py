@@ -53,10 +53,10 @@ class Aim:
 
     def on(self, held: Limits | None, mine: Ours | None) -> "Aim":
         """The same, of a slice that holds that now, `mine` of it by what was said before; None: it is not there."""
-        ours = mine.says if mine is not None else frozenset()
-        was = without(held, ours, mine.was if mine is not None else None)
+        put = frozenset[str]() if mine is None or mine.is_unseen else mine.says
+        was = without(held, put, mine.was if mine is not None else None)
         says = self.says | HELPED if "memory_max_bytes" in self.says else self.says
-        fields = says | to_give_back(held, ours - says, was)
+        fields = says | to_give_back(held, put - says, was)
         if "io_weight" in fields and was.io_weight is None:
             was = replace_struct(was, io_weight=IO_WEIGHT)  # of what shows none: its default
         limits = said(self.limits, self.says, was, milder=self.milder)
@@ -103,15 +103,16 @@ def aims_of(world: World, shared: Mapping[str, Share], ours: Mapping[str, Ours])
 def unseen(
     aims: Mapping[str, Aim], held: Mapping[str, Limits], ours: Mapping[str, Ours]
 ) -> list[str]:
-    """Slices that are not there, and of which something is to be said for the first time."""
+    """Slices that are not there, and of which something is to be said for the first time, or since a boot."""
     return [
         name
         for name, aim in aims.items()
-        if name not in held
-        and not aim.beside
-        and aim.says
-        and (name not in ours or not ours[name].says)
+        if name not in held and aim.says and _is_new(ours.get(name), beside=aim.beside)
     ]
+
+
+def _is_new(mine: Ours | None, *, beside: bool) -> bool:
+    return not beside if mine is None else mine.is_unseen or not mine.says
 
 
 def laid(
@@ -136,7 +137,7 @@ def _untouched(aim: Aim) -> Aim:
     return replace(aim, fields=frozenset())
 
 
-def noted(aims: Mapping[str, Aim], before: Mapping[str, Ours]) -> dict[str, Ours]:
+def noted(aims: Mapping[str, Aim], before: Mapping[str, Ours], boot: str = "") -> dict[str, Ours]:
     """What is ours once these, `on` their slices, are begun; what was stopped of a slice is as noted `before`."""
     fresh = Ours(sites=(), limits=FREE)
     return {
@@ -147,6 +148,7 @@ def noted(aims: Mapping[str, Aim], before: Mapping[str, Ours]) -> dict[str, Ours
             term=aim.term,
             fields=tuple(sorted(aim.fields)),
             was=aim.was,
+            boot=boot,
         )
         for name, aim in aims.items()
     }

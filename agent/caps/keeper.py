@@ -66,6 +66,7 @@ class Keeper:
         common: Callable[[], Mapping[str, int]] = dict,
         wall: Callable[[], float] = clock.wall,
         verify_s: float = VERIFY_S,
+        boot: str = "",
     ) -> None:
         self.told = Pulse()  # beats when `state` has changed
         self.looked = False  # before that `state` knows of nobody
@@ -77,7 +78,7 @@ class Keeper:
         self._exporter, self._changed = exporter, changed
         self._servers, self._wall = servers, wall
         self._verify_s = verify_s
-        self._memory = Memory(state)
+        self._memory = Memory(state, boot)
         self._lane, self._reckoning = Lane(), Lane()
         self._stops = Stops(driver, self._memory, changed, exporter) if driver else None
         self._orders: Orders | None = None
@@ -223,7 +224,7 @@ class Keeper:
         self._verified.forget_others(aims)
         self._verified.fail_all(new.failed)
         self._stops.forget_others(aims)
-        self._memory.slices = noted(aims, self._memory.slices)
+        self._note(aims)
         differs = await self._beside(len(aims), partial(differing, aims, held))
         wrong = await self._verified.wrong(aims, held, differs)
         if wrong := {name: aim for name, aim in wrong.items() if name not in new.failed}:
@@ -231,10 +232,12 @@ class Keeper:
             held = {**held, **await self._driver.held(wrong)}
             differs = await self._beside(len(aims), partial(differing, aims, held))
         await self._verified.verify(aims, held, differs)
-        ours = {name: aim for name, aim in aims.items() if self._stays(name, aim)}
-        self._memory.slices = noted(ours, self._memory.slices)
+        self._note({name: aim for name, aim in aims.items() if self._stays(name, aim)})
         self._memory.soon()
         await self._report(aims, held, beyond)
+
+    def _note(self, aims: Mapping[str, Aim]) -> None:
+        self._memory.slices = noted(aims, self._memory.slices, self._memory.boot)
 
     async def _close(self, driver: Driver, wrong: Mapping[str, Aim]) -> None:
         """A disk may be what a cap is to relieve: only what the next agent would not know waits to be written down."""

@@ -38,8 +38,9 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
     """`stopped`: units that a penalty stops, to be started at its end; None: none. `ended`: nothing of it runs now.
 
     `term`: of the penalties in `limits`; None: there are none. `fields`: of `limits`, that are ours; the others are as
-    the host has them. `was`: what the slice would hold without us; None, as of a slice that never was there: not known.
-    Earlier releases noted neither `fields` nor `says`, and took all that is not the kernel's default for theirs.
+    the host has them. `was`: what the slice would hold without us, as seen in this `boot`; None: to be seen anew, for
+    what is set at run time ends with a boot. Earlier releases noted neither `fields` nor `says`, and took all that is
+    not the kernel's default for theirs.
     """
 
     sites: tuple[SiteId, ...]
@@ -49,10 +50,16 @@ class Ours(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool = True
     fields: tuple[str, ...] | None = None
     was: Limits | None = None
+    boot: str = ""
 
     @property
     def says(self) -> frozenset[str]:
         return _spoken(self.fields, self.limits)
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it is not known what was there before, and nothing of ours has been put on it since."""
+        return self.was is None and self.fields is not None
 
     @property
     def holds_more(self) -> bool:
@@ -69,14 +76,19 @@ def _spoken(fields: tuple[str, ...] | None, limits: Limits) -> frozenset[str]:
 
 
 class Memory:
-    """`slices`: what is ours, by slice, on disk as it was when it was saved last. `failed`: why it can't be saved."""
+    """`slices`: what is ours, by slice, on disk as it was when it was saved last. `failed`: why it can't be saved.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `boot`: the kernel's name of this one; "": not told.
+    """
+
+    def __init__(self, path: Path, boot: str = "") -> None:
+        self._path, self.boot = path, boot
         self.slices: Mapping[str, Ours]
-        self.slices, self._unread = read(path)
+        found, self._unread = read(path)
+        self.slices = {name: booted(mine, boot) for name, mine in found.items()}
         self.failed = ""
-        self._written: Mapping[str, Ours] = self.slices
+        # What is to be seen anew is written down before anything is put on it.
+        self._written: Mapping[str, Ours] = {n: m for n, m in self.slices.items() if m == found[n]}
         self._in_doubt = False  # what is late may be written yet
         self._turn = asyncio.Lock()
         self._asked = Pulse()
@@ -131,6 +143,26 @@ class Memory:
                 self.failed = str(error)
                 raise
             self._written, self.failed, self._in_doubt = new, "", False
+
+
+def boot_id(root: Path) -> str:
+    try:
+        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def booted(mine: Ours, boot: str) -> Ours:
+    """What it is in this boot: of another one it is not known any more what was there before.
+
+    Disks that were limited by the host alone are not ours to limit again.
+    """
+    if not boot or mine.boot == boot or mine.fields is None:
+        return mine
+    own = mine.was.io if mine.was is not None else {}
+    disks = {disk: limit for disk, limit in mine.limits.io.items() if own.get(disk) != limit}
+    limits = msgspec.structs.replace(mine.limits, io=disks)
+    return msgspec.structs.replace(mine, limits=limits, was=None, boot=boot)
 
 
 def read(path: Path) -> tuple[dict[str, Ours], Path | None]:

@@ -7,10 +7,10 @@ import pytest
 
 from agent.caps.aims import Aim, noted
 from agent.caps.limits import FREE
-from agent.caps.ours import read
+from agent.caps.ours import Memory, read
 from agent.caps.telling import OWN
-from fleet.caps import IoLimit, Level, Limits
-from fleet.model import Why
+from fleet.caps import IoLimit, Level, Limits, Tenant
+from fleet.model import PlanId, Why
 from runtime.pulse import Pulse
 from runtime.words import explain
 from tests.unit.test_caps_keeper import (
@@ -20,6 +20,7 @@ from tests.unit.test_caps_keeper import (
     SHOP,
     TWO,
     Kernel,
+    attached,
     changed,
     keeping_house,
     orders,
@@ -106,19 +107,54 @@ async def test_who_changes_what_nobody_speaks_of_is_let_be(tmp_path: Path) -> No
         await host.until(lambda: host.held() == changed(HOSTS, tasks_max=500, frozen=True))
 
 
-async def test_a_boot_between_changes_nothing_of_what_is_given_back(tmp_path: Path) -> None:
-    """What was set at run time is gone then, and the host's own is seen again before ours is."""
+@pytest.mark.parametrize("there", [True, False])
+async def test_after_a_boot_what_the_host_has_then_is_given_back(
+    tmp_path: Path, there: bool
+) -> None:
+    """What was set at run time is gone, and an admin may have changed the host's own files; a restart is no boot."""
     async with keeping_house(tmp_path, kernel=set_up()) as host:
         host.keeper.attach(BOTH)
         host.keeper.follow(orders())
         await host.until(lambda: host.held().cpu_quota_us == PLAN)
-    booted = set_up()
-    async with keeping_house(tmp_path, kernel=booted) as host:
+    own = changed(HOSTS, tasks_max=50, cpu_quota_us=None)
+    booted = Kernel(Pulse(), there={ONE, TWO} if there else {TWO}, own={ONE: own})
+    booted.holds = {ONE: own, TWO: HOSTS} if there else {TWO: HOSTS}
+    memory = Memory(tmp_path / "caps.json", "second")
+    assert not memory.knows(ONE, frozenset()), "it is written down before anything is set"
+    assert Memory(tmp_path / "caps.json", "first").knows(ONE, frozenset())
+    for _ in range(2):
+        async with keeping_house(tmp_path, kernel=booted, boot="second") as host:
+            host.keeper.attach(BOTH)
+            host.keeper.follow(orders())
+            await host.until(
+                lambda: host.held().cpu_quota_us == host.held(TWO).cpu_quota_us == PLAN
+            )
+            await host.until(lambda: host.keeper.state().keys() == BOTH.keys())
+    async with keeping_house(tmp_path, kernel=booted, boot="second") as host:
+        booted.there = {ONE, TWO}
         host.keeper.attach(BOTH)
-        host.keeper.follow(orders())
-        await host.until(lambda: host.held().cpu_quota_us == PLAN)
         host.keeper.follow(orders(None))
-        await host.until(lambda: host.held() == HOSTS and host.held(TWO) == HOSTS)
+        await host.until(lambda: host.held() == own and host.held(TWO) == HOSTS)
+
+
+async def test_sessions_that_come_after_a_boot_have_the_hosts_own_back(tmp_path: Path) -> None:
+    """A user's slice beside a site's is not there until somebody logs in, and is held from that moment."""
+    apart = {SHOP: attached("site-shop.slice", 1001)}
+    kernel = Kernel(Pulse(), there={ONE, "site-shop.slice"}, holds={ONE: HOSTS}, own={ONE: HOSTS})
+    tenant = Tenant(plan=PlanId("standard"), users=("shop",), enforced_from=0.0)
+    for boot in ("first", "second"):
+        async with keeping_house(tmp_path, kernel=kernel, boot=boot) as host:
+            host.keeper.attach(apart)
+            host.keeper.follow(orders(shop=tenant))
+            await host.until(lambda: host.held().cpu_quota_us == PLAN)
+            await host.until(host.keeper.state)
+        kernel.there, kernel.holds = {"site-shop.slice"}, {}
+    async with keeping_house(tmp_path, kernel=kernel, boot="second") as host:
+        kernel.there = {ONE, "site-shop.slice"}
+        kernel.holds[ONE] = changed(HOSTS, cpu_quota_us=PLAN)
+        host.keeper.attach(apart)
+        host.keeper.follow(orders(shop=changed(tenant, enforced_from=None)))
+        await host.until(lambda: host.held() == HOSTS)
 
 
 async def test_a_slice_that_comes_later_has_its_own_where_nobody_speaks(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from agent.caps.aims import HELPED, Aim, laid, noted, unseen
 from agent.caps.before import STRICTER
 from agent.caps.kernel import only, unlike
 from agent.caps.limits import FREE, HostFacts
-from agent.caps.ours import Ours
+from agent.caps.ours import Ours, booted
 from agent.caps.reckon import differing, reckon
 from agent.caps.steps import InUse, in_steps
 from agent.caps.wants import World
@@ -76,7 +76,8 @@ penalties = st.builds(
 class Said:
     """Of one round: whether caps are in force, which penalties stand, and whether there is such a slice then.
 
-    `knows`: orders name the site. `used`: its memory, of which half are pages of files.
+    `knows`: orders name the site. `used`: its memory, of which half are pages of files. `boots`: before it, as another
+    host.
     """
 
     armed: bool = False
@@ -84,6 +85,7 @@ class Said:
     there: bool = True
     knows: bool = True
     used: int = 0
+    boots: bool = False
 
 
 rounds = st.lists(
@@ -94,6 +96,7 @@ rounds = st.lists(
         there=st.booleans(),
         knows=st.sampled_from((True, True, True, False)),
         used=st.sampled_from((0, 0, 0, 500 * MB, 3 * GB)),
+        boots=st.sampled_from((False, False, True)),
     ),
     min_size=2,
     max_size=6,
@@ -108,6 +111,13 @@ class House:
     facts: HostFacts
     set: dict[str, dict[str, object]] = field(default_factory=lambda: {SLICE: {}, ABOVE: {}})
     ours: dict[str, Ours] = field(default_factory=dict)
+    boots: int = 0
+
+    def boot(self, own: Limits) -> None:
+        """What was set at run time is gone, and the site's slice has another admin's limits."""
+        self.own[SLICE], self.set = own, {SLICE: {}, ABOVE: {}}
+        self.boots += 1
+        self.ours = {name: booted(mine, str(self.boots)) for name, mine in self.ours.items()}
 
     def held(self, name: str) -> Limits:
         return changed(self.own[name], **self.set[name])
@@ -147,7 +157,7 @@ class House:
         wrong = differing(aims, {name: self.held(name) for name in held})
         assert not wrong or said.used
         stays = {name: aim for name, aim in aims.items() if not aim.release or name in wrong}
-        kept = noted(stays, self.ours)
+        kept = noted(stays, self.ours, str(self.boots))
         self.ours = msgspec.json.decode(msgspec.json.encode(kept), type=dict[str, Ours])
         return aims
 
@@ -162,13 +172,17 @@ def loosened(own: Limits, now: Limits) -> set[str]:
 
 
 @settings(max_examples=150)
-@given(own=holdings, above=holdings, facts=hosts, said=rounds)
+@given(own=holdings, other=holdings, above=holdings, facts=hosts, said=rounds)
 def test_what_nobody_speaks_of_is_never_changed_and_all_comes_back(
-    own: Limits, above: Limits, facts: HostFacts, said: list[Said]
+    own: Limits, other: Limits, above: Limits, facts: HostFacts, said: list[Said]
 ) -> None:
-    """Armed, in shadow, squeezed, released, forgotten by the orders, there or not: nothing looser in shadow, ever."""
+    """Armed, in shadow, squeezed, released, forgotten by the orders, there or not, through boots: nothing looser in
+    shadow, ever."""
     house = House({SLICE: own, ABOVE: above}, facts)
     for each in said:
+        if each.boots:
+            own, other = other, own
+            house.boot(own)
         aim = house.round(each).get(SLICE)
         ours = frozenset[str]() if aim is None else aim.fields if each.used else aim.says | HELPED
         now = house.held(SLICE)

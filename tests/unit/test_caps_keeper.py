@@ -193,6 +193,7 @@ async def keeping_house(
     now: float = 100.0,
     facts: HostFacts | None = None,
     find: Find | None = None,
+    boot: str = "first",
 ) -> AsyncIterator[Host]:
     pulse = Pulse()
     kernel = kernel or Kernel(pulse)
@@ -211,6 +212,7 @@ async def keeping_house(
         changed=pulse,
         wall=lambda: host.now,
         verify_s=verify_s,
+        boot=boot,
     )
     host = Host(path, kernel, wall, keeper, now)
     async with asyncio.TaskGroup() as group:
