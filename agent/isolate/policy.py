@@ -67,7 +67,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trial_s: Seconds = 30.0  # by then the neighbours are better, or it was somebody else
     recover_s: Seconds = 2 * MINUTE_S  # between 25, 50 and 100 % of the plan
     probation_s: Seconds = DAY_S
-    soft_memory_s: Seconds = 30 * MINUTE_S  # a soft step within this is the first of two
+    soft_memory_s: Seconds = 30 * MINUTE_S  # soft steps within this count together
     cap_memory_s: Seconds = 3 * HOUR_S  # a cap within this makes the next twice as long
     isolate_memory_s: Seconds = DAY_S  # three caps within this are more than bad luck
     stop_memory_s: Seconds = DAY_S  # a third stop within this is the longest
