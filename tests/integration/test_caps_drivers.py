@@ -16,16 +16,23 @@ from dbus_fast.aio import MessageBus
 
 from agent.caps.cgroupfs import NO_EGRESS, CgroupFs
 from agent.caps.driver import Driver
+from agent.caps.keeper import Keeper
 from agent.caps.kernel import UNLIMITED, slice_path
-from agent.caps.limits import FREE
+from agent.caps.limits import FREE, HostFacts
 from agent.caps.linger import lingering
 from agent.caps.systemd import Systemd
 from agent.ports import DriverError
 from deploy.demo.logind import private_bus
-from fleet.caps import IoLimit, Limits
+from fleet.caps import IoLimit, Level, Limits, Tenant
+from fleet.model import PlanId, SiteId
+from metrics.catalogue import AGENT
+from metrics.exporter import Exporter
+from runtime.clock import wall
 from runtime.pulse import Pulse
 from tests.integration import systemds
 from tests.integration.systemds import MANAGER, PATH, PLAIN
+from tests.unit.test_caps_keeper import attached, orders
+from tests.unit.test_caps_limits import penalty
 
 pytestmark = [
     pytest.mark.integration,
@@ -466,3 +473,36 @@ async def test_systemd_may_go_and_come_back(folder: Path, monkeypatch: pytest.Mo
                         break
                     await asyncio.sleep(0.05)
             task.cancel()
+
+
+async def test_a_squeeze_in_shadow_sends_systemd_what_it_is_about_and_nothing_else(
+    machine: Host, folder: Path
+) -> None:
+    """And at its end what was there before: Debian's limit on tasks and an admin's quota are not even sent."""
+    systemd, group = machine.systemd, machine.appear(SHOP)
+    assert systemd is not None
+    (group / "pids.max").write_text("10813\n")
+    (group / "cpu.weight").write_text("70\n")
+    changes = machine.driver.reloaded
+    keeper = Keeper(
+        machine.driver,
+        None,
+        unable=None,
+        facts=lambda: HostFacts(cores=16, devices=("8:0",)),
+        people=dict,
+        state=folder / "caps.json",
+        exporter=Exporter(AGENT),
+        changed=changes,
+    )
+    keeper.follow(orders(shop=Tenant(plan=PlanId("standard"))))
+    keeper.attach({SiteId("shop"): attached(SHOP)})
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(keeper.keep())
+        for penalties, weight in (((penalty(Level.SOFT),), "20"), ((), "70")):
+            sent = len(systemd.sent)
+            keeper.penalize(tuple(changed(each, until=wall() + 60) for each in penalties))
+            while (group / "cpu.weight").read_text().strip() != weight:
+                await asyncio.sleep(0.02)
+            assert systemd.sent[sent:] == [["CPUWeight"]]
+        task.cancel()
+    assert (group / "pids.max").read_text().strip() == "10813"
