@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from msgspec.structs import astuple, replace
 
-from agent.caps.limits import FREE
+from agent.caps.limits import FREE, IO_WEIGHT
 from fleet.caps import IoLimit, Limits
+
+QUOTA_RATIO = 0.001  # of what a period allows, 1 ms at least, one microsecond may be lost
 
 N = TypeVar("N", int, int | None)
 
@@ -43,12 +45,16 @@ def to_give_back(held: Limits | None, ours: Collection[str], was: Limits) -> fro
     """Of fields that are `ours`, and that nobody speaks of any more: those that do not hold what was there yet."""
     if held is None:
         return frozenset(ours)
-    return frozenset(
-        field
-        for field in ours
-        if (now := getattr(held, field)) != getattr(was, field)
-        and not (field == "io_weight" and now is None)
-    )
+    return frozenset(f for f in ours if not _is_back(f, getattr(held, f), getattr(was, f)))
+
+
+def _is_back(field: str, now: object, was: object) -> bool:
+    """What is told back may be rounded on its way: by systemd to its period, or to a weight of BFQ's."""
+    if field == "io_weight":  # ours are 100 at most
+        return now == was or now is None or (isinstance(now, int) and now > IO_WEIGHT)
+    if field == "cpu_quota_us" and isinstance(now, int) and isinstance(was, int):
+        return abs(now - was) <= was * QUOTA_RATIO
+    return now == was
 
 
 def _less(one: N, other: N) -> N:

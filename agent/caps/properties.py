@@ -10,7 +10,7 @@ from socket import AF_INET, AF_INET6
 from dbus_fast import Variant
 from msgspec.structs import replace
 
-from agent.caps.limits import FREE
+from agent.caps.limits import FREE, PAGE_BYTES
 from fleet.caps import IoLimit, Limits
 
 INFINITY = 2**64 - 1
@@ -22,6 +22,14 @@ NUMBERS = {
     "memory_low_bytes": "MemoryLow",
     "swap_max_bytes": "MemorySwapMax",
     "tasks_max": "TasksMax",
+}
+# As the kernel rounds them down: to pages, and to microseconds of a tenth of a second.
+ROUNDED = {
+    "cpu_quota_us": 10,
+    "memory_max_bytes": PAGE_BYTES,
+    "memory_high_bytes": PAGE_BYTES,
+    "memory_low_bytes": PAGE_BYTES,
+    "swap_max_bytes": PAGE_BYTES,
 }
 # Of a disk.
 IO = {
@@ -81,11 +89,15 @@ def told(properties: Mapping[str, object]) -> Limits:
 
     Of disks those that are named by number: other names are the host's, and are not to be seen from everywhere.
     """
-    numbers = {field: properties.get(name) for field, name in NUMBERS.items()}
+    found = {field: properties.get(name) for field, name in NUMBERS.items()}
+    numbers = {f: n for f, n in found.items() if isinstance(n, int) and n != INFINITY}
     weight = properties.get("IOWeight")
     return replace(
         FREE,
-        **{field: n for field, n in numbers.items() if isinstance(n, int) and n != INFINITY},
+        **{
+            field: n // ROUNDED.get(field, 1) * ROUNDED.get(field, 1)
+            for field, n in numbers.items()
+        },
         io=_disks({field: properties.get(name) for field, name in IO.items()}),
         io_weight=weight if isinstance(weight, int) and weight != INFINITY else None,
     )

@@ -197,7 +197,8 @@ async def test_what_a_slice_will_hold_by_itself_is_told_by_systemd(machine: Host
     none, disks = Variant("t", UNLIMITED), [["/dev/block/8:0", 20 * MB], ["/dev/sdb", 5 * MB]]
     systemd.own["user_1001_slice"] = {
         "TasksMax": Variant("t", 10_813),
-        "CPUQuotaPerSecUSec": Variant("t", 500_000),
+        "CPUQuotaPerSecUSec": Variant("t", 500_009),
+        "MemoryHigh": Variant("t", 4096 * 1000 + 1),
         "CPUWeight": none,
         "IOWeight": none,
         "MemoryMax": none,
@@ -212,6 +213,7 @@ async def test_what_a_slice_will_hold_by_itself_is_told_by_systemd(machine: Host
         write_ops_per_s=UNLIMITED,
     )
     own = changed(FREE, tasks_max=10_813, cpu_quota_us=500_000, io={"8:0": disk})
+    own = changed(own, memory_high_bytes=4096 * 1000)
     assert await machine.driver.by_itself(SHOP) == own
     systemd.refuses = "LoadUnit"
     with pytest.raises(DriverError, match="AccessDenied"):

@@ -1,11 +1,14 @@
 """What a host held of a slice before relevo came: what nobody speaks of stays, and the rest is given back."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from agent.caps.aims import Aim, noted
+from agent.caps.driver import EVERY
 from agent.caps.limits import FREE
 from agent.caps.ours import Memory, read
 from agent.caps.telling import OWN
@@ -15,6 +18,7 @@ from runtime.pulse import Pulse
 from runtime.words import explain
 from tests.unit.test_caps_keeper import (
     BOTH,
+    FACTS,
     ONE,
     PLAN,
     SHOP,
@@ -205,6 +209,35 @@ async def test_what_an_earlier_release_held_is_given_back_as_it_would_have(tmp_p
         host.keeper.follow(orders(None))
         await host.until(lambda: host.held() == changed(FREE, swap_max_bytes=GB))
         await host.until(lambda: not read(tmp_path / "caps.json")[0])
+
+
+async def test_what_comes_back_rounded_is_back(tmp_path: Path) -> None:
+    """A quota of another period, a weight in BFQ's own terms: nothing is tried for ever, nor told as not held."""
+    own = changed(HOSTS, cpu_quota_us=333_333)
+
+    class Rounding(Kernel):
+        async def apply(
+            self, slice: str, limits: Limits, fields: Collection[str] = EVERY
+        ) -> tuple[Why, ...]:
+            told = await super().apply(slice, limits, fields)
+            now = self.holds[slice]
+            quota, weight = now.cpu_quota_us or 0, now.io_weight or 100
+            rounded = {"cpu_quota_us": quota // 100 * 100, "io_weight": min(weight, 118)}
+            self.holds[slice] = changed(now, **rounded)
+            return told
+
+    kernel = Rounding(Pulse(), holds={ONE: own, TWO: own})
+    facts = replace(FACTS, has_io_weight=True)
+    async with keeping_house(tmp_path, kernel=kernel, facts=facts) as host:
+        host.keeper.attach(BOTH)
+        host.keeper.follow(orders())
+        await host.until(lambda: host.held().cpu_quota_us == PLAN)
+        host.keeper.follow(orders(None))
+        await host.until(lambda: host.keeper.looked and not host.keeper.state())
+        assert host.held() == changed(own, cpu_quota_us=333_300, io_weight=118)
+        count = len(kernel.applied)
+        await host.settled()
+        assert len(kernel.applied) == count and not read(tmp_path / "caps.json")[0]
 
 
 def test_the_mark_that_helps_a_maximum_down_is_put_where_it_was() -> None:
