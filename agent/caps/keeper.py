@@ -47,7 +47,7 @@ T = TypeVar("T")
 class Keeper:
     """`driver`: None where nothing can be enforced, and `unable` says why. `changed` is the drivers' pulse too.
 
-    `find`: looks where sites' files are, before `facts` are read; bounded, and raises nothing.
+    `find`: looks where sites' files are, before `facts` are read; bounded, and raises nothing. `boot`: as in Memory.
     """
 
     def __init__(
