@@ -12,10 +12,13 @@ from fleet.caps import Tenant
 from fleet.model import PlanId
 from tests.hogs import WALL
 from tests.vm.capped import PLANS, SCALE
+from tests.vm.hogs import CORPUS, REFUSED_MAIL
 
 # As the agent was configured whose signals tests/vm/test_isolation.py recorded.
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.jsonl"))
 POLICY = Policy(scale=SCALE, signs=Signs(miner_s=600 * SCALE))
+HOGS = {hog.file: hog for hog in (*CORPUS, REFUSED_MAIL)}  # by the stem of its recording
+QUIET = 10  # rounds before the hog begins
 WIDE = PlanId("wide")
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 
 from deploy.demo.plans import MIB, SOLIDARITY
-from fleet.caps import Override, Ruling, Tenant
+from fleet.caps import Level, Override, Ruling, Tenant
 from fleet.messages import Orders
-from fleet.model import Caps, Epoch, HostId, PlanId, SiteId
+from fleet.model import Caps, Epoch, HostId, Note, PlanId, SiteId
+from runtime.clock import wall
 from tests.vm.hosting import DISK, MEMORY_MIB, SITES, Tenancy, furnish
 from tests.vm.image import Image
 from tests.vm.machine import Machine, Saved, machine
@@ -167,6 +168,13 @@ class Capped:
             f"journalctl -b -q -o cat -u relevo-agent | {no_links} | tail -n {lines}"
         )
         return told.output
+
+
+def quarantine(level: Level, for_s: float) -> Ruling:
+    """A person's word, from now."""
+    now = wall()
+    note = Note(owner="ana", reason="it harms others", since=now, until=now + for_s)
+    return Ruling(word="quarantine", level=level, note=note)
 
 
 @asynccontextmanager

@@ -76,6 +76,11 @@ class Hog:
     inside: str = ""  # a script that the site's user runs
     crowd: str = ""  # a command of visitors
 
+    @property
+    def file(self) -> str:
+        """Its name as one of a file."""
+        return self.name.lower().replace(" ", "_").replace("/", "")
+
     async def begin(self, vm: Machine, site: Tenancy) -> None:
         if self.inside:
             await vm.push(f"/run/{UNIT}.sh", _filled(self.inside, site).encode())

@@ -4,10 +4,12 @@ import asyncio
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.vm.capped import TIGHT, Capped, capped
+from fleet.caps import Level
+from tests.vm.capped import STATE, TIGHT, VERIFY_S, Capped, capped, quarantine
 from tests.vm.hogs import FORK_BOMB, LEAK, SPIN, UNIT
 from tests.vm.hosting import SITES, WORLD, Tenancy, rehouse
 from tests.vm.machine import Saved
@@ -17,6 +19,9 @@ pytestmark = pytest.mark.vm
 GARDEN, ORCHARD, *OTHERS = SITES
 MIB = 1 << 20
 SPUN_S = 4.0
+NOBODYS_UID = 2999
+HOUR_S = 3600.0
+WITHOUT_AGENT = Path(__file__).parents[2] / "docs/uninstall.md"
 # An emulated machine is 15 times slower than the one that the 2 s of a repair are promised for; what no signal tells
 # of is seen at the next look (VERIFY_S).
 REPAIRED_S = 20.0
@@ -26,9 +31,17 @@ HELD = {
     "cpu.weight": f"{TIGHT.cpu_weight}",
     "memory.max": f"{TIGHT.memory_max_bytes}",
     "pids.max": f"{TIGHT.tasks}",
+    "io.max": f"254:16 rbps={TIGHT.read_bytes_per_s} wbps={TIGHT.write_bytes_per_s} "
+    f"riops={TIGHT.read_iops} wiops={TIGHT.write_iops}",
 }
 # What it says, or does not even count, where nothing is held.
-FREE = {"cpu.max": "max 100000", "memory.max": "max", "memory.high": "max", "io.max": ""}
+FREE = {
+    "cpu.max": "max 100000",
+    "cpu.weight": "100",
+    "memory.max": "max",
+    "memory.high": "max",
+    "io.max": "",
+}
 # A cipher that is none: an emulated processor's would be slower than the limits that are looked for. It begins behind
 # what LVM looks for, which would find its volume twice.
 VOLUME = """\
@@ -39,6 +52,7 @@ vgcreate --quiet sites /dev/mapper/secret && lvcreate --quiet --name srv --exten
 udevadm settle && mkfs.xfs -q /dev/sites/srv
 """
 CALL = "python3 -c 'import socket; socket.create_connection((\"{address}\", {port}), 3)'"
+MAIL = CALL.format(address=f"{WORLD}.7", port=25)
 
 
 async def spin(host: Capped, *sites: Tenancy, on: str = "0-1") -> tuple[float, ...]:
@@ -156,24 +170,33 @@ async def test_a_volume_is_shared_as_plans_say(tight: Saved) -> None:
 
 async def test_nothing_is_mailed_past_the_hosts_own_server(tight: Saved) -> None:
     """Outward port 25 is closed to all sites, and open to the host; the web is open to both."""
-    mail, web = (CALL.format(address=f"{WORLD}.7", port=port) for port in (25, 80))
+    web = CALL.format(address=f"{WORLD}.7", port=80)
     async with capped(tight) as host:
-        await host.vm.do(mail)
+        await host.vm.do(MAIL)
         assert await as_site(host, GARDEN, web)
-        assert not await as_site(host, GARDEN, mail)
+        assert not await as_site(host, GARDEN, MAIL)
 
 
 async def test_caps_hold_through_what_happens_to_a_host(tight: Saved) -> None:
-    """A daemon-reload, a restart of the site's unit and the death of the agent leave them as they are."""
+    """A daemon-reload, a restart of the site's unit and the death of the agent leave them as they are.
+
+    Nothing is repaired: it was never away.
+    """
     async with capped(tight) as host:
         for what in (
             "systemctl daemon-reload",
             f"systemctl restart {GARDEN.unit}",
             "systemctl kill -s KILL relevo-agent",
         ):
-            await host.vm.do(what)
-            for file, value in HELD.items():
-                await host.until_held(GARDEN, file, value, timeout_s=REPAIRED_S)
+            drift = await host.total("relevo_caps_drift_total")
+            held = " && ".join(
+                f"grep -qx '{value}' {GARDEN.cgroup}/{file}" for file, value in HELD.items()
+            )
+            await host.vm.do(f"{what} && {held}")
+            assert not await as_site(host, GARDEN, MAIL)
+            if "KILL" not in what:
+                await asyncio.sleep(2 * VERIFY_S)
+                assert await host.total("relevo_caps_drift_total") == drift
         await host.vm.until("systemctl is-active relevo-agent", timeout_s=60)
         await host.vm.do(f"visitors --once {GARDEN.domain}")
 
@@ -188,6 +211,7 @@ async def test_caps_are_there_after_a_reboot(tight: Saved) -> None:
             await host.vm.until(f"visitors --once {site.domain}", timeout_s=90)
             for file, value in HELD.items():
                 await host.until_held(site, file, value, timeout_s=60)
+        assert not await as_site(host, GARDEN, MAIL)
 
 
 async def test_what_somebody_changes_is_repaired_and_counted(tight: Saved) -> None:
@@ -209,11 +233,40 @@ async def test_what_somebody_changes_is_repaired_and_counted(tight: Saved) -> No
 
 
 async def test_shadow_holds_nothing(shadowed: Saved) -> None:
-    """Every plan is known and told of, and the kernel holds no site to it."""
+    """Every plan is known and told of, and neither the kernel nor the firewall holds a site to it."""
     async with capped(shadowed) as host:
         for site in SITES:
             for file, value in FREE.items():
                 told = await host.vm.do(f"cat {site.cgroup}/{file} 2>/dev/null || echo '{value}'")
                 assert told == value, (site.name, file, told)
+            # Debian's own for users: some, not the plan's.
+            show = (
+                f"systemctl show --value --property TasksMax {site.slice} user-{NOBODYS_UID}.slice"
+            )
+            assert len(set((await host.vm.do(show)).split())) == 1
+        assert await as_site(host, GARDEN, MAIL)
         (cores,) = await spin(host, GARDEN)
         assert cores > 1.05, cores
+
+
+@pytest.mark.long
+async def test_without_an_agent_sites_get_all_of_their_host_again(tight: Saved) -> None:
+    """By what docs/uninstall.md tells to type, and by nothing else; one that was stopped too."""
+    typed = WITHOUT_AGENT.read_text().partition("## Without an agent")[2].split("```")[1]
+    async with capped(tight) as host:
+        await host.vm.do(f"visitors --once {GARDEN.domain}")
+        await host.order("tight", rulings={GARDEN.name: quarantine(Level.STOP, HOUR_S)})
+        await host.vm.until(
+            f"! pgrep --euid {GARDEN.name} && grep '\"stopped\":\\[' {STATE}/caps.json"
+        )
+        told = await host.vm.do(
+            typed
+        )  # what is stopped can't be thawed, and says so: a person goes on
+        for units in re.findall(r'"stopped":\[([^]]+)\]', told):
+            await host.vm.do(f"systemctl start {' '.join(shlex.split(units.replace(',', ' ')))}")
+        for site in SITES:
+            await host.vm.until(f"visitors --once {site.domain}")
+            for file, value in FREE.items():
+                told = await host.vm.do(f"cat {site.cgroup}/{file} 2>/dev/null || echo '{value}'")
+                assert told == value, (site.name, file, told)
+        assert await as_site(host, GARDEN, MAIL)

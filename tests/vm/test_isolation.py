@@ -11,11 +11,10 @@ import msgspec
 import pytest
 
 from agent.signals import Signals
-from fleet.caps import Level, Ruling
-from fleet.model import Note
-from runtime.clock import wall
+from fleet.caps import Level
+from tests.replay import QUIET
 from tests.vm import neighbours
-from tests.vm.capped import RECORD, Capped, Change, capped
+from tests.vm.capped import CONFIG, RECORD, Capped, Change, capped, quarantine
 from tests.vm.hogs import CORPUS, REFUSED_MAIL, Hog
 from tests.vm.hosting import SITES, WORLD, Tenancy
 from tests.vm.machine import Saved
@@ -27,7 +26,7 @@ READER = next(hog for hog in CORPUS if hog.name == "read I/O")  # the surest to 
 # Where signals of these runs are kept for the ladder's replays; set to write them anew.
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 REWRITE = "RELEVO_RECORD" in os.environ
-ROUNDS = 40
+ROUNDS = 40  # at most
 QUIET_S = 14.0  # the ladder must have seen the host without trouble
 FOUND_S = 60.0
 ENDED_S = 120.0  # the longest of the scaled terms, and recovery in steps
@@ -40,6 +39,9 @@ JOBS_S = 15.0  # jobs are ended as they are seen, here each VERIFY_S
 HARD_S = 20.0
 BEAT_S = 0.5
 DELAY = "relevo_agent_beat_delay_seconds"
+LOCAL_MAIL = (
+    "systemd-run --quiet --unit=mail -- /usr/bin/python3 -m http.server --bind 127.0.0.1 25"
+)
 
 
 @asynccontextmanager
@@ -49,21 +51,23 @@ async def noise(saved: Saved, hog: Hog) -> AsyncGenerator[Capped, None]:
         await neighbours.begin(host.vm, but=(NOISY,))
         await asyncio.sleep(QUIET_S)
         assert await host.changes() == [], "a quiet host penalizes nobody"
+        began = await neighbours.clock(host.vm)
         await hog.begin(host.vm, NOISY)
         try:
             yield host
         finally:
-            await record(host, hog)
+            await record(host, hog, began)
 
 
-async def record(host: Capped, hog: Hog) -> None:
-    """Keep the signals of this run for the replays, if that is wanted."""
-    if REWRITE and not hog.in_shadow and hog.level > Level.BASELINE:
-        name = hog.name.lower().replace(" ", "_").replace("/", "")
-        rounds = (await host.vm.pull(RECORD)).splitlines(keepends=True)
-        await asyncio.to_thread(
-            (RECORDINGS / f"{name}.jsonl").write_bytes, b"".join(rounds[-ROUNDS:])
-        )
+async def record(host: Capped, hog: Hog, began: float) -> None:
+    """Keep the signals of this run for the replays, if that is wanted: QUIET of them are of the time before the hog."""
+    if not REWRITE or hog.in_shadow:
+        return
+    rounds = (await host.vm.pull(RECORD)).splitlines(keepends=True)
+    first = sum(msgspec.json.decode(each, type=Signals).at < began for each in rounds) - QUIET
+    assert first >= 0
+    kept = b"".join(rounds[first : first + ROUNDS])
+    await asyncio.to_thread((RECORDINGS / f"{hog.file}.jsonl").write_bytes, kept)
 
 
 async def found(host: Capped, at_least: Level) -> Change:
@@ -171,14 +175,30 @@ async def test_cron_does_not_bring_a_stopped_site_back(wide: Saved) -> None:
         await host.vm.do(f"pgrep --euid {NOISY.name} --exact sleep")
 
 
-async def test_an_isolated_site_reaches_what_it_needs_and_nothing_else(wide: Saved) -> None:
-    """While a person isolates it it can't call the world, and its visitors come; its neighbour calls whom it likes."""
+@pytest.mark.parametrize("nft", [True, False], ids=["both", "slice alone"])
+async def test_an_isolated_site_reaches_what_it_needs_and_nothing_else(
+    wide: Saved, *, nft: bool
+) -> None:
+    """While a person isolates it it can't call the world; its visitors come, it resolves names and mails by the host.
+
+    Its neighbour calls whom it likes. The slice's own rules do that without the firewall's.
+    """
     async with capped(wide) as host:
+        await host.vm.do(f"echo nameserver {WORLD}.53 > /etc/resolv.conf")
+        await host.vm.do(LOCAL_MAIL)
+        if not nft:
+            config = CONFIG.replace("[caps]\n", "[caps]\negress = false\n")
+            await host.vm.push("/etc/relevo/agent.toml", config.encode())
+            await host.vm.do("systemctl stop relevo-agent && nft delete table inet relevo")
         await host.vm.do(calls(NOISY))
         await host.order("wide", rulings={NOISY.name: quarantine(Level.ISOLATE, TERM_S)})
         await host.vm.until(f"! {calls(NOISY)}")
         await host.vm.do(calls(SITES[1]))
+        await host.vm.do(calls(NOISY, f"{WORLD}.53", 53))
+        await host.vm.do(calls(NOISY, "127.0.0.1", 25))
+        await host.vm.do(f"! {calls(NOISY, f'{WORLD}.54', 53)}")
         await host.vm.do(f"visitors --once {NOISY.domain}")
+        assert (await host.vm.run("nft list table inet relevo")).code == (0 if nft else 1)
         await host.vm.until(calls(NOISY), timeout_s=2 * TERM_S)
 
 
@@ -203,13 +223,8 @@ async def test_the_agent_keeps_its_beat(wide: Saved, name: str) -> None:
         assert in_time >= 0.95 * beats and soon == beats, (beats, in_time, soon)
 
 
-def quarantine(level: Level, for_s: float) -> Ruling:
-    now = wall()
-    note = Note(owner="ana", reason="it harms others", since=now, until=now + for_s)
-    return Ruling(word="quarantine", level=level, note=note)
-
-
-def calls(site: Tenancy) -> str:
-    """A command that succeeds if the site can call the world's web."""
-    call = f"/usr/bin/python3 -c 'import socket; socket.create_connection((\"{WORLD}.9\", 80), 3)'"
-    return site.inside(call, unit="call").replace("--quiet", "--quiet --wait --pipe")
+def calls(site: Tenancy, address: str = f"{WORLD}.9", port: int = 80) -> str:
+    """A command that succeeds if the site can call an address; the world's web, if none is named."""
+    program = f'import socket; socket.create_connection(("{address}", {port}), 3)'
+    job = site.inside(f"/usr/bin/python3 -c '{program}'", unit="call")
+    return job.replace("--quiet", "--quiet --wait --pipe")
