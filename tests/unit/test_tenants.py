@@ -131,7 +131,8 @@ def test_the_most_specific_word_wins_that_no_later_shadow_covers(
     counting = [
         turn
         for n, turn in enumerate(said)
-        if not any(wider.since is None and wider.said > turn.said for wider in said[n:])
+        if turn.since is None
+        or not any(wider.since is None and wider.said > turn.said for wider in said[n:])
     ]
     expected = counting[0].since if counting else None
     assert given_to(A, intent(enforcement=words)).tenants[FIRST].enforced_from == expected
