@@ -36,7 +36,7 @@ check: $(READY) ## format, lint, types, import contracts
 	$(BIN)/lint-imports --no-cache
 
 test-fast: $(READY) ## unit tests, stories, properties, a sample of the simulation: under 2 minutes
-	$(BIN)/pytest -m 'not integration and not vm and not patient' $(PYTEST)
+	$(BIN)/pytest -n auto -m 'not integration and not vm and not patient' $(PYTEST)
 
 test: $(READY) ## every test, real servers included, but the long ones: under 10 minutes
 	$(BIN)/pytest -m 'not long and not vm' $(PYTEST)

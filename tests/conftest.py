@@ -4,7 +4,9 @@ import asyncio
 import math
 import os
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import uvloop
@@ -79,3 +81,10 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualLoop}
     return {"real": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder in which a socket's name fits what the kernel allows, whatever the test and its runner are called."""
+    with TemporaryDirectory(prefix="relevo-") as folder:
+        yield Path(folder)

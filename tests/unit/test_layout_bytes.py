@@ -74,16 +74,16 @@ def section(site: str, run: Path, more: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("place", ["before", "in the pool", "in its neighbour", "everywhere"])
-async def test_every_byte_of_a_file_that_is_no_utf_8_stays(place: str, tmp_path: Path) -> None:
+async def test_every_byte_of_a_file_that_is_no_utf_8_stays(place: str, short_path: Path) -> None:
     """Its neighbours' lines as they were, its own in the unit's configuration; and it comes back so."""
-    run = tmp_path / "run"
+    run = short_path / "run"
     everywhere = place == "everywhere"
     head = LATIN if everywhere or place == "before" else b""
     mine = section("libro", run, LATIN if everywhere or place == "in the pool" else b"")
     other = section(
         "huerto", run, LATIN + b"; \xc2\xa0" if everywhere or place == "in its neighbour" else b""
     )
-    etc = Etc(tmp_path, head + mine + other)
+    etc = Etc(short_path, head + mine + other)
     plan = convert(etc.here(), LIBRO)
     await etc.carry(plan.steps)
     assert etc.file.read_bytes() == head + other

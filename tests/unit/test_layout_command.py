@@ -233,18 +233,18 @@ def test_what_is_not_one_pool_of_one_site_is_refused(why: str, tmp_path: Path) -
         planned(tmp_path, tree, tenants, site)
 
 
-def test_a_pool_is_planned_into_its_users_slice(tmp_path: Path) -> None:
+def test_a_pool_is_planned_into_its_users_slice(short_path: Path) -> None:
     """Found by its virtual host's socket; refused only where that is on another file system than the unit's."""
-    listen = tmp_path / "run" / "libro.sock"
+    listen = short_path / "run" / "libro.sock"
     handler = f'"proxy:unix:{listen}|fcgi://localhost"'
     tree = vhosts(virtual("libro.example", handler))
     tree |= pool("huerto", "huerto") | pool("libro", "libro", f"listen = {listen}\n")
-    host = str(write(tmp_path / "host", BASE | tree))
+    host = str(write(short_path / "host", BASE | tree))
     running = Reader(host).look()
     with pytest.raises(CantMove, match="not on the file system of /run"):
         convert(Host(running=running, tenants=TWO, files=HostFiles(host)), LIBRO)
     listen.parent.mkdir()
-    places = Places(run=tmp_path / "run" / "relevo-php")
+    places = Places(run=short_path / "run" / "relevo-php")
     plan = convert(Host(running=running, tenants=TWO, files=HostFiles(host), places=places), LIBRO)
     texts = {str(step.path): step.text for step in plan.steps if isinstance(step, Write)}
     drop_in = texts["/etc/systemd/system/relevo-php@libro.service.d/site.conf"]
