@@ -26,6 +26,7 @@ METRIC = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.M)
 
 RECORD = f"{STATE}/signals.jsonl"
 VERIFY_S = 5.0
+NO_IO_LIMITS = "IOReadBandwidthMax= IOWriteBandwidthMax= IOReadIOPSMax= IOWriteIOPSMax="
 # A minute is three seconds; a step lasts long enough to be seen to work.
 SCALE = 0.05
 # Nothing listens there: it lives on its orders of last time.
@@ -131,7 +132,11 @@ class Capped:
         """As if relevo had never been there: no agent, no caps."""
         await self.vm.do("systemctl stop relevo-agent")
         for site in SITES:
+            # What systemd forgets of disks by `revert` the kernel goes on to hold.
+            await self.vm.do(f"systemctl set-property --runtime {site.slice} {NO_IO_LIMITS}")
             await self.vm.do(f"systemctl revert {site.slice}")
+            told = await self.vm.do(f"cat {site.cgroup}/io.max {site.cgroup}/cpu.max")
+            assert told.strip() == "max 100000", told
 
     async def held(self, site: Tenancy, name: str) -> str:
         """What the kernel says: a file of the site's cgroup."""
