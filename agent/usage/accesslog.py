@@ -166,10 +166,13 @@ class Site:
     def __init__(self) -> None:
         self.clients, self.urls = Clients(), Urls()
         self._durations = Durations()
+        self._turn_at = float("-inf")
+        self._calm: Web | None = None  # what is told again while nobody asks for anything
         self._requests = self._errors = self._timed = self._took_s = 0.0
 
     def add(self, line: Line, stands_for: float) -> None:
         """A line, and for how many of its log it stands."""
+        self._calm = None
         self._requests += stands_for
         self._errors += stands_for * (line.status >= 500)
         if line.took_s is not None:
@@ -180,12 +183,16 @@ class Site:
         self.urls.add(line.url)
 
     def turn(self, now: float) -> None:
-        self.clients.turn(now)
-        self.urls.turn(now)
-        self._durations.turn(now)
+        if now >= self._turn_at:
+            self._turn_at, self._calm = now + MINUTE_S, None
+            self.clients.turn(now)
+            self.urls.turn(now)
+            self._durations.turn(now)
 
     def told(self, passed_s: float) -> Web:
         """What was added since the last time."""
+        if self._calm is not None:
+            return self._calm
         per_s = 1 / passed_s if passed_s > 0 else 0.0
         web = Web(
             requests_per_s=self._requests * per_s,
@@ -194,6 +201,8 @@ class Site:
             busy=self._took_s * per_s if self._timed or not self._requests else None,
             took_s=self._durations.mean_s(),
         )
+        if not self._requests:
+            self._calm = web
         self._requests = self._errors = self._timed = self._took_s = 0.0
         return web
 

@@ -39,6 +39,14 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, dict[tuple[str, ...], float]] | None = None
 
 
+class Joined(msgspec.Struct, frozen=True):
+    """What the kernel and the web side say of a site, and both in one."""
+
+    signs: SiteSigns
+    web: Web
+    whole: SiteSigns
+
+
 class Looking:
     """`give` gets each finished round, in the sampling thread. `series`: whose tables are wanted of the sites."""
 
@@ -62,6 +70,7 @@ class Looking:
         self._tables_at = float("-inf")
         self._told: dict[SiteId, Web] = {}  # the web side's last round
         self._merged: dict[SiteId, Web] = {}
+        self._joined: dict[SiteId, Joined] = {}
         self._habits: dict[SiteId, Habits] = {}
         self._observed_at = float("-inf")
         self._awake: frozenset[SiteId] = frozenset()
@@ -91,8 +100,11 @@ class Looking:
         self._merged = told
         odd = self._habits
         sites = dict(seen.signals.sites)
-        for site in told.keys() & sites.keys():
-            sites[site] = merged(sites[site], told[site], again=again)
+        self._joined = {
+            site: self._join(site, sites[site], told[site], again=again)
+            for site in told.keys() & sites.keys()
+        }
+        sites |= {site: joined.whole for site, joined in self._joined.items()}
         for site in odd.keys() & sites.keys():
             does = msgspec.structs.asdict(odd[site])
             sites[site] = msgspec.structs.replace(sites[site], **does)
@@ -107,6 +119,13 @@ class Looking:
             tables = report.series(signals, self._series(signals), totals)
         took_s = time.monotonic() - began
         return Seen(signals=signals, took_s=took_s, totals=totals, rows=rows, tables=tables)
+
+    def _join(self, site: SiteId, signs: SiteSigns, web: Web, *, again: bool) -> "Joined":
+        """Of most sites neither says anything new."""
+        known = self._joined.get(site)
+        if known and known.signs is signs and known.web is web and not web.workers_short:
+            return known
+        return Joined(signs, web, merged(signs, web, again=again))
 
     def look_at_web(self, now: float) -> None:
         """One round of the web side, and of what its users do besides."""

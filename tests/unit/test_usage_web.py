@@ -142,6 +142,21 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
+def test_silence_is_told_minute_by_minute() -> None:
+    """Who came is forgotten in time though nobody comes; the next request is counted like the first."""
+    site, clients = accesslog.Site(), list[int | None]()
+    for begin in (0.0, 500.0):
+        site.turn(begin)
+        site.add(Line(b"203.0.113.7", "/", 200, None), 1.0)
+        assert site.told(2.0).requests_per_s == 0.5
+        for now in range(2, 180, 2):
+            site.turn(begin + now)
+            web = site.told(2.0)
+            assert web.requests_per_s == web.errors_per_s == web.busy == 0.0
+            clients.append(web.clients)
+    assert clients == ([1] * 59 + [0] * 30) * 2
+
+
 def test_what_is_written_is_counted_and_what_was_there_before_is_not(log: Path) -> None:
     """Requests, server errors and work in progress by the second; clients; URLs."""
     it = Follow(log)
