@@ -1,8 +1,8 @@
 """What an agent's hosting side costs with 1,000 sites: CPU, memory, how long the event loop is held.
 
-First the use of sites alone, which the goal is for: read, reckoned, kept and told, their access logs too. Then all that
-the agent does for its sites: each round judged besides; every slice looked at and held through the cgroupfs driver; the
-firewall's rules. New orders come in each window. In neither are the links to controllers, the look at php-fpm's, nginx'
+First the use of sites alone, which the goal is for: as the kernel tells it, read, reckoned, kept and told. Then all that the
+agent does for its sites: their access logs read besides; each round judged; every slice looked at and held through the
+cgroupfs driver; the firewall's rules. New orders come in each window. In neither are the links to controllers, the look at php-fpm's, nginx'
 and Apache's configurations each minute, in a thread, and the rows that go to the history each five minutes.
 
 The cgroups are directories of real files with what a kernel writes into them, rewritten for those that work: this
@@ -273,7 +273,9 @@ async def _child(root: Path, *, only_use: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as state:
         hosting = Hosting(_config(root, Path(state)), Exporter(AGENT), send, root)
         hosting.follow(orders[0])
-        hosting.layout.attached = _attached(root)  # what its service would have found
+        hosting.layout.attached = _attached(
+            root, logs=not only_use
+        )  # what its service would have found
         hosting.layout.changed.beat()
         services = hosting.services()
         for name in [*services]:
@@ -349,7 +351,7 @@ def _orders(number: int) -> Orders:
     )
 
 
-def _attached(root: Path) -> dict[SiteId, Attached]:
+def _attached(root: Path, *, logs: bool) -> dict[SiteId, Attached]:
     return {
         SiteId(f"s{n:04}"): Attached(
             attachment=Attachment.SLICE,
@@ -357,7 +359,7 @@ def _attached(root: Path) -> dict[SiteId, Attached]:
             slice=f"s{n:04}.slice",
             cgroups=(root / f"cgroup/s{n:04}.slice",),
             uids=(FIRST_UID + n,),
-            logs=(_log(root, n),),
+            logs=(_log(root, n),) if logs else (),
         )
         for n in range(SITES)
     }

@@ -72,7 +72,7 @@ class Clients:
     def __init__(self) -> None:
         self._began = float("-inf")
         self._salt, self._bits = b"", bytearray()
-        self._last = 0
+        self._set = self._last = 0
 
     def turn(self, now: float) -> None:
         """Begin another minute where one is over: salt and bits of the old one are gone."""
@@ -80,19 +80,22 @@ class Clients:
         if passed_s >= MINUTE_S:
             self._last = self._count() if passed_s < 2 * MINUTE_S else 0
             self._began, self._salt = now, secrets.token_bytes(16)
-            self._bits = bytearray(self.BITS // 8)
+            self._bits, self._set = bytearray(self.BITS // 8), 0
 
     def add(self, client: bytes) -> None:
         digest = hashlib.blake2b(client, digest_size=4, key=self._salt).digest()
         bit = int.from_bytes(digest) % self.BITS
-        self._bits[bit >> 3] |= 1 << (bit & 7)
+        byte, mask = bit >> 3, 1 << (bit & 7)
+        if not self._bits[byte] & mask:
+            self._bits[byte] |= mask
+            self._set += 1
 
     def count(self) -> int:
         """Of the last whole minute, or of this one if there are more already."""
         return max(self._last, self._count())
 
     def _count(self) -> int:
-        zeros = self.BITS - int.from_bytes(self._bits).bit_count()
+        zeros = self.BITS - self._set
         return round(-self.BITS * math.log(max(zeros, 1) / self.BITS))
 
 
@@ -270,7 +273,7 @@ class Log:
         skipped = begin - self._offset
         if skipped:
             self._rest = b""
-        data = os.pread(self._file, READ_BYTES, begin)
+        data = os.pread(self._file, min(READ_BYTES, size - begin), begin)
         self._offset = begin + len(data)
         return data, skipped
 

@@ -83,6 +83,7 @@ def full(before: Full | None, after: Full, signs: SiteSigns) -> SiteSigns:
 
 
 ON_DISK = DiskSigns.__struct_fields__
+AT_REST = DiskSigns(**dict.fromkeys(ON_DISK, 0.0))
 
 
 def io(
@@ -94,6 +95,8 @@ def io(
     """
     if before is None or after is None or passed_s < SHORTEST_S:
         return None
+    if after is before:  # the file said the same again
+        return dict.fromkeys(after, AT_REST)
     found: dict[str, DiskSigns] = {}
     for device, now in after.items():
         was = before.get(device, Io())
@@ -113,7 +116,13 @@ def io(
 
 
 def _sum(disks: dict[str, DiskSigns] | None, which: str) -> float | None:
-    return None if disks is None else sum(getattr(disk, which) for disk in disks.values())
+    if disks is None:
+        return None
+    if len(disks) == 1:
+        (disk,) = disks.values()
+        rate_of_one: float = getattr(disk, which)
+        return rate_of_one
+    return sum(getattr(disk, which) for disk in disks.values())
 
 
 EVENTS = (*HAPPENINGS, "workers_short")
