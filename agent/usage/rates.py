@@ -116,13 +116,7 @@ def io(
 
 
 def _sum(disks: dict[str, DiskSigns] | None, which: str) -> float | None:
-    if disks is None:
-        return None
-    if len(disks) == 1:
-        (disk,) = disks.values()
-        rate_of_one: float = getattr(disk, which)
-        return rate_of_one
-    return sum(getattr(disk, which) for disk in disks.values())
+    return None if disks is None else sum(getattr(disk, which) for disk in disks.values())
 
 
 EVENTS = (*HAPPENINGS, "workers_short")
