@@ -1,10 +1,10 @@
 """What an agent's hosting side costs with 1,000 sites: CPU, memory, how long the event loop is held.
 
-First the use of sites alone, which the goal is for: as the kernel tells it, read, reckoned, kept and told. Then all that
-the agent does for its sites: their access logs read besides; each round judged; every slice looked at and held through
-the cgroupfs driver; the firewall's rules. New orders come in each window. In neither are the links to controllers, the
-look at php-fpm's, nginx' and Apache's configurations each minute, in a thread, and the rows that go to the history each
-five minutes.
+First the use of sites alone, which the goal is for: as the kernel tells it, read, reckoned, kept and told. Then all
+that the agent does for its sites: their access logs read besides; each round judged; every slice looked at and held
+through the cgroupfs driver; the firewall's rules. New orders come in each window. In neither are the links to
+controllers, the look at php-fpm's, nginx' and Apache's configurations each minute, in a thread, and the rows that go to
+the history each five minutes.
 
 The cgroups are directories of real files with what a kernel writes into them, rewritten for those that work: this
 machine's own cgroups are not touched, nor its firewall, for which a shell script stands. A kernel makes its answer when
