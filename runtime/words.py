@@ -17,14 +17,14 @@ def explain(why: Why, language: str = "en") -> str:
 
     A reason may name another one's code as `because`, and carries its values too: it becomes that one's sentence.
     """
-    catalogue = _catalogue(language)
-    values = _worded(why.values, catalogue)
+    translations = catalogue("relevo", language)
+    values = _worded(why.values, translations)
     if because := values.pop("because", ""):
         rest = {name: value for name, value in why.values.items() if name != "because"}
         values["because"] = explain(Why(because, rest), language)
     for sentence in sentences(why.code):
         if placeholders(sentence) <= values.keys():
-            return catalogue.gettext(sentence).format_map(values)
+            return translations.gettext(sentence).format_map(values)
     told = ", ".join(f"{name} = {value}" for name, value in values.items())
     return f"{why.code}: {told}" if told else why.code
 
@@ -35,7 +35,7 @@ def placeholders(sentence: str) -> frozenset[str]:
 
 
 def _worded(
-    values: dict[str, str | int | float], catalogue: gettext.NullTranslations
+    values: dict[str, str | int | float], translations: gettext.NullTranslations
 ) -> dict[str, str]:
     """Values as they read, lists word by word. What is empty, or a time that never began (below 0), is not known."""
     worded = {}
@@ -45,21 +45,23 @@ def _worded(
         text = f"{value:g}" if isinstance(value, float) else str(value)
         words = WORDS.get(name)
         worded[name] = (
-            ", ".join(_word(part, words, catalogue) for part in text.split(", ")) if words else text
+            ", ".join(_word(part, words, translations) for part in text.split(", "))
+            if words
+            else text
         )
     return worded
 
 
-def _word(part: str, words: dict[str, str], catalogue: gettext.NullTranslations) -> str:
-    return catalogue.gettext(words[part]) if part in words else part
+def _word(part: str, words: dict[str, str], translations: gettext.NullTranslations) -> str:
+    return translations.gettext(words[part]) if part in words else part
 
 
 @cache
-def _catalogue(language: str) -> gettext.NullTranslations:
-    """English is the fallback of a language whose catalogue was not compiled."""
+def catalogue(domain: str, language: str) -> gettext.NullTranslations:
+    """The translations of a `domain`. English is the fallback of a language whose catalogue was not compiled."""
     if language not in LANGUAGES[1:]:
         return gettext.NullTranslations()
     try:
-        return gettext.translation("relevo", LOCALE, [language], fallback=True)
+        return gettext.translation(domain, LOCALE, [language], fallback=True)
     except (OSError, UnicodeDecodeError):  # a .mo that is none
         return gettext.NullTranslations()

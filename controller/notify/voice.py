@@ -1,26 +1,13 @@
 """One language in which people are told: sentences of the notices' catalogue, reasons, addresses of pages."""
 
-import gettext
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from fleet.model import Why
-from runtime.words import LANGUAGES, LOCALE, explain
+from runtime.words import catalogue, explain
 
 DOMAIN = "notices"
 WIDE = 160  # characters of a subject
-
-
-@cache
-def _catalogue(language: str) -> gettext.NullTranslations:
-    """English is the fallback of a language whose catalogue was not compiled."""
-    if language not in LANGUAGES[1:]:
-        return gettext.NullTranslations()
-    try:
-        return gettext.translation(DOMAIN, LOCALE, [language], fallback=True)
-    except (OSError, UnicodeDecodeError):  # a .mo that is none
-        return gettext.NullTranslations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +21,7 @@ class Voice:
     def t(self, sentence: str, **values: object) -> str:
         """A translation that can't be filled is none: the English one is told."""
         try:
-            return _catalogue(self.language).gettext(sentence).format_map(values)
+            return catalogue(DOMAIN, self.language).gettext(sentence).format_map(values)
         except (LookupError, ValueError):
             return sentence.format_map(values)
 
@@ -42,7 +29,7 @@ class Voice:
         """As `t`, by number; `{n}` is the count."""
         named = {"n": count, **values}
         try:
-            return _catalogue(self.language).ngettext(one, many, count).format_map(named)
+            return catalogue(DOMAIN, self.language).ngettext(one, many, count).format_map(named)
         except (LookupError, ValueError):
             return (one if count == 1 else many).format_map(named)
 

@@ -1,17 +1,15 @@
 """What the dashboard says, in the reader's language: sentences by catalogue, durations, times and numbers."""
 
-import gettext
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
 from markupsafe import Markup
 
 from fleet.caps import Evidence, Resource
 from fleet.model import HeldSite, Incident, Why
 from runtime.clock import iso
-from runtime.words import LANGUAGES, LOCALE, explain
+from runtime.words import catalogue, explain
 
 DOMAIN = "dashboard"
 NAMES = {"en": "English", "es": "Español"}
@@ -124,17 +122,6 @@ TABLES = (
 UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-@cache
-def _catalogue(language: str) -> gettext.NullTranslations:
-    """English is the fallback of a language whose catalogue was not compiled."""
-    if language not in LANGUAGES[1:]:
-        return gettext.NullTranslations()
-    try:
-        return gettext.translation(DOMAIN, LOCALE, [language], fallback=True)
-    except (OSError, UnicodeDecodeError):  # a .mo that is none
-        return gettext.NullTranslations()
-
-
 @dataclass(frozen=True, slots=True)
 class Speech:
     """One reader's language, at one moment (`wall`, Unix s): what is told is told as of then."""
@@ -144,11 +131,11 @@ class Speech:
 
     def t(self, sentence: str, **values: object) -> str:
         """`sentence`, translated and filled. It never holds HTML: templates escape it like any text."""
-        return _catalogue(self.language).gettext(sentence).format_map(values)
+        return catalogue(DOMAIN, self.language).gettext(sentence).format_map(values)
 
     def n(self, one: str, many: str, count: int, **values: object) -> str:
         """As `t`, by number; `{n}` is the count as it reads."""
-        text = _catalogue(self.language).ngettext(one, many, count)
+        text = catalogue(DOMAIN, self.language).ngettext(one, many, count)
         return text.format_map({"n": self.number(count), **values})
 
     def word(self, table: dict[str, str], code: str) -> str:
