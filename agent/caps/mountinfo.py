@@ -1,14 +1,11 @@
-"""What is mounted where, as the machine's first process sees it: a confined agent has mounts of its own.
-
-Source: proc_pid_mountinfo(5).
-"""
+"""What is mounted where. Source: proc_pid_mountinfo(5)."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOUNTS = "proc/1/mountinfo"
+MOUNTS = "proc/1/mountinfo"  # the machine's: a confined agent has mounts of its own
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _NO_FILES = {"tmpfs", "ramfs", "autofs"}

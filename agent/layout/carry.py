@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
+from agent.caps.mountinfo import mounted
 from agent.discover.php import socket as written
 from agent.layout.moves import Places
 from agent.layout.steps import (
@@ -228,6 +229,6 @@ def _sockets() -> list[tuple[str, bool]]:
 
 
 def guarded() -> frozenset[Path]:
-    """Everything that something is mounted on. Source: proc_pid_mountinfo(5)."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    return frozenset(Path(line.split()[4].replace("\\040", " ")) for line in lines)
+    """Everything that something is mounted on, as this program sees it."""
+    text = Path("/proc/self/mountinfo").read_text(errors="replace")
+    return frozenset(each.place for each in mounted(text))
