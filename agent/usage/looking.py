@@ -120,7 +120,7 @@ class Looking:
         took_s = time.monotonic() - began
         return Seen(signals=signals, took_s=took_s, totals=totals, rows=rows, tables=tables)
 
-    def _join(self, site: SiteId, signs: SiteSigns, web: Web, *, again: bool) -> "Joined":
+    def _join(self, site: SiteId, signs: SiteSigns, web: Web, *, again: bool) -> Joined:
         """Of most sites neither says anything new."""
         known = self._joined.get(site)
         if known and known.signs is signs and known.web is web and not web.workers_short:

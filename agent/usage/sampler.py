@@ -181,10 +181,10 @@ class Sampler:
         before, self._before = self._before, self._host.look(now)
         signs = host.between(before, self._before)
         trouble = trouble_of(signs)
-        closely = {path for site in self._close & self._sites.keys() for path in self._paths(site)}
+        closely = {watched for site in self._close for watched in self._parts.get(site, ())}
         self._devices.forget_at(now)
-        for path, watched in self._watched.items():
-            watched.look(now, closely=path in closely, trouble=trouble)
+        for watched in self._watched.values():
+            watched.look(now, closely=watched in closely, trouble=trouble)
         near = any(own_users(self._sites[site]) for site in self._close & self._sites.keys())
         users_fresh = self._users.look(now, hurry=near or trouble is not Trouble.NONE)
         sites, fresh = {}, set()
@@ -199,20 +199,13 @@ class Sampler:
 
     def second(self, now: float) -> None:
         """Look at those that are read closely, between the rounds too."""
-        close = {site: self._paths(site) for site in self._close & self._sites.keys()}
-        self.seconds.look(
-            now,
-            {s: [self._watched[p].cgroup for p in paths] for s, paths in close.items() if paths},
-        )
+        close = self._close & self._parts.keys()
+        self.seconds.look(now, {s: [part.cgroup for part in self._parts[s]] for s in close})
 
     def close(self) -> None:
         """Let go of every file."""
         for watched in self._watched.values():
             watched.forget()
-
-    def _paths(self, site: SiteId) -> tuple[Path, ...]:
-        attached = self._sites[site]
-        return attached.cgroups if by_kernel(attached) else ()
 
 
 def _by_kernel(attached: Attached, parts: tuple[Watched, ...]) -> tuple[SiteSigns, bool]:
