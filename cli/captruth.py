@@ -108,6 +108,8 @@ def _explained(short: Reason) -> frozenset[str]:
         case "cap-not-held":
             names = frozenset(str(short.values.get("caps")).split(", "))
             return names | DISKS if "io" in names else names
+        case "cap-egress-by-user":
+            return frozenset({"egress_closed"})
         case "cap-refused":
             return OF_SLICES
     return frozenset()

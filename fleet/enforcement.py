@@ -47,7 +47,7 @@ def arm(
 
     def renew(turn: Turn, names: Collection[PlanId]) -> Turn:
         mine = {plan: own[plan] for plan in names if plan in own}
-        return turn if turn.since is None else _renewed(turn, mine, said.since, now)
+        return turn if turn.since is None else _within(turn, mine, said.since, now)
 
     hosts, its_plans = words.hosts, words.plans
     if said.scope == "all":
@@ -99,20 +99,39 @@ def _armed(old: Turn | None, own: Named, since: float, now: float) -> Turn:
         return msgspec.structs.replace(turn, renewed=later)
     # A word that it replaces was waiting, or there was none: until the date it is as it was.
     inherits = old is None or (old.since is not None and old.inherits)
-    return Turn(since=since, editions=own, inherits=inherits and since > now, said=now)
+    return Turn(
+        since=since,
+        editions=own,
+        inherits=inherits and since > now,
+        said=now,
+        stopped=0.0 if old is None else old.said if old.since is None else old.stopped,
+    )
+
+
+def _within(turn: Turn, own: Named, since: float, now: float) -> Turn:
+    """A narrower word: numbers that wait for their date go on to, and newer ones wait for the later of both dates."""
+    waits = turn.renewed
+    if waits is None or waits.since <= now or since <= now:
+        return _renewed(turn, own, since, now)
+    if own.items() <= waits.editions.items():
+        return turn
+    later = msgspec.structs.replace(
+        waits, since=max(since, waits.since), editions={**waits.editions, **own}
+    )
+    return msgspec.structs.replace(turn, renewed=later)
 
 
 def _renewed(turn: Turn, own: Named, since: float, now: float) -> Turn:
     """An armed word, with present numbers from `since`, or from its own date if that is later."""
     assert turn.since is not None
-    holds = turn.editions
+    holds, said = turn.editions, turn.said
     if turn.renewed and turn.renewed.since <= now:
-        holds = turn.renewed.editions
+        holds, said = turn.renewed.editions, max(said, turn.renewed.said)
     after = {**(holds or {}), **own}
     if holds is None or since <= max(now, turn.since):
-        return msgspec.structs.replace(turn, editions=after, renewed=None)
+        return msgspec.structs.replace(turn, editions=after, said=said, renewed=None)
     renewed = Renewal(since=since, editions=after) if after != holds else None
-    return msgspec.structs.replace(turn, editions=holds, renewed=renewed)
+    return msgspec.structs.replace(turn, editions=holds, said=said, renewed=renewed)
 
 
 def shadowed(words: Enforcement, scope: Scope, id: str, turn: Turn | None) -> Enforcement:

@@ -3,6 +3,7 @@
 Pure; what people may say of it is in fleet.enforcement.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fleet.caps import Cap, Enforcement, Held, armed
+from fleet.caps import Cap, Enforcement, Held, Turn, armed
 from fleet.model import Caps, HostId, Plan, PlanId, SiteId
 
 C = TypeVar("C", bound=Caps)
@@ -113,22 +114,34 @@ def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Ite
     """What bears on a site, the most specific word first.
 
     Shadow ends the list, and so does a word on this plan. Nothing that was armed before a wider shadow was said counts:
-    who stops a host's caps, or all, does not have to know what is armed within.
+    who stops a host's caps, or all, does not have to know what is armed within. Nor does who arms them again, from
+    when it counts again.
     """
     turns = words.sites.get(site), words.plans.get(plan), words.hosts.get(host), words.all
-    stopped_at = max((turn.said for turn in turns if turn and turn.since is None), default=0.0)
+    shadows = [_shadow(turn) for turn in turns if turn is not None]
+
+    def begins(since: float, said: float) -> float:
+        return max([since, *(until for stopped, until in shadows if said < stopped)])
+
     for rank, turn in enumerate(turns):
         if turn is None:
             continue
         if turn.since is None:
             return
-        stands = turn.said >= stopped_at
-        names = stands and (turn.editions is None or plan in turn.editions)
+        begun = begins(turn.since, turn.said)
+        names = begun < math.inf and (turn.editions is None or plan in turn.editions)
         if names:
             edition = turn.editions[plan] if turn.editions is not None else None
-            yield _Piece(turn.since, rank, edition)
+            yield _Piece(begun, rank, edition)
         later = turn.renewed
-        if later and plan in later.editions and (stands or later.said >= stopped_at):
-            yield _Piece(max(later.since, turn.since), rank, later.editions[plan])
+        if later and plan in later.editions:
+            renewed = begins(max(later.since, turn.since), max(later.said, turn.said))
+            if renewed < math.inf:
+                yield _Piece(renewed, rank, later.editions[plan])
         if names and not turn.inherits:
             return
+
+
+def _shadow(turn: Turn) -> tuple[float, float]:
+    """When a shadow was said, and until when it covers what was armed within it before; (0, ...): there was none."""
+    return (turn.said, math.inf) if turn.since is None else (turn.stopped, turn.since)

@@ -293,7 +293,7 @@ TABLE = (
         ("memory_max_bytes", "swap_max_ratio")),
     Row("tasks_max", "plan", _always, lambda c: c.caps.tasks, _plan, ("tasks",)),
     Row("tasks_max", "penalty", lambda c: c.capped(Resource.TASKS),
-        lambda c: max(LEAST_TASKS, int(c.caps.tasks * c.share(Resource.TASKS))), _percent(Resource.TASKS)),
+        lambda c: max(min(LEAST_TASKS, c.caps.tasks), int(c.caps.tasks * c.share(Resource.TASKS))), _percent(Resource.TASKS)),
     Row("io", "plan", _always, _io, _plan, IO_CAPS),
     Row("io", "penalty", lambda c: c.capped(Resource.IO), lambda c: _io(c, c.share(Resource.IO)),
         _percent(Resource.IO)),

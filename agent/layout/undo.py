@@ -43,7 +43,11 @@ def undo(
     if len(alias) > PATH_MAX:
         raise CantMove(f"listen: {alias}: too long a name")
     steps: list[Step] = []
-    if written(alias) not in sockets.listening:
+    # What its file has no longer a master listens at until it is reloaded.
+    is_back = (
+        pools.cut(file or "", record.pool) is not None and written(alias) in sockets.listening
+    )
+    if not is_back:
         if not shared.patience_s and not accept_cut:
             raise CantMove(
                 f"{record.main} {shared.patience}: {record.unit} has to be reloaded, which would cut off "

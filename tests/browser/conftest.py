@@ -62,9 +62,8 @@ async def coop(tmp_path: Path) -> AsyncGenerator[Coop, None]:
     """Four hosts, one of them an edge, all up; two sites, one gated and one automatic."""
     tokens = {host: f"token-of-{host}" for host in HOSTS}
     async with controller_served(tmp_path, tokens) as served:
-        await served.apply(FLEET)
+        await served.placed(FLEET)
         controller = served.controller
-        await served.until(lambda: len(controller.mirror.places) == 2)
         async with crowd(served, tokens) as agents:
             await served.until(
                 lambda: {v.kind.value for v in controller.board.verdicts.values()} == {"up"}

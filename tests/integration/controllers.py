@@ -100,6 +100,12 @@ class Served:
         assert status == 200, told
         return told
 
+    async def placed(self, fleet: str = FLEET) -> None:
+        """Declare `fleet`, and wait until each of its sites has a host."""
+        await self.apply(fleet)
+        mirror = self.controller.mirror
+        await self.until(lambda: mirror.places.keys() == mirror.fleet.sites.keys() != set())
+
     async def until(self, true: Callable[[], bool], within_s: float = 5) -> None:
         """Wait, looking again at each change of the mirror and each round, until `true`."""
         changed = self.controller.mirror.changed

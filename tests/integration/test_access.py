@@ -48,8 +48,7 @@ ROLES = ("open", "host", *ACCESS_ROLES)
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
     async with controller_served(tmp_path) as controller:
-        await controller.apply(TWO_MEMBERS)
-        await controller.until(lambda: len(controller.controller.mirror.places) == 2)
+        await controller.placed(TWO_MEMBERS)
         yield controller
 
 

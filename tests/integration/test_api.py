@@ -37,9 +37,8 @@ async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
 
 @pytest_asyncio.fixture
 async def coop(served: Served) -> Served:
-    await served.apply()
+    await served.placed()
     controller = served.controller
-    await served.until(lambda: len(controller.mirror.places) == 2)
     await served.until(
         lambda: controller.board.verdicts.keys() == controller.mirror.fleet.hosts.keys()
     )

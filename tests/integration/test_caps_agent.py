@@ -40,9 +40,8 @@ async def test_a_quarantine_is_a_penalty_at_its_host_until_it_is_taken_back(tmp_
     folder = tmp_path / "agent"
     folder.mkdir()
     async with controller_served(tmp_path) as served:
-        await served.apply()
+        await served.placed()
         mirror, uses = served.controller.mirror, served.controller.uses
-        await served.until(lambda: len(mirror.places) == 2)
         async with running(configure(served, folder)):
             await served.until(lambda: HOST in uses.hosts, within_s=30)
             told = await caps(served, f"/v1/hosts/{HOST}/caps")
@@ -70,8 +69,7 @@ async def test_a_host_that_is_verified_is_not_well_before_it_speaks_where_it_can
     folder = tmp_path / "agent"
     folder.mkdir()
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         silent = await run(served, "caps", "verify", HOST)
         async with running(configure(served, folder)):
             await served.until(lambda: HOST in served.controller.uses.hosts, within_s=30)

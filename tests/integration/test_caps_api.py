@@ -1,14 +1,11 @@
 """Caps and isolation as people ask and order them: the chain, a host's truth, words on a site, what shadow found."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
-import pytest_asyncio
 
 from fleet.caps import (
     Attachment,
@@ -22,7 +19,7 @@ from fleet.caps import (
 from fleet.messages import Beside, Orders, Past, SiteUse, Usage
 from fleet.model import HostId, PlanId, SiteId, Why
 from runtime.clock import wall
-from tests.integration.controllers import FLEET, Served, controller_served
+from tests.integration.controllers import FLEET, Served
 from tests.integration.test_api import Socket, agent, beat, heard
 
 pytestmark = pytest.mark.integration
@@ -46,14 +43,6 @@ WANTED = Limits(
         )
     },
 )
-
-
-@pytest_asyncio.fixture
-async def coop(tmp_path: Path) -> AsyncGenerator[Served, None]:
-    async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
-        yield served
 
 
 def use(**said: Any) -> SiteUse:

@@ -32,8 +32,7 @@ LOOSER = GOOD.replace("tasks: 80,", "tasks: 100,")
 @pytest_asyncio.fixture
 async def coop(tmp_path: Path) -> AsyncGenerator[Served, None]:
     async with controller_served(tmp_path) as served:
-        await served.apply(GOOD)
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed(GOOD)
         yield served
 
 

@@ -1,13 +1,12 @@
 """What `relevo caps verify` makes of what an agent really tells: no promise that nobody keeps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from agent.caps.cgroupfs import CgroupFs
 from agent.caps.keeper import Keeper
@@ -22,7 +21,7 @@ from fleet.model import PlanId, Why
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
 from runtime.pulse import Pulse
-from tests.integration.controllers import Served, controller_served
+from tests.integration.controllers import Served
 from tests.integration.systemds import PLAIN
 from tests.integration.test_api import agent
 from tests.integration.test_caps_api import HOST, SITE, tell, use
@@ -32,14 +31,6 @@ from tests.unit.test_caps_keeper import orders
 pytestmark = pytest.mark.integration
 
 SLICE, GB = "user-1001.slice", 1 << 30
-
-
-@pytest_asyncio.fixture
-async def coop(tmp_path: Path) -> AsyncGenerator[Served, None]:
-    async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
-        yield served
 
 
 @asynccontextmanager

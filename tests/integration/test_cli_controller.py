@@ -125,8 +125,7 @@ async def test_each_failure_says_what_it_is(served: Served, tmp_path: Path) -> N
     )
     assert f"coop.yaml:{line}: sites.blog.home: 'mx1-web-08'" in bad.err
     assert (await run(served, "host", "show", "nobody")).code == Exit.NOT_FOUND
-    await served.apply()
-    await served.until(lambda: len(served.controller.mirror.places) == 2)
+    await served.placed()
     gated = await run(served, "site", "move", "huerto", "us1-web-01", "--reason", "x")
     assert gated.code == Exit.FAILED
     assert "say --old-host-stopped" in gated.err

@@ -42,8 +42,7 @@ def configured(state: Path) -> Path:
 async def a_coop(state: Path) -> None:
     """A store in `state` with a fleet declared by a controller that has ended since."""
     async with EmbeddedStore.open(state / "store.db") as store, served_over(store, state) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
 
 
 async def known(state: Path) -> Mirror:

@@ -97,8 +97,7 @@ class Visit:
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
     async with controller_served(tmp_path) as controller:
-        await controller.apply()
-        await controller.until(lambda: len(controller.controller.mirror.places) == 2)
+        await controller.placed()
         yield controller
 
 

@@ -35,8 +35,7 @@ async def served(tmp_path: Path) -> AsyncGenerator[Served, None]:
 
 @pytest_asyncio.fixture
 async def coop(served: Served) -> Served:
-    await served.apply()
-    await served.until(lambda: len(served.controller.mirror.places) == 2)
+    await served.placed()
     return served
 
 
@@ -171,9 +170,8 @@ async def test_no_site_is_ever_on_a_host_that_was_removed_meanwhile(tmp_path: Pa
         EmbeddedStore.open(tmp_path / "store.db") as store,
         served_over(store, tmp_path) as it,
     ):
-        await it.apply()
+        await it.placed()
         mirror = it.controller.mirror
-        await it.until(lambda: len(mirror.places) == 2)
         path = "/v1/hosts/us1-web-09"
 
         async def move(to: str, after_s: float = 0.0) -> int:

@@ -46,9 +46,8 @@ async def test_a_full_store_refuses_writes_and_ends_nothing_else(tmp_path: Path)
         EmbeddedStore.open(tmp_path / "store.db", quota_bytes=QUOTA_BYTES) as store,
         served_over(store, tmp_path) as it,
     ):
-        await it.apply(FLEET)
+        await it.placed()
         mirror = it.controller.mirror
-        await it.until(lambda: len(mirror.places) == 2)
         async with agent(it, WEB) as socket:
             await acknowledged(socket, 1)
             await it.until(lambda: WEB in mirror.known)

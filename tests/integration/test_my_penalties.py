@@ -33,8 +33,7 @@ WHY = Why(
 @pytest_asyncio.fixture
 async def coop(tmp_path: Path) -> AsyncGenerator[Served, None]:
     async with controller_served(tmp_path) as served:
-        await served.apply(TWO_MEMBERS)
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed(TWO_MEMBERS)
         yield served
 
 

@@ -28,8 +28,7 @@ async def replant(served: Served) -> Never:
 async def test_every_answer_is_as_described_whatever_is_asked(tmp_path: Path) -> None:
     """Statuses, types, headers and bodies as in /v1/openapi.json; the valid is taken, the invalid refused, no 500."""
     async with controller_served(tmp_path, failing=Pace(per_s=1e6, burst=10_000)) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         fuzzer = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("schemathesis")),
             *("--config-file", str(CONFIG), "run", f"{served.url}/v1/openapi.json"),

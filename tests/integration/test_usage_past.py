@@ -54,8 +54,7 @@ async def test_a_controller_asks_the_host_for_its_record(tmp_path: Path) -> None
     history.write([row(last - 2, 0.5), row(last, 1.0, at_cap_s={OWN: 60.0}, shadow_s=30.0)])
     history.close()
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         async with running(configure(served, folder)):
             await served.until(lambda: HOST in served.controller.uses.hosts, within_s=30)
             told = await past(served, f"since={(last - 4) * SLOT_S}&until={(last + 1) * SLOT_S}")
@@ -87,8 +86,7 @@ async def test_a_host_that_does_not_answer_is_named(
     """An older agent ignores the question, a full disk can't tell, another host's word counts for nothing."""
     monkeypatch.setattr(questions, "ANSWER_S", 0.5)
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         async with agent(served, HOST) as socket, agent(served, "mx1-web-09") as other:
             for one, host in ((socket, HOST), (other, "mx1-web-09")):
                 await one.send_bytes(beat(host))
@@ -113,9 +111,8 @@ async def test_a_controller_without_the_link_names_one_that_has_it(tmp_path: Pat
     """By what the others told last: who does not hear the host itself is not named."""
     web = HostId(HOST)
     async with controller_served(tmp_path) as served:
-        await served.apply()
+        await served.placed()
         mirror = served.controller.mirror
-        await served.until(lambda: len(mirror.places) == 2)
         assert "nor to any other" in (await past(served, status=503))["detail"]
         for id, words in (("c2", {}), ("c3", {web: Word.UNREACHABLE})):
             said = Observation(trusted=True, words=words)
@@ -129,8 +126,7 @@ async def test_a_controller_without_the_link_names_one_that_has_it(tmp_path: Pat
 async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path) -> None:
     """Its bars leave out what nobody saw; who looks again asks no host; one that is away is said in words."""
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         visitor = await enter(served)
         status, _, away = await visitor.ask("/sites/huerto/past")
         assert (status, "not linked to this controller" in away) == (200, True)
@@ -162,8 +158,7 @@ async def test_the_past_is_a_page_with_a_picture_of_each_measure(tmp_path: Path)
 async def test_the_page_says_what_each_plan_would_have_meant(tmp_path: Path) -> None:
     """Zero where the host compared and nothing was reached, a gap where it did not; also while no host answers."""
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         visitor = await enter(served)
         assert 'id="plans"' not in (await visitor.ask("/sites/huerto/past"))[2], "nothing is told"
         async with agent(served, HOST) as socket:
@@ -182,8 +177,7 @@ async def test_the_page_says_what_each_plan_would_have_meant(tmp_path: Path) -> 
 async def test_what_is_asked_is_bounded(tmp_path: Path) -> None:
     """A step is lengthened until 300 make an answer, no more than 40 days are asked, four at a time."""
     async with controller_served(tmp_path) as served:
-        await served.apply()
-        await served.until(lambda: len(served.controller.mirror.places) == 2)
+        await served.placed()
         async with agent(served, HOST) as socket:
             await socket.send_bytes(beat(HOST))
             async with asyncio.TaskGroup() as group:

@@ -61,9 +61,15 @@ def now_held(story: Story) -> dict[SiteId, int | None]:
     }
 
 
+def from_day(event: str) -> float:
+    """From when (Unix s) an arming is to count; long ago if at once."""
+    _, has_date, day = event.partition(" from ")
+    return BEGAN + float(day) * DAY_S if has_date else 0.0
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), orders), min_size=2, max_size=12))
 def test_no_change_of_a_plan_ever_holds_a_site_tighter(script: list[tuple[int, str]]) -> None:
-    """Only a word of a person on caps does, at once or on its date; and no arming lets a held site go."""
+    """Only a word of a person on caps does, at once or on its date, not before; and no arming lets a held site go."""
     story = begun()
     for days, event in script:
         story.now += days * DAY_S
@@ -76,6 +82,8 @@ def test_no_change_of_a_plan_ever_holds_a_site_tighter(script: list[tuple[int, s
                 assert held is None or was is None or held >= was, event
             if event.startswith("arm") and was is not None:
                 assert held is not None and held <= was, event
+            if event.startswith("arm") and story.now < from_day(event):
+                assert held == was, event
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), orders), min_size=2, max_size=12))
