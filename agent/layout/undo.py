@@ -43,11 +43,7 @@ def undo(
     if len(alias) > PATH_MAX:
         raise CantMove(f"listen: {alias}: too long a name")
     steps: list[Step] = []
-    # What its file has no longer a master listens at until it is reloaded.
-    is_back = (
-        pools.cut(file or "", record.pool) is not None and written(alias) in sockets.listening
-    )
-    if not is_back:
+    if not (_is_written(record, file, alias) and written(alias) in sockets.listening):
         if not shared.patience_s and not accept_cut:
             raise CantMove(
                 f"{record.main} {shared.patience}: {record.unit} has to be reloaded, which would cut off "
@@ -55,9 +51,17 @@ def undo(
                 "accept that now: --accept-cut"
             )
         steps += _bring_back(record, file, alias, places)
+    else:
+        steps.append(Judge(record.program, record.main))  # it may have stopped because of that
     steps += _hand_back(record, sockets, alias, places)
     note = f"The pool listens at {alias} then; {record.name} is a link to it, made at each boot."
     return Plan(steps=tuple(steps), notes=(note,))
+
+
+def _is_written(record: Record, file: str | None, alias: str) -> bool:
+    """Whether the pool's file has it at `alias`: what no file says any more a master listens at until it is reloaded."""
+    found = pools.cut(file or "", record.pool)
+    return found is not None and pools.settings(found.section).get("listen") == alias
 
 
 def _bring_back(record: Record, file: str | None, alias: str, places: Places) -> Iterator[Step]:
@@ -66,8 +70,9 @@ def _bring_back(record: Record, file: str | None, alias: str, places: Places) ->
     found = pools.cut(file or "", record.pool)
     kept = found.rest if found else file or ""
     text = f"{kept.rstrip(BLANK)}\n\n{section}" if kept.strip(BLANK) else section
-    yield Write(Path(record.file), text)
+    # First what makes the name at boot: where the file is written, and listened at, this is not come to again.
     yield Write(tmpfile_of(record, places), f"L+ {record.name} - - - - {alias}\n")
+    yield Write(Path(record.file), text)
     yield Judge(record.program, record.main)
     yield Systemd("reload", (record.unit,))
     yield Ask(Path(alias))

@@ -15,7 +15,7 @@ from agent.caps.limits import HostFacts
 from agent.hosting import Helds
 from agent.layout.attached import Attached
 from cli.failures import Exit
-from fleet.caps import Attachment, Tenant
+from fleet.caps import Attachment, Level, Penalty, Resource, Tenant
 from fleet.messages import SiteUse
 from fleet.model import PlanId, Why
 from metrics.catalogue import AGENT
@@ -24,7 +24,7 @@ from runtime.pulse import Pulse
 from tests.integration.controllers import Served
 from tests.integration.systemds import PLAIN
 from tests.integration.test_api import agent
-from tests.integration.test_caps_api import HOST, SITE, tell, use
+from tests.integration.test_caps_api import HOST, SITE, penalty, tell, use
 from tests.integration.test_cli_controller import run
 from tests.unit.test_caps_keeper import orders
 
@@ -34,7 +34,7 @@ SLICE, GB = "user-1001.slice", 1 << 30
 
 
 @asynccontextmanager
-async def kept(folder: Path) -> AsyncIterator[tuple[Keeper, Path]]:
+async def kept(folder: Path, *penalties: Penalty) -> AsyncIterator[tuple[Keeper, Path]]:
     """An agent's keeper over a made-up cgroup, which is given too."""
     group, pulse = folder / slice_path(SLICE), Pulse()
     group.mkdir(parents=True)
@@ -52,6 +52,7 @@ async def kept(folder: Path) -> AsyncIterator[tuple[Keeper, Path]]:
         verify_s=0.05,
     )
     keeper.follow(orders(huerto=Tenant(plan=PlanId("standard"), enforced_from=0.0)))
+    keeper.penalize(penalties)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(keeper.keep())
         yield keeper, group
@@ -109,5 +110,17 @@ async def test_what_was_refused_is_not_held_and_not_put_right_soon(
         (group / "memory.swap.max").unlink()
         word = await told(keeper, lambda word: bool(word.short))
     assert [why.code for why in word.short] == ["cap-no-file"] and word.held != word.wanted
+    code, out = await verified(coop, word)
+    assert (code, "half a minute" in out) == (Exit.NOT_HELD, False), out
+
+
+async def test_a_site_that_is_shut_in_by_its_user_alone_is_no_difference(
+    coop: Served, tmp_path: Path
+) -> None:
+    """A delegated subtree has no file for addresses: not all is held, and nobody will put that right."""
+    isolated = penalty(Level.ISOLATE, resource=Resource.EGRESS, share=1.0)
+    async with kept(tmp_path / "cgroups", isolated) as (keeper, _):
+        word = await told(keeper, lambda word: bool(word.short))
+    assert [why.code for why in word.short] == ["cap-egress-by-user"] and word.held != word.wanted
     code, out = await verified(coop, word)
     assert (code, "half a minute" in out) == (Exit.NOT_HELD, False), out

@@ -273,13 +273,19 @@ hosts = st.builds(
 ORDERED = ("cpu_quota_us", "memory_high_bytes", "memory_max_bytes", "swap_max_bytes", "tasks_max")
 
 
-@given(penalties=st.lists(penalties, max_size=4), facts=hosts)
+@example(penalties=[penalty(Level.CAP, Resource.TASKS, 0.5)], facts=HOST, tasks=10)
+@given(
+    penalties=st.lists(penalties, max_size=4),
+    facts=hosts,
+    tasks=st.integers(min_value=1, max_value=200),
+)
 def test_no_penalty_ever_gives_more_than_the_plan(
-    penalties: list[Penalty], facts: HostFacts
+    penalties: list[Penalty], facts: HostFacts, tasks: int
 ) -> None:
     """Save the memory watchdog, which takes the high mark away and leaves the maximum; and all is in whole pages."""
-    plain = limits(case(facts=facts)).limits
-    told = limits(case(*penalties, facts=facts))
+    caps = msgspec.structs.replace(STANDARD, tasks=tasks)
+    plain = limits(case(facts=facts, caps=caps)).limits
+    told = limits(case(*penalties, facts=facts, caps=caps))
     held = told.limits
     for field in ORDERED:
         most, now = getattr(plain, field), getattr(held, field)

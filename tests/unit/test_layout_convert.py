@@ -295,9 +295,21 @@ def test_a_boot_after_any_step_leaves_the_neighbours_served(beginning: str) -> N
     assert down == [put + 1] and str(steps[put + 1]) == f"systemctl enable {SOCKET_UNIT}"
 
 
-def test_an_undo_is_as_safe() -> None:
+def again() -> World:
+    """Put back, and converted once more without a reload: the shared master listens on at what no file says any more."""
+    made = undone()
+    made.patience_s = 0
+    for step in made.convert().steps:
+        made.do(step)
+    made.patience_s = 10
+    assert made.served() == "own" and alias_of(NAME) in made.seen().listening
+    return made
+
+
+@pytest.mark.parametrize("beginning", [converted, again])
+def test_an_undo_is_as_safe(beginning: Callable[[], World]) -> None:
     """Back into the shared master: served after every step, after a boot at any, and when it is gone on with."""
-    start = converted()
+    start = beginning()
     steps = start.undo().steps
     for stop in range(len(steps)):
         now = copy.deepcopy(start)
@@ -423,9 +435,10 @@ def test_a_master_that_cuts_off_requests_is_not_reloaded() -> None:
 
 def test_an_undo_that_would_cut_off_requests_asks_first() -> None:
     """The shared master has to be reloaded: that is refused, with the setting, unless it is accepted."""
-    now = converted(patience_s=0)
-    with pytest.raises(CantMove, match=r"process_control_timeout: 0s: .*--accept-cut"):
-        now.undo()
+    for now in (converted(), again()):
+        now.patience_s = 0
+        with pytest.raises(CantMove, match=r"process_control_timeout: 0s: .*--accept-cut"):
+            now.undo()
 
 
 def test_other_pools_of_the_same_file_stay() -> None:
