@@ -172,17 +172,20 @@ class Climb:
         return record.level, -(record.step.since if record.step else 0.0)
 
     def _has_room(self, site: SiteId, record: Record) -> bool:
-        """Rule R14, and no pendulum; past either a person is asked."""
+        """Rule R14, and no pendulum; past either a person is asked, where it is not only in shadow."""
+        armed = self.is_armed(site)
         most = self.policy.most(len(self.house.tenants))
-        held = len(self.punished(armed=self.is_armed(site)))
-        if held >= most:
-            self.asks.append(Why("isolation-too-many", {"held": held, "most": most, "site": site}))
-            return False
+        held = len(self.punished(armed=armed))
         lately = sum(self.at - begun < self.term(HOUR_S) for begun in record.begun)
-        if lately >= self.policy.begins_per_hour:
-            self.asks.append(Why("isolation-pendulum", {"site": site, "times": lately}))
-            return False
-        return True
+        if held >= most:
+            why = Why("isolation-too-many", {"held": held, "most": most, "site": site})
+        elif lately >= self.policy.begins_per_hour:
+            why = Why("isolation-pendulum", {"site": site, "times": lately})
+        else:
+            return True
+        if armed:
+            self.asks.append(why)
+        return False
 
     def _step(
         self, record: Record, row: Row, finding: Finding, case: Case, *, enforced: bool
@@ -268,6 +271,8 @@ class Climb:
         """The record with this move in it. What helped nobody is no evidence, and shadow proves nothing."""
         begun, softs, caps, stops = record.begun, record.softs, record.caps, record.stops
         acquitted = record.acquitted
+        if finding is Finding.ARMED:
+            begun = ()  # nothing of it was held
         if rises:
             begun = (*begun, self.at)
         since = self.at if rises else _began(record)

@@ -50,7 +50,9 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
         return Finding.ARMED
     if climb.at >= step.until:
         return _end(climb, site, step)
-    if step.judged or not climb.holds(site, step) or step.level not in (Level.SOFT, Level.CAP):
+    if step.judged or not _is_at_work(climb, site, step):
+        return None
+    if step.level not in (Level.SOFT, Level.CAP):
         return None
     if climb.at - step.since < climb.term(climb.policy.terms.trial_s):
         return None
@@ -58,6 +60,11 @@ def _finding(climb: Climb, site: SiteId, step: Step) -> Finding | None:
     if found is Finding.UNHELPFUL:
         return Finding.PARTED if step.also else found
     return gently(climb, site, _case(climb, step)) or found if found else None
+
+
+def _is_at_work(climb: Climb, site: SiteId, step: Step) -> bool:
+    """Whether it is what holds the site: of a step in whose place a person's word stands nothing can be learned."""
+    return climb.holds(site, step) and not climb.is_ruled(site, "quarantine")
 
 
 def _end(climb: Climb, site: SiteId, step: Step) -> Finding | None:
@@ -121,7 +128,7 @@ def _bit(climb: Climb, site: SiteId, step: Step) -> bool:
 
 def _danger(climb: Climb, site: SiteId, step: Step) -> Case | None:
     """A memory stall or a storm of forks that a cap did not end."""
-    if not (climb.holds(site, step) and step.level in (Level.CAP, Level.ISOLATE)):
+    if not (_is_at_work(climb, site, step) and step.level in (Level.CAP, Level.ISOLATE)):
         return None
     if _endangers(climb, site, step.resource, step.since):
         return _case(climb, step)
