@@ -13,6 +13,8 @@ from fleet.penalized import KEPT_S, PAST_KEPT, TERM_S, Ended, Penalized
 
 KEPT_FROM = Level.SOFT  # whoever is only watched is restricted in nothing
 AGAIN_S = 30.0  # a penalty that only grows longer is written so often at most
+# One that its host prolongs at its end is told so by the next word, which may be this late: it has not ended.
+LATE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,13 @@ def following(
 
     `said`: None while its host has said nothing. `place`: where the site is served; None: nowhere.
     """
-    told = _told(said, wall)
+    told = _told(said, stored, wall)
     if stored is None:
         if said is None or not told:
             return None
         return Penalized(host=said.host, at=wall, penalties=told, evidence=said.evidence)
     host = place or stored.host
-    before = stored.standing(wall) if host == stored.host else ()
+    before = stored.standing(wall - LATE_S) if host == stored.host else ()
     now = told if said is not None else before
     ended = tuple(
         Ended(penalty=old, host=stored.host, ended=min(wall, max(old.since, old.until)))
@@ -63,10 +65,16 @@ def is_history(stored: Penalized, wall: float) -> bool:
     return oldest > wall - KEPT_S and (evidence is None or evidence.at > wall - KEPT_S)
 
 
-def _told(said: Said | None, wall: float) -> tuple[Penalty, ...]:
+def _told(said: Said | None, stored: Penalized | None, wall: float) -> tuple[Penalty, ...]:
     if said is None:
         return ()
-    return tuple(p for p in said.penalties if p.until > wall and p.level >= KEPT_FROM)
+    known = {_key(penalty) for penalty in stored.penalties} if stored else set()
+    return tuple(
+        penalty
+        for penalty in said.penalties
+        if penalty.level >= KEPT_FROM
+        and penalty.until > (wall - LATE_S if _key(penalty) in known else wall)
+    )
 
 
 def _key(penalty: Penalty) -> tuple[object, ...]:

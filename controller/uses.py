@@ -141,7 +141,8 @@ class Uses:
         )
         return msgspec.structs.replace(
             penalty,
-            since=max(at - KEPT_S, min(penalty.since, at)),
+            # By its own clock: another instant at each telling would be another penalty.
+            since=max(at - KEPT_S, min(penalty.since, at + AHEAD_S)),
             until=min(penalty.until, at + (ORDERED_S if ordered else TERM_S)),
             owner=penalty.owner if ordered or was else "relevo",
             why=tidy(penalty.why),

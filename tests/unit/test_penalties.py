@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.api.gauges import held
 from controller.incidents import Times
 from controller.mirror import Mirror
-from controller.penalties import AGAIN_S, Said, following, steps, suspicion
+from controller.penalties import AGAIN_S, LATE_S, Said, following, steps, suspicion
 from controller.recorder import AUDITED, LOOK_S, WRITES, WRITES_PER_S, Recorder
 from controller.store import Delete, Op, Put
 from controller.uses import HostWord, Uses
@@ -93,10 +93,23 @@ def test_silence_ends_nothing_but_time_does() -> None:
     """A host that says nothing keeps its penalties until their term (R7); after it they are past (R11)."""
     kept = stored(penalty())
     assert following(kept, None, A, NOW + 899) is kept
-    after = following(kept, None, A, NOW + 901)
+    after = following(kept, None, A, NOW + 900 + LATE_S)
     assert after is not None and not after.penalties
     assert after.past[0].ended == NOW + 900
     assert following(after, None, A, NOW + 901 + KEPT_S) is None
+
+
+def test_what_its_host_prolongs_at_its_end_has_not_ended() -> None:
+    """Its next word says so, a telling later; one that nobody knew before its end was none."""
+    kept = stored(penalty())
+    assert following(kept, told(penalty()), A, NOW + 901) is kept
+    longer = following(kept, told(penalty(until=NOW + 1800)), A, NOW + 911)
+    assert longer is not None and not longer.past and not [*steps(kept, longer)]
+    assert [p.until for p in longer.penalties] == [NOW + 1800]
+    over = following(kept, told(penalty()), A, NOW + 900 + LATE_S)
+    assert over is not None and [old.ended for old in over.past] == [NOW + 900]
+    assert following(None, told(penalty()), A, NOW + 901) is None
+    assert following(over, told(penalty()), A, NOW + 901) is over
 
 
 def test_a_word_without_the_penalty_ends_it() -> None:

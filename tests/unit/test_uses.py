@@ -8,7 +8,7 @@ import pytest
 from agent.caps.verified import ERROR_MAX
 from agent.signals import HostSigns, Signals, SiteSigns
 from agent.usage.report import Held, Tellings, Word
-from controller.uses import REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
+from controller.uses import AHEAD_S, REASONS_MAX, VALUE_CHARACTERS, Uses, tidy
 from fleet.caps import (
     Attachment,
     Evidence,
@@ -168,7 +168,7 @@ async def test_no_penalty_lasts_for_ever_or_borrows_a_name() -> None:
     made, uses = desk()
     uses.take(A, Usage(host=A, penalties=(penalty(until=1e11, since=1e11, owner="ana"),)))
     (found,) = uses.hosts[A].penalties[OURS]
-    assert found.until <= wall() + TERM_S and found.since <= wall()
+    assert found.until <= wall() + TERM_S and found.since <= wall() + AHEAD_S
     assert found.owner == "relevo"
     note = Note(owner="ana", reason="spam", since=0, until=4e9)
     made.mirror.rulings = {OURS: Ruling(word="quarantine", note=note)}
@@ -182,6 +182,15 @@ async def test_no_penalty_lasts_for_ever_or_borrows_a_name() -> None:
     assert uses.hosts[A].penalties[OURS][0].owner == "ana"
     uses.take(A, Usage(host=A, penalties=(penalty(owner="ana", since=1),)))
     assert uses.hosts[A].penalties[OURS][0].owner == "relevo"
+
+
+async def test_a_host_whose_clock_is_ahead_tells_of_one_penalty() -> None:
+    """It began when its host says, at the first telling and at each after it: another instant is another penalty."""
+    _, uses = desk()
+    since = wall() + 30
+    for _ in range(2):
+        uses.take(A, Usage(host=A, penalties=(penalty(since=since, until=since + 900),)))
+        assert [one.since for one in uses.hosts[A].penalties[OURS]] == [since]
 
 
 async def test_evidence_is_of_the_last_two_weeks() -> None:
