@@ -28,6 +28,8 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
 def commands(matter: Matter) -> Iterable[str]:
     """What a person can type; in every language the same."""
     if matter.stage == OVER:
+        if matter.what == "penalties":
+            yield f"relevo site explain {matter.subject}"
         return
     match matter.what:
         case "holds":
@@ -66,7 +68,7 @@ def _answers(hold: Hold) -> Iterable[str]:
 
 
 def path(matter: Matter) -> str:
-    if matter.stage == OVER:
+    if matter.stage == OVER and matter.what != "penalties":
         return "/"
     match matter.what:
         case "holds":

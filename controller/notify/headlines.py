@@ -47,6 +47,8 @@ def headline(matter: Matter, voice: Voice) -> str:
 def _over_headline(matter: Matter, subject: str, voice: Voice) -> str:
     if matter.what == "help":  # what a person should look at may go on
         return voice.t("{subject} no longer asks for help", subject=subject)
+    if matter.what == "penalties":  # so may what was found there
+        return voice.t("{subject} is no longer isolated or stopped", subject=subject)
     return voice.t("{subject}: over, nobody need do anything", subject=subject)
 
 

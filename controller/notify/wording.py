@@ -99,6 +99,10 @@ def notice(due: Due, voice: Voice) -> Notice:
 def _lines(matter: Matter, voice: Voice) -> Iterable[str]:
     """What is known, and what relevo does about it."""
     if matter.stage == OVER:
+        if matter.what == "penalties":
+            yield voice.t(
+                "Its penalty has ended, or it has moved. Whether the cause was mended, relevo can't know."
+            )
         return
     if matter.hold is not None:
         yield from _held(matter.hold, voice)

@@ -300,7 +300,10 @@ def test_a_site_that_relevo_isolates_or_stops_calls_a_person_once_for_each() -> 
         "[relevo] shop is stopped on web1, by a penalty"
     ]
     over = reader.look(300, scene(), {"penalties/shop": 60.0})
-    assert over == ["[relevo] shop: over, nobody need do anything"]
+    assert over == ["[relevo] shop is no longer isolated or stopped"]
+    letter = told(reader.got[-1])
+    for part in ("relevo can't know", "relevo site explain shop"):  # it may be as hacked as it was
+        assert part in letter.text, letter.text
     quiet = Reader()
     for kept in (
         penalized(Level.CAP),
