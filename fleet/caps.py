@@ -169,8 +169,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `editions`: of which plans, each with the numbers that it had when this was said; None, of a release that named
     none: all plans as they are. `inherits`: until `since` the wider words count, for a date lifts nothing. `said`: when
-    it was (Unix s); 0, of a release that did not note it. `stopped`: when the shadow was said whose place this took (Unix
-    s), or 0: what was armed within it before counts again from `since`.
+    it was (Unix s); 0, of a release that did not note it. `stopped`: when the shadow was said whose place this took
+    (Unix s), or 0: what was armed within it before counts again from `since`.
     """
 
     since: float | None = None

@@ -1,16 +1,14 @@
 """Real etcd clusters for tests: on loopback, each member with a folder of its own, ended with the test."""
 
 import asyncio
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,9 +16,9 @@ from pathlib import Path
 import aiohttp
 
 from deploy.demo.packages import bring, bring_from
+from tests.ports import free_port
 from tests.relays import Relay
 
-FIRST_PORT, LAST_PORT = 20000, 31999  # below the ephemeral range
 START_S = 20.0
 HOST = "127.0.0.1"
 OLD, NEW = "3.4", "3.5"  # Debian 12's; Debian 13's, past the releases of 3.5 that lose data
@@ -45,19 +43,6 @@ def binary(version: str) -> Path:
 def control() -> Path:
     """etcdctl; Debian 12's speaks with every version here."""
     return bring(("etcd-client",)) / "usr/bin/etcdctl"
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.randint(FIRST_PORT, LAST_PORT)
-            try:
-                stack.enter_context(socket.socket()).bind((HOST, port))
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
 
 
 @dataclass(slots=True, eq=False)
@@ -223,11 +208,10 @@ def laid_out(
 ) -> Cluster:
     """The folders of a cluster, ready to start."""
     home = Path(tempfile.mkdtemp(prefix="relevo-etcd-", dir=below))
-    ports = iter(free_ports(4 * size))
     members: list[Member] = []
     relays: dict[str, Relay] = {}
     for name in (f"m{number}" for number in range(1, size + 1)):
-        client, peer, side, front = (next(ports) for _ in range(4))
+        client, peer, side, front = (free_port() for _ in range(4))
         if relayed:
             relays[name] = Relay(front, peer)
         (home / name).mkdir()

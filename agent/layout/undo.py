@@ -59,7 +59,7 @@ def undo(
 
 
 def _is_written(record: Record, file: str | None, alias: str) -> bool:
-    """Whether the pool's file has it at `alias`: what no file says any more a master listens at until it is reloaded."""
+    """Whether the pool's file has it at `alias`: a master listens on at what no file says, until it is reloaded."""
     found = pools.cut(file or "", record.pool)
     return found is not None and pools.settings(found.section).get("listen") == alias
 

@@ -99,10 +99,7 @@ def notice(due: Due, voice: Voice) -> Notice:
 def _lines(matter: Matter, voice: Voice) -> Iterable[str]:
     """What is known, and what relevo does about it."""
     if matter.stage == OVER:
-        if matter.what == "penalties":
-            yield voice.t(
-                "Its penalty has ended, or it has moved. Whether the cause was mended, relevo can't know."
-            )
+        yield from _ended(matter, voice)
         return
     if matter.hold is not None:
         yield from _held(matter.hold, voice)
@@ -124,6 +121,14 @@ def _lines(matter: Matter, voice: Voice) -> Iterable[str]:
         yield plain(matter.detail, 400)
     if matter.what in ("store", "controllers"):
         yield voice.t("Traffic and DNS stay as they are.")
+
+
+def _ended(matter: Matter, voice: Voice) -> Iterable[str]:
+    """Of most there is nothing to say."""
+    if matter.what == "penalties":
+        yield voice.t(
+            "Its penalty has ended, or it has moved. Whether the cause was mended, relevo can't know."
+        )
 
 
 def _called(matter: Matter, voice: Voice) -> Iterable[str]:

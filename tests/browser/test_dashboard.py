@@ -9,7 +9,7 @@ from fleet.model import HostId, SiteId
 from tests.browser.chromium import ENTER, SPACE, TAB, Browser
 from tests.browser.conftest import Coop, Opens
 from tests.integration.controllers import ADMINS
-from tests.integration.knots import free_port
+from tests.ports import free_port
 from tests.relays import Relay
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]

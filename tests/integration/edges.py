@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections import Counter
@@ -23,22 +22,9 @@ from fleet.messages import Routes, Target
 from fleet.model import Domain, Epoch, Health, HostId
 from metrics.catalogue import AGENT
 from metrics.exporter import Exporter
+from tests.ports import free_port
 
 PROOF = "-a-proof-token-of-the-tests"  # as one in 64 random tokens begins
-
-
-def free_port() -> int:
-    """A port below the ephemeral range that nobody listens on, on either loopback."""
-    start = 12000 + os.getpid() % 6000
-    for port in range(start, 21000):
-        with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
-            try:
-                four.bind(("", port))
-                six.bind(("::1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 @dataclass(slots=True)

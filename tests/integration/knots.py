@@ -1,11 +1,9 @@
 """Real name server processes for tests: each in a folder of its own, on loopback, ended with the test."""
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import chain
+from contextlib import contextmanager
 from pathlib import Path
 
 import dns.exception
@@ -14,25 +12,10 @@ import dns.query
 
 from deploy.demo import knot
 from deploy.demo.packages import Tools
+from tests.ports import free_port
 
 ZONE = "coop.example"
 KEY = knot.Key(name="relevo", secret="dGhlIHRlc3RzIG93biBzZWNyZXQsIDMyIGJ5dGVz")
-FIRST_PORT, LAST_PORT = 21000, 29999
-
-
-def free_port() -> int:
-    """A port below the ephemeral range that nobody listens on, for TCP and UDP, IPv4 and IPv6."""
-    start: int = FIRST_PORT + (time.monotonic_ns() // 1000) % (LAST_PORT - FIRST_PORT)
-    for port in chain(range(start, LAST_PORT), range(FIRST_PORT, start)):
-        with ExitStack() as stack:
-            try:
-                for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-                    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                        stack.enter_context(socket.socket(family, kind)).bind((address, port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 @contextmanager
@@ -75,12 +58,9 @@ def lay_out(
     directory: Path, zone: str = ZONE, key: knot.Key = KEY
 ) -> tuple[knot.Server, knot.Server]:
     """The folders of a primary and its secondary, ready to run."""
-    ports: set[int] = set()
-    while len(ports) < 2:
-        ports.add(free_port())
     one, two = (
-        knot.Server(directory=directory / name, port=port)
-        for name, port in zip(("primary", "secondary"), sorted(ports), strict=True)
+        knot.Server(directory=directory / name, port=free_port())
+        for name in ("primary", "secondary")
     )
     for server in (one, two):
         server.directory.mkdir(parents=True)

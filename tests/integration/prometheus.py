@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from deploy.demo.packages import Tools
-from tests.integration.edges import free_port
+from tests.ports import free_port
 
 
 @asynccontextmanager

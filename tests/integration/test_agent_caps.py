@@ -15,7 +15,8 @@ from fleet.messages import Ack, Beat, FromAgent, Orders, SiteUse, Usage
 from fleet.model import Epoch, HostId, Note, SiteId, Why
 from runtime.clock import wall
 from tests.integration.systemds import PLAIN
-from tests.integration.test_agent_daemon import configure, free_port, listening, running
+from tests.integration.test_agent_daemon import configure, listening, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -96,7 +97,7 @@ def use(usage: Usage) -> SiteUse:
 
 async def test_orders_are_held_told_repaired_and_lifted(tmp_path: Path) -> None:
     """From shadow to force, a person's quarantine in between, somebody's hand, a restart, and back to shadow."""
-    group, port, metrics = delegated(tmp_path / "sites"), free_port(), free_port() + 1
+    group, port, metrics = delegated(tmp_path / "sites"), free_port(), free_port()
     caps = f'[caps]\nsubtree = "{tmp_path}/sites"\negress = false\nverify_s = 1\n'
     config = configure(tmp_path, port, extra=f"{caps}[metrics]\nport = {metrics}\n")
     controller = Controller(orders(1, in_force=False))

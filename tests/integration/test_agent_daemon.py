@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -31,6 +30,7 @@ from fleet.messages import (
 )
 from fleet.model import Epoch, HostId
 from runtime.config import BadConfig
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 START = (sys.executable, "-c", "from agent.daemon import command; command()", "--config")
@@ -70,18 +70,6 @@ class Controller:
             while not holds():
                 self._news.clear()
                 await self._news.wait()
-
-
-def free_port() -> int:
-    """Below the ephemeral range, where no outgoing connection will take it."""
-    for port in range(21000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 @asynccontextmanager
@@ -126,7 +114,7 @@ def configure(directory: Path, *ports: int, extra: str = "") -> Path:
 async def test_an_agent_reports_follows_orders_and_says_that_it_restarts(tmp_path: Path) -> None:
     """Beats with its token and boot id; orders applied, kept, acknowledged; the last beat is RESTARTING; exit 0."""
     one, two, ports = Controller(), Controller(), (free_port(),)
-    metrics = free_port() + 1
+    metrics = free_port()
     config = configure(tmp_path, *ports, extra=f"[metrics]\nport = {metrics}\n")
 
     async def order(socket: web.WebSocketResponse) -> None:

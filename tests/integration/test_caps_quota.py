@@ -23,7 +23,8 @@ from agent.ports import DriverError
 from deploy.demo.logind import private_bus
 from fleet.quota import NO_QUOTA, quota
 from tests.integration.test_agent_caps import Controller, delegated, orders, use
-from tests.integration.test_agent_daemon import configure, free_port, listening, running
+from tests.integration.test_agent_daemon import configure, listening, running
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.integration,

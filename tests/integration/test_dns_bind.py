@@ -10,7 +10,8 @@ from controller.nameservers import ZoneReport
 from deploy.demo import knot
 from deploy.demo.packages import Tools, bring
 from fleet.model import Domain, Epoch, NameServer, RecordSet, Zone, ZoneIntent, ZoneName
-from tests.integration.knots import KEY, ZONE, free_port, running
+from tests.integration.knots import KEY, ZONE, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,8 @@ import pytest
 from deploy.demo.packages import Tools
 from fleet.messages import Routes, Target
 from fleet.model import Epoch, Health, HostId
-from tests.integration.edges import domains, free_port, running
+from tests.integration.edges import domains, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

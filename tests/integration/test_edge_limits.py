@@ -17,8 +17,9 @@ from deploy.demo.packages import TESTS, Tools, bring
 from fleet.messages import EdgeLimit, LimitState, Routes, Target
 from fleet.model import Domain, Epoch, HostId, SiteId
 from runtime.clock import wall
-from tests.integration.edges import PROOF, Rig, domains, free_port, keeping, running, visitors
+from tests.integration.edges import PROOF, Rig, domains, keeping, running, visitors
 from tests.integration.trixie import haproxy_of_trixie
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -21,7 +21,8 @@ from controller.store import (
 )
 from controller.store.etcd import EtcdStore
 from tests.contract.stores import take, told
-from tests.etcds import HOST, NEW, OLD, Cluster, cluster, free_ports
+from tests.etcds import HOST, NEW, OLD, Cluster, cluster
+from tests.ports import free_port
 from tests.relays import Relay
 
 pytestmark = pytest.mark.integration
@@ -40,7 +41,7 @@ class Behind:
 @asynccontextmanager
 async def behind(version: str = NEW) -> AsyncGenerator[Behind, None]:
     async with cluster(version, size=1) as etcd:
-        relay = Relay(free_ports(1)[0], etcd.members[0].client_port)
+        relay = Relay(free_port(), etcd.members[0].client_port)
         await relay.open()
         try:
             async with (
@@ -55,7 +56,7 @@ async def behind(version: str = NEW) -> AsyncGenerator[Behind, None]:
 @asynccontextmanager
 async def hanging() -> AsyncGenerator[str, None]:
     """A member that accepts connections and never says a word."""
-    relay = Relay(free_ports(1)[0], 0)
+    relay = Relay(free_port(), 0)
     relay.hang()
     await relay.open()
     try:

@@ -8,7 +8,7 @@ import pytest
 from controller.store import EmbeddedStore, NoSpace
 from fleet.messages import Ack, Orders
 from fleet.model import HostId
-from tests.integration.controllers import FLEET, served_over
+from tests.integration.controllers import served_over
 from tests.integration.test_api import OBSERVE, Socket, agent, beat, heard
 
 pytestmark = pytest.mark.integration

@@ -28,7 +28,7 @@ from fleet.model import ControllerId, HostId
 from runtime.certificates import fingerprint_of
 from runtime.clock import wall
 from runtime.config import load
-from tests.integration.edges import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -20,8 +20,8 @@ from deploy.demo.programs import Outfit, Toml
 from deploy.demo.show import Show, show
 from deploy.demo.stage import Fault
 from fleet.model import Fleet
-from tests.integration.edges import free_port
 from tests.integration.prometheus import ask, prometheus, until
+from tests.ports import free_port
 from tests.unit.test_grafana import BOARDS, read
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]

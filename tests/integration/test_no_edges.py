@@ -25,8 +25,8 @@ from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
 from runtime.probes import Probes
 from tests.integration.controllers import Nowhere
-from tests.integration.knots import free_port
 from tests.integration.test_api import beat
+from tests.ports import free_port
 from tests.unit.fleets import GOOD
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,8 @@ from fleet.caps import Attachment, Tenant
 from fleet.messages import Ack, Beat, FromAgent, Orders, Usage
 from fleet.model import Epoch, HostId, SiteId
 from tests.integration.test_agent_daemon import Controller as Other
-from tests.integration.test_agent_daemon import configure, free_port, listening, running
+from tests.integration.test_agent_daemon import configure, listening, running
+from tests.ports import free_port
 from tests.unit.test_usage_ledger import PLANS, SMALL
 
 pytestmark = pytest.mark.integration

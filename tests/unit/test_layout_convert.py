@@ -296,7 +296,7 @@ def test_a_boot_after_any_step_leaves_the_neighbours_served(beginning: str) -> N
 
 
 def again() -> World:
-    """Put back, and converted once more without a reload: the shared master listens on at what no file says any more."""
+    """Put back, and converted once more without a reload: the shared master listens on at what no file says."""
     made = undone()
     made.patience_s = 0
     for step in made.convert().steps:
