@@ -43,6 +43,7 @@ HOLDS: Mapping[Level, Hold | None] = {
     Level.ISOLATE: Hold(state=LimitState.CLOSED, because="nothing of it may harm its visitors"),
     Level.STOP: Hold(state=LimitState.CLOSED, because="its processes are ended"),
 }
+RELEVO = "relevo"
 ORDERED_SHARE = 0.5  # of a CAP that a person orders: the ladder's own first step
 
 
@@ -58,14 +59,19 @@ def edge_limits(
     """The steps of one site, oldest first, none overlapping; between them it is free.
 
     `enforced_from` (Unix s) turns the plan on, with what is `held` in the place of its numbers; None: shadow, in which
-    only enforced penalties and what a person ordered hold. A release by a person lifts what relevo decided, as long as
-    it stands. The memory watchdog's relief is its host's alone: it takes nothing.
+    only enforced penalties and what a person ordered hold. A person's word, be it a release or a quarantine, stands in
+    the place of what relevo decided, and is taken from the store alone: what a host tells of it outlives it where that
+    falls silent. The memory watchdog's relief is its host's alone: it takes nothing.
     """
-    enforced = tuple(p for p in penalties if p.enforced and HOLDS[p.level] and not p.is_relief)
+    enforced = tuple(
+        p
+        for p in penalties
+        if p.enforced and p.owner == RELEVO and HOLDS[p.level] and not p.is_relief
+    )
     moments = sorted({0.0, *_moments(override, enforced_from, held, enforced, ruling)})
     steps: list[EdgeLimit] = []
     for at, until in zip(moments, (*moments[1:], None), strict=True):
-        stands = [p for p in enforced if p.since <= at < p.until and not _lifted(p, ruling, at)]
+        stands = [p for p in enforced if p.since <= at < p.until and not _overruled(ruling, at)]
         ordered = _ordered(ruling, at)
         on = enforced_from is not None and enforced_from <= at
         if on or stands or ordered:
@@ -100,11 +106,10 @@ def _moments(
     return (time for time in times if time > 0)
 
 
-def _lifted(penalty: Penalty, ruling: Ruling | None, at: float) -> bool:
+def _overruled(ruling: Ruling | None, at: float) -> bool:
     return (
         ruling is not None
-        and ruling.word == "release"
-        and penalty.owner == "relevo"
+        and ruling.word in ("release", "quarantine")
         and ruling.note.since <= at < ruling.note.until
     )
 

@@ -34,8 +34,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Signs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What no web site does, and what tells a crowd from heavy code. Source: caps.md §1.13, D.1."""
 
-    # Two looks, which are 10 s apart: one is a socket that closed late, or a program that ran for a moment.
-    for_s: Seconds = 15.0
+    for_s: Seconds = 2.0  # two readings: one is a socket that closed late
+    # Two looks, ten seconds apart: one shows what ran or was open for a moment too, in all readings until the next.
+    seen_s: Seconds = 15.0
     needed: Annotated[int, Meta(ge=2)] = 2  # one has an innocent reason somewhere
     destinations_per_s: Seconds = (
         50.0  # a site calls a handful of services, not fifty new ones a second

@@ -154,14 +154,28 @@ def test_in_shadow_a_penalty_holds_what_it_takes_from_and_nothing_else() -> None
     assert step.in_flight == STANDARD.in_flight // 2
 
 
-def test_a_person_s_release_lifts_what_relevo_decided_and_no_person_s_word() -> None:
-    """As long as it stands."""
+def test_a_person_s_word_stands_in_the_place_of_what_relevo_decided() -> None:
+    """As long as it does: a release, and a quarantine that is milder."""
     release = Ruling(word="release", note=note(0, 15))
     by_relevo = edge_limits(STANDARD, penalties=[penalty(Level.ISOLATE, 10, 20)], ruling=release)
     assert [(step.since, step.until) for step in by_relevo] == [(15, 20)]
+    milder = Ruling(word="quarantine", level=Level.SOFT, note=note(0, 15))
+    found = edge_limits(STANDARD, penalties=[penalty(Level.ISOLATE, 10, 20)], ruling=milder)
+    assert [(step.until, step.state) for step in found] == [
+        (15, LimitState.SLOWED),
+        (20, LimitState.CLOSED),
+    ]
+
+
+def test_what_a_host_tells_of_a_person_s_word_holds_nothing_by_itself() -> None:
+    """A quarantine that was taken back ends at the edges, though its host has fallen silent with it."""
     by_ana = penalty(Level.ISOLATE, 10, 20, owner="ana")
-    found = edge_limits(STANDARD, penalties=[by_ana], ruling=release)
-    assert [(step.since, step.until) for step in found] == [(10, 20)]
+    assert edge_limits(STANDARD, penalties=[by_ana]) == ()
+    release = Ruling(word="release", note=note(0, 15))
+    assert edge_limits(STANDARD, penalties=[by_ana], ruling=release) == ()
+    ordered = Ruling(word="quarantine", level=Level.ISOLATE, note=note(10, 20))
+    (step,) = edge_limits(STANDARD, penalties=[by_ana], ruling=ordered)
+    assert (step.since, step.until, step.state) == (10, 20, LimitState.CLOSED)
 
 
 @given(overrides, st.none() | times, penalties, rulings)
@@ -189,6 +203,10 @@ def test_r11_steps_are_in_order_and_only_a_plan_has_no_end(
         assert not (same and one.until == other.since)
 
 
+def counts(penalty: Penalty) -> bool:
+    return penalty.enforced and penalty.owner == "relevo"
+
+
 @given(overrides, st.none() | times, penalties, times)
 def test_a_penalty_only_takes_and_only_an_enforced_one(
     override: Override | None,
@@ -196,7 +214,10 @@ def test_a_penalty_only_takes_and_only_an_enforced_one(
     given_penalties: list[Penalty],
     now: float,
 ) -> None:
-    """At every moment: with penalties no number is above what it is without; the recorded ones change nothing."""
+    """At every moment: with penalties no number is above what it is without.
+
+    The recorded ones change nothing, and those that repeat a person's word.
+    """
     alone = in_force(edge_limits(STANDARD, override=override, enforced_from=enforced_from), now)
     steps = edge_limits(
         STANDARD, override=override, enforced_from=enforced_from, penalties=given_penalties
@@ -205,7 +226,7 @@ def test_a_penalty_only_takes_and_only_an_enforced_one(
     standing = [
         p
         for p in given_penalties
-        if p.enforced and p.level > Level.WATCH and p.since <= now < p.until
+        if counts(p) and p.level > Level.WATCH and p.since <= now < p.until
     ]
     if not standing:
         assert (limit is None) == (alone is None)
@@ -213,8 +234,8 @@ def test_a_penalty_only_takes_and_only_an_enforced_one(
         assert all(less <= most for less, most in zip(numbers(limit), numbers(alone), strict=True))
     hard = any(p.level >= Level.ISOLATE for p in standing)
     assert (limit is not None and limit.state is LimitState.CLOSED) == hard
-    recorded = [p for p in given_penalties if not p.enforced]
-    kept = [p for p in given_penalties if p.enforced]
+    recorded = [p for p in given_penalties if not counts(p)]
+    kept = [p for p in given_penalties if counts(p)]
     assert steps == edge_limits(
         STANDARD, override=override, enforced_from=enforced_from, penalties=kept
     ), recorded
