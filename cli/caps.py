@@ -92,12 +92,17 @@ def _ordered(
     return show(f"{subject}: {said} (revision {read(body, answers.Done).revision})")
 
 
+yes = click.option(
+    "--yes", is_flag=True, help="also where shadow has watched for less than two weeks"
+)
+
+
 @caps.command()
 @scoped
 @click.option(
     "--from", "since", type=Date(), metavar="DATE", help="2026-12-01, or with a time; else now"
 )
-@click.option("--yes", is_flag=True, help="also where shadow has watched for less than two weeks")
+@yes
 @reason
 @talks
 def arm(
@@ -125,36 +130,45 @@ def arm(
     _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
 
 
-def worded(name: str, word: str | None, said: str, help: str) -> click.Command:
-    """A command that gives a scope this word, or takes its own word away."""
-
-    @click.command(name, help=help)
-    @scoped
-    @reason
-    @talks
-    def command(
-        to: Controllers,
-        as_json: bool,
-        reason: str,
-        everything: bool,
-        plan: str | None,
-        host: str | None,
-        site: str | None,
-    ) -> None:
-        order = {"word": word, "reason": reason}
-        _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
-
-    return command
+@caps.command()
+@scoped
+@reason
+@talks
+def shadow(
+    to: Controllers,
+    as_json: bool,
+    *,
+    reason: str,
+    everything: bool,
+    plan: str | None,
+    host: str | None,
+    site: str | None,
+) -> None:
+    """Measure and record what would be held; hold nothing, also of what is armed within."""
+    order = {"word": "shadow", "reason": reason}
+    said = "caps only watch"
+    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
 
 
-caps.add_command(
-    worded(
-        "shadow",
-        "shadow",
-        "caps only watch",
-        "Measure and record what would be held; hold nothing, also of what is armed within.",
-    )
-)
-caps.add_command(
-    worded("inherit", None, "as its surroundings", "Forget a scope's own word: the wider one holds.")
-)  # fmt: skip
+@caps.command()
+@scoped
+@yes
+@reason
+@talks
+def inherit(
+    to: Controllers,
+    as_json: bool,
+    *,
+    reason: str,
+    yes: bool,
+    everything: bool,
+    plan: str | None,
+    host: str | None,
+    site: str | None,
+) -> None:
+    """Forget a scope's own word: the wider one holds."""
+    order: dict[str, object] = {"word": None, "reason": reason}
+    if yes:
+        order["untried"] = True
+    said = "as its surroundings"
+    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)

@@ -4,6 +4,7 @@ Raises as `commands` does, and BadItem where an override can't be.
 """
 
 import asyncio
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -128,18 +129,22 @@ class Holding:
         """From when caps hold for everything, a host, a plan or a site. None forgets a scope's own word.
 
         They hold with the numbers that plans have now. Refused where shadow has not watched them for long enough,
-        unless that is known (`untried`).
+        unless that is known (`untried`): also where it is a wider word that holds them, once their own is forgotten.
         """
         mirror = self._mirror
         self._raise_if_unknown(scope, id)
         self._audited.must_lead()
         old, when = mirror.enforcement, mirror.unchanged(keys.ENFORCEMENT, keys.FLEET)
+        begins: Collection[float] = ()
         if turn is None or turn.since is None:
             new = enforcement.shadowed(old, scope, id, turn)
+            if turn is None:
+                begins = enforcement.beginnings(new, wall())
         else:
-            said = Said(scope=scope, id=id, since=turn.since)
+            said, begins = Said(scope=scope, id=id, since=turn.since), (turn.since,)
             new = enforcement.arm(old, said, mirror.fleet.plans, self._placed(), wall())
-            if not untried and (why := (await self._trial(new, turn.since)).objection):
+        for since in () if untried else begins:
+            if why := (await self._trial(new, since)).objection:
                 raise Refused(why)
         return await self._audited.commit(
             [Put(keys.ENFORCEMENT, settle.encode(new))],

@@ -139,6 +139,14 @@ def shadowed(words: Enforcement, scope: Scope, id: str, turn: Turn | None) -> En
     return _kept(put(words, scope, id, turn), {})
 
 
+def beginnings(words: Enforcement, now: float) -> tuple[float, ...]:
+    """`now`, and when (Unix s) something begins to hold that a word about more than one site put off."""
+    turns = (words.all, *words.hosts.values(), *words.plans.values())
+    dates = {turn.since for turn in turns if turn.since is not None}
+    dates |= {turn.renewed.since for turn in turns if turn.renewed is not None}
+    return (now, *sorted(date for date in dates if date > now))
+
+
 # --- what becomes of it when plans change
 
 

@@ -71,6 +71,19 @@ async def test_arming_too_soon_is_refused_with_what_shadow_found(coop: Served) -
         assert (await arm(coop))[0] == 200, "it holds already: nothing becomes stricter"
 
 
+@pytest.mark.parametrize("in_s", [0.0, 86_400.0])
+async def test_who_forgets_a_shadow_arms_what_is_around_it(coop: Served, in_s: float) -> None:
+    """Now, or on the date that is promised there: untried it is refused as any arming is."""
+    shadow = {"scope": "site", "id": "huerto", "word": "shadow", "reason": "a test"}
+    assert (await coop.ask("PUT", PATH, said=shadow))[0] == 200
+    since = wall() + in_s if in_s else None
+    assert (await arm(coop, scope="all", id=None, since=since, untried=True))[0] == 200
+    status, told = await arm(coop, word=None)
+    assert (status, told["type"]) == (409, "/problems/caps-untried")
+    assert (await arm(coop, word=None, untried=True))[0] == 200
+    assert not coop.controller.mirror.enforcement.sites
+
+
 async def test_a_stricter_plan_waits_for_a_word_and_everybody_is_told(coop: Served) -> None:
     """In the answer to who writes it, in the difference before, at the site, in the whole, and in the host's orders."""
     assert (await arm(coop, scope="all", id=None, untried=True))[0] == 200

@@ -519,6 +519,11 @@ ORDERS: list[tuple[tuple[str, ...], str, dict[str, object]]] = [
         "PUT /v1/caps/enforcement",
         {"scope": "site", "id": "huerto", "word": None, "reason": "why"},
     ),
+    (
+        ("caps", "inherit", "--all", "--yes"),
+        "PUT /v1/caps/enforcement",
+        {"scope": "all", "id": None, "word": None, "untried": True, "reason": "why"},
+    ),
 ]
 
 
