@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from fleet.caps import Limits, Override, effective
+from fleet.caps import Limits
 from fleet.messages import SiteUse
 from fleet.model import Caps, Why
 from fleet.quota import DiskUse, Quota, quota_of
@@ -46,18 +46,16 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chain(
-    caps: Caps,
-    override: Override | None,
+    plans: Caps,
+    changed: Caps,
     wanted: Limits | None,
     held: Limits | None,
     because: Mapping[str, Why],
-    wall: float,
 ) -> tuple[Link, ...]:
-    """Every cap. `wanted`, `held`: as the host told them last; None: it did not."""
-    changed = effective(caps, override, wall)
+    """Every cap: the plan's, and `changed` by an override. `wanted`, `held`: as the host told them last, or None."""
     links = []
     for cap in (*OF_PLAN, *BESIDE):
-        plan, over = (OF_PLAN[cap](of) if cap in OF_PLAN else None for of in (caps, changed))
+        plan, over = (OF_PLAN[cap](of) if cap in OF_PLAN else None for of in (plans, changed))
         want, have = value(wanted, cap), value(held, cap)
         links.append(
             Link(
@@ -73,11 +71,9 @@ def chain(
     return tuple(links)
 
 
-def of_disk(
-    caps: Caps, override: Override | None, disk: DiskUse | None, wall: float
-) -> tuple[Link, ...]:
+def of_disk(plan: Caps, changed: Caps, disk: DiskUse | None) -> tuple[Link, ...]:
     """What may be kept on disk: the plan's, which has a grace, and the hard limits, at which writing fails."""
-    plans, overs = quota_of(caps), quota_of(effective(caps, override, wall))
+    plans, overs = quota_of(plan), quota_of(changed)
     disk = disk or DiskUse()
     return tuple(
         Link(

@@ -198,6 +198,7 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Caps)
 
 Cap = int | float | tuple[int, int, int, int]
 
@@ -250,6 +251,12 @@ def effective(plan: Caps, override: Override | None, now: float) -> Caps:
     if override is None or not override.note.since <= now < override.note.until:
         return plan
     return msgspec.structs.replace(plan, **_known(override.caps))
+
+
+def in_background(caps: C) -> C:
+    """What sessions and jobs get beside a site's services; what is protected is the services'."""
+    tasks = min(caps.tasks, caps.background_tasks)
+    return msgspec.structs.replace(caps, tasks=tasks, memory_low_bytes=0)
 
 
 def _known(caps: Mapping[str, T]) -> dict[str, T]:

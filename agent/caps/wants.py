@@ -5,13 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from msgspec.structs import replace as replace_caps
-
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.caps.ours import Ours, Term
 from agent.caps.sparing import OWNER, spare
 from agent.layout.attached import Attached
-from fleet.caps import Penalty, Tenant, armed, as_armed, effective
+from fleet.caps import Penalty, Tenant, armed, as_armed, effective, in_background
 from fleet.messages import Orders
 from fleet.model import Caps, SiteId
 
@@ -149,15 +147,7 @@ def protected_above(shared: Mapping[str, Share]) -> dict[str, int]:
 
 
 def _in_background(those: list[Held]) -> list[Held]:
-    """What sessions and jobs get beside a site's services; what is protected is the services'."""
-    return [
-        (
-            site,
-            tenant,
-            replace_caps(caps, tasks=min(caps.tasks, caps.background_tasks), memory_low_bytes=0),
-        )
-        for site, tenant, caps in those
-    ]
+    return [(site, tenant, in_background(caps)) for site, tenant, caps in those]
 
 
 class _Reckoned:

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import msgspec
-
 from controller.api.capshapes import (
     AtEdges,
     BesideCaps,
@@ -26,7 +24,7 @@ from controller.chain import Link, chain, differing, of_disk, unlike
 from controller.holders import Holder, holders, is_told
 from controller.uses import HostWord, SiteWord
 from failover.limits import edge_limits, in_force
-from fleet.caps import Penalty, effective
+from fleet.caps import Penalty, effective, in_background
 from fleet.inforce import Force, Forces
 from fleet.messages import LIMIT_MAX, Beside, SiteUse
 from fleet.model import Caps, HostId, Placement, PlanId, Site, SiteId
@@ -114,11 +112,10 @@ class CapsView:
 
     def _beside(self, site: Site, one: Beside) -> BesideCaps:
         plan = self._mirror.fleet.plans[site.plan].caps
-        # What stands in a plan for what runs beside a site's services.
-        tasks = min(plan.tasks, plan.background_tasks)
-        caps = msgspec.structs.replace(plan, tasks=tasks, memory_low_bytes=0)
-        override = self._mirror.overrides.get(site.id)
-        links = chain(caps, override, one.wanted, one.held, one.because, self._wall)
+        of = map(
+            in_background, (plan, effective(plan, self._mirror.overrides.get(site.id), self._wall))
+        )
+        links = chain(*of, one.wanted, one.held, one.because)
         return BesideCaps(
             slice=one.slice,
             known=one.wanted is not None and one.held is not None,
@@ -195,11 +192,11 @@ class CapsView:
     def _chain(self, site: SiteId, use: SiteUse | None) -> tuple[Link, ...]:
         mirror = self._mirror
         plan = mirror.fleet.plans[mirror.fleet.sites[site].plan].caps
-        override = mirror.overrides.get(site)
+        changed = effective(plan, mirror.overrides.get(site), self._wall)
         limits = (use.wanted, use.held, use.because) if use else (None, None, {})
         return (
-            *chain(plan, override, *limits, self._wall),
-            *of_disk(plan, override, use.disk if use else None, self._wall),
+            *chain(plan, changed, *limits),
+            *of_disk(plan, changed, use.disk if use else None),
         )
 
     def usage(self, site: Site) -> SiteUsage:

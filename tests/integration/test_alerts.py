@@ -554,6 +554,29 @@ def test_every_alert_names_a_command_and_relevo_understands_it() -> None:
                 understand(re.sub(r"\{\{.*?\}\}", "some", command))
 
 
+def test_the_alert_of_isolated_sites_counts_them_once_for_all_controllers(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """Three that are isolated and two that are stopped are five sites, whoever tells of them."""
+    series = [
+        {"series": of("relevo_penalties", id, level=level, enforced="yes"), "values": f"{count}x9"}
+        for id in ("c1", "c2")
+        for level, count in (("isolate", 3), ("stop", 2))
+    ]
+    (rule,) = (rule for rule in alerts() if rule["alert"] == "RelevoSiteIsolated")
+    samples = [{"labels": "{}", "value": 5}]
+    test = {
+        "name": "five",
+        "interval": f"{EACH_S}s",
+        "input_series": series,
+        "promql_expr_test": [{"expr": rule["expr"], "eval_time": "2m", "exp_samples": samples}],
+    }
+    path = tmp_path / "five.yml"
+    path.write_text(json.dumps({"rule_files": [], "evaluation_interval": "30s", "tests": [test]}))
+    done = run(tools, "test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_each_panel_of_a_site_shows_what_agents_tell_and_nothing_of_other_hosts(
     tools: Tools, tmp_path: Path
 ) -> None:

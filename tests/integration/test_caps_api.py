@@ -158,6 +158,11 @@ async def test_what_is_not_held_is_told_with_its_reason_and_slices_beside_a_site
     plan = {link["cap"]: link["plan"] for link in one["chain"]}
     assert (plan["tasks_max"], plan["memory_low_bytes"]) == (20, 0)
     host = await get(coop, f"/v1/hosts/{HOST}/caps")
+    lent = {"caps": {"tasks": 200, "background_tasks": 30}, "for_s": 3600, "reason": "an import"}
+    assert (await coop.ask("PUT", "/v1/sites/huerto/override", said=lent))[0] == 200
+    (one,) = (await get(coop, "/v1/sites/huerto/caps"))["beside"]
+    (tasks,) = (link for link in one["chain"] if link["cap"] == "tasks_max")
+    assert (tasks["plan"], tasks["override"]) == (20, 30), "what its host works out from both"
     (found,) = host["differing"]
     assert (found["site"], found["slice"]) == ("huerto", "user-1001.slice")
     assert [link["cap"] for link in found["chain"]] == ["tasks_max"]
