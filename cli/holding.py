@@ -144,7 +144,9 @@ def quarantine(
     """Hold a site at a level of the ladder for a while, whatever its host would decide."""
     path = f"/v1/sites/{segment(id)}/quarantine"
     if remove:
-        return _done(to.order("DELETE", path, {"reason": reason}), as_json, f"{id}: no quarantine stands")
+        return _done(
+            to.order("DELETE", path, {"reason": reason}), as_json, f"{id}: no quarantine stands"
+        )
     said = {"reason": reason, "for_s": for_s, "level": level, "nature": nature}
     return _done(to.order("PUT", path, said), as_json, f"{id} is in quarantine: {level}")
 
@@ -161,7 +163,9 @@ def release(
     """Lift what relevo decided of a site, and let it decide nothing more of it for a while."""
     path = f"/v1/sites/{segment(id)}/release"
     if remove:
-        return _done(to.order("DELETE", path, {"reason": reason}), as_json, f"{id}: no release stands")
+        return _done(
+            to.order("DELETE", path, {"reason": reason}), as_json, f"{id}: no release stands"
+        )
     said = {"reason": reason, "for_s": for_s}
     return _done(to.order("PUT", path, said), as_json, f"{id} is released")
 

@@ -313,6 +313,11 @@ def _past(db: sqlite3.Connection, number: int, slot: int) -> Past:
         "ORDER BY held DESC LIMIT ?",
         (number, PLANS_TOLD_MAX),
     ).fetchall()
+    lately = db.execute(
+        "SELECT plan, sum(seconds) AS held FROM caps WHERE site = ? AND slot > ? GROUP BY plan "
+        "HAVING held > 0 ORDER BY held DESC LIMIT ?",
+        (number, slot - WEEK, PLANS_TOLD_MAX),
+    ).fetchall()
     week = db.execute(
         "SELECT shadow_s, cpu_cores_p95, memory_bytes_p95 FROM slots WHERE site = ? AND slot > ?",
         (number, slot - WEEK),
@@ -327,6 +332,7 @@ def _past(db: sqlite3.Connection, number: int, slot: int) -> Past:
         # What is below its caps is noted once a day: of less than that nothing can be said.
         at_cap_days={plan: known for plan, known in compared.items() if days - known > 1},
         shadow_min=sum(row[0] for row in week) / 60,
+        week_at_cap_min={PlanId(plan): seconds / 60 for plan, seconds in lately},
         cpu_p95_cores=_ranked(cpu) / 1000 if cpu else None,
         memory_p95_bytes=_ranked(memory) if memory else None,
     )

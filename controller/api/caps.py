@@ -168,7 +168,7 @@ class CapsRoutes:
         some, following = paged(
             call,
             told,
-            lambda it: f"{it.shadow_min + it.penalized_min:09.1f} {it.site}",
+            lambda it: f"{it.shadow_min + it.penalized_min + it.capped_min:09.1f} {it.site}",
             falling=True,
         )
         return Report(

@@ -185,7 +185,8 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     """What caps and penalties did to a site in the last week, and would have done had they been enforced.
 
     `shadow_min`: minutes in which it would have been slowed, by its host's history where that is told, else by the
-    penalties that were only recorded. `penalized_min`: in which it was. `history`: what its host's history says.
+    penalties that were only recorded. `penalized_min`: in which it was, by penalties; `capped_min`: in which it was
+    at a cap of its plan that holds, as far as its host's history tells. `history`: what that says.
     `waits`: caps hold as they were armed, and its plan, stricter now, is what it would have been slowed by.
     """
 
@@ -196,6 +197,7 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     enforced: bool
     shadow_min: float
     penalized_min: float
+    capped_min: float = 0.0
     penalties: int
     level: Literal["", "soft", "cap", "isolate", "stop"]
     history: Past | None

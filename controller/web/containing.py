@@ -44,7 +44,9 @@ class Containing:
                 say.t("Its host holds it as you say, whatever it would decide itself."),
                 say.t("Isolated: nothing goes out but DNS, mail by its own server, and its data."),
                 say.t("Stopped: its processes end."),
-                say.t("In both, visitors who come by edges see a page that says to come back later."),
+                say.t(
+                    "In both, visitors who come by edges see a page that says to come back later."
+                ),
                 say.t("It moves with the site, and ends by itself."),
             ),
             fields=(
