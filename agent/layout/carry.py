@@ -102,7 +102,7 @@ class Carrier:
                 if step.name not in guarded():
                     await run("mount", "--bind", str(step.name), str(step.name))
             case Unguard():
-                if step.name in guarded():
+                while step.name in guarded():  # each start of its socket has laid one over the last
                     await run("umount", str(step.name))
             case Ask() | Drain() | Gone():
                 await self._wait(step)
@@ -123,8 +123,10 @@ class Carrier:
     def _file(self, step: Write | PutAside | Link | Point) -> None:
         match step:
             case Write():
+                _raise_if_other(step.path, step.was, step.text)
                 self._write(step.path, raw(step.text), step.mode)
             case PutAside():
+                _raise_if_other(step.path, step.was, "")
                 self._keep(step.path)
                 step.path.unlink(missing_ok=True)
             case Link():
@@ -164,6 +166,15 @@ class Carrier:
         if path.is_file():
             self._was(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copy2(path, self._was(path))
+
+
+def _raise_if_other(path: Path, *known: str | None) -> None:
+    """A file of the host's, which others write too: what they said since this was planned is not written over."""
+    if None in known:
+        return
+    said = path.read_bytes() if path.exists() else b""
+    if said not in {raw(text) for text in known if text is not None}:
+        raise DriverError(f"{path}: was changed meanwhile")
 
 
 def _beside(path: Path) -> Path:

@@ -1,13 +1,17 @@
 """`relevo layout`: how this host runs each site, and moving one site's PHP into a unit of its own and back."""
 
 import asyncio
+import fcntl
 import os
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
 
+from agent.caps.ours import Ours
 from agent.caps.quotalook import on_disk
 from agent.config import Config
 from agent.layout.adoption import kept
@@ -39,6 +43,7 @@ from runtime import config as settings
 from runtime.words import LANGUAGES, explain
 
 CONFIG = Path("/etc/relevo/agent.toml")
+LOCK = Path("/run/lock/relevo-layout")
 
 
 class NoOrders(Exception):
@@ -110,7 +115,7 @@ def convert_command(config: Path, site: str, yes: bool) -> None:
     The socket keeps its name, its owner and its mode, so the web server is not touched. Stopped half-way, visitors are
     served all the same: run it again to go on.
     """
-    _move(_plan(config, site, None), yes)
+    _move(lambda: _plan(config, site, None), yes)
 
 
 @command.command("adopt")
@@ -180,17 +185,19 @@ def _adopting(config: Path, root: Path, site: SiteId, one: Attached) -> tuple[st
 @click.pass_obj
 def undo_command(config: Path, site: str, yes: bool, accept_cut: bool) -> None:
     """Put SITE's pool back into the shared php-fpm that it came from; no request fails."""
-    _move(_plan(config, site, accept_cut), yes)
+    _move(lambda: _plan(config, site, accept_cut), yes)
 
 
 def _plan(config: Path, site: str, undo_by_cut: bool | None) -> Plan:
-    known = _orders(config)[0].tenants
+    orders, state = _orders(config)
+    known = orders.tenants
     if site not in known:
         raise click.BadParameter(f"{site} is not at home on this host", param_hint="SITE")
     host = Host(running=Reader().look(), tenants=known)
     try:
         if undo_by_cut is None:
             return convert(host, SiteId(site))
+        _raise_if_stopped(state, site)
         return undo(host, SiteId(site), accept_cut=undo_by_cut)
     except CantMove as error:
         for reason in error.reasons:
@@ -198,7 +205,38 @@ def _plan(config: Path, site: str, undo_by_cut: bool | None) -> Plan:
         raise SystemExit(1) from error
 
 
-def _move(plan: Plan, yes: bool) -> None:
+def _raise_if_stopped(state: Path, site: str) -> None:
+    """In the shared php-fpm nothing would keep it stopped. Raises CantMove."""
+    try:
+        ours = msgspec.json.decode((state / "caps.json").read_bytes(), type=dict[str, Ours])
+    except (OSError, ValueError):
+        return  # its agent says that in its own words
+    if any(f"relevo-php@{site}.service" in (mine.stopped or ()) for mine in ours.values()):
+        remedy = f'wait for its end, or relevo site release {site} --reason "…"'
+        raise CantMove(f"{site}: stopped by a penalty: {remedy}")
+
+
+@contextmanager
+def _alone(yes: bool) -> Iterator[None]:
+    """One conversion at a time: each is planned from files that the others write."""
+    if not yes or os.geteuid() != 0:
+        yield
+        return
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            click.echo("Another relevo layout is at work on this host: wait for its end.", err=True)
+            raise SystemExit(1) from None
+        yield
+
+
+def _move(planned: Callable[[], Plan], yes: bool) -> None:
+    with _alone(yes):
+        _carry(planned(), yes)
+
+
+def _carry(plan: Plan, yes: bool) -> None:
     if not plan.steps:
         click.echo("Nothing is left to be done.")
     for number, step in enumerate(plan.steps, 1):

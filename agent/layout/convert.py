@@ -114,7 +114,7 @@ def convert(
     """
     return Plan(
         steps=(
-            *(() if sockets.ours else _take(record, shared, templates, places)),
+            *(() if sockets.ours else _take(record, shared, sockets, templates, places)),
             *_guard(record, sockets),
             *(() if remains is None and sockets.at_boot else _release(record, remains, places)),
             *_settle(record, shared, sockets, remains, places),
@@ -125,7 +125,11 @@ def convert(
 
 
 def _take(
-    record: Record, shared: Shared, templates: Mapping[str, str], places: Places
+    record: Record,
+    shared: Shared,
+    sockets: Sockets,
+    templates: Mapping[str, str],
+    places: Places,
 ) -> Iterator[Step]:
     """The site's own unit serves beside the shared master, then under its name."""
     own = pools.own(record.section, record.site, given(record), pools.globals_of(shared.text))
@@ -139,6 +143,8 @@ def _take(
     yield Judge(record.program, str(conf_of(record, places)))
     yield Systemd("start", units_of(record))
     yield Ask(own_socket(record, places))
+    if sockets.guarded:
+        yield Unguard(Path(record.name))  # of a socket that is no more
     if is_bound_here(record):
         yield Link(Path(record.name), own_socket(record, places))
     else:
@@ -167,25 +173,25 @@ def _change_slice(record: Record, slice: str, places: Places) -> Iterator[Step]:
 
 def _guard(record: Record, sockets: Sockets) -> Iterator[Step]:
     """Where the shared pool listens under another name, that is all that its master removes."""
-    if is_bound_here(record) and not sockets.guarded and not _settled(sockets):
+    is_guarded = sockets.ours and sockets.guarded
+    if is_bound_here(record) and not is_guarded and not _settled(sockets):
         yield Guard(Path(record.name))
     if not sockets.ours:
         yield Ask(Path(record.name))
 
 
 def _release(record: Record, remains: Cut | None, places: Places) -> Iterator[Step]:
-    """The shared master's pool serves its last request, and is not there at its next start.
+    """The shared master's pool is not there at its next start.
 
-    At no boot may both have the name: the shared master would not start at all. So the pool goes first, and the unit is
-    enabled in the next step.
+    At no start may both have the name: the shared master would not start at all, at a boot or when somebody restarts
+    it. So nothing is waited for here, the pool goes first, and the unit is enabled in the next step.
     """
-    yield Drain(written(record.bound))
     yield Write(drop_in(record, "socket", places), socket_text(record, named=True))
     yield Systemd("daemon-reload")
     if remains is not None and remains.is_all:
-        yield PutAside(Path(record.file))
+        yield PutAside(Path(record.file), was=remains.whole)
     elif remains is not None:
-        yield Write(Path(record.file), remains.rest)
+        yield Write(Path(record.file), remains.rest, was=remains.whole)
     yield Systemd("enable", (units_of(record)[0],))
     if not is_bound_here(record):
         yield PutAside(tmpfile_of(record, places))
@@ -194,11 +200,17 @@ def _release(record: Record, remains: Cut | None, places: Places) -> Iterator[St
 def _settle(
     record: Record, shared: Shared, sockets: Sockets, remains: Cut | None, places: Places
 ) -> Iterator[Step]:
-    """Nobody is left who would remove the name: it becomes what systemd makes it at each boot."""
+    """The old pool has served its last request, and nobody is left who would remove the name.
+
+    It becomes what systemd makes it at each boot.
+    """
     if _settled(sockets):
         return
     if _holds(record, sockets) or remains is not None:
-        if not shared.patience_s or not shared.siblings:
+        is_reloaded = shared.is_patient and shared.siblings
+        if is_reloaded or remains is not None:
+            yield Drain(written(record.bound))
+        if not is_reloaded:
             return
         yield Judge(record.program, record.main)
         yield Systemd("reload", (record.unit,))
@@ -230,9 +242,9 @@ def _convert_notes(
             f"visitors wait meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its "
             "opcode cache begins empty."
         )
-    if not shared.patience_s and (remains is not None or _holds(record, sockets)):
+    if not shared.is_patient and (remains is not None or _holds(record, sockets)):
         yield (
             f"{record.main} {shared.patience}: a reload would cut off requests of {len(shared.siblings)} "
             f"other pools, so there is none: {record.unit} keeps the old pool in memory, idle, until it is next "
-            "restarted; the guard of the name stays until then. Set process_control_timeout = 30 there."
+            f"restarted; the guard of the name stays until then. Set process_control_timeout = {pools.CONTROL_S} there."
         )

@@ -89,9 +89,9 @@ class Shared:
     is_current: bool = True
 
     @property
-    def patience_s(self) -> int:
-        """How long a reload surely lets requests under way go on; 0: it cuts them off, or may."""
-        return pools.seconds(self._said) if self.is_current else 0
+    def is_patient(self) -> bool:
+        """Whether a reload surely lets requests under way go on for as long as those of a unit of its own may."""
+        return self.is_current and pools.seconds(self._said) >= pools.CONTROL_S
 
     @property
     def patience(self) -> str:
@@ -176,5 +176,8 @@ def socket_text(record: Record, *, named: bool) -> str:
     text = (
         f"[Socket]\nSocketUser={who.user}\nSocketGroup={who.group}\n"
         f"SocketMode={who.mode}\nBacklog={who.backlog}\n"
+        # A name that is guarded goes on to lead to a socket that was closed, when this one is opened anew.
+        'ExecStartPost=-/bin/sh -c \'if mountpoint -q "$$1"; then mount --bind "$$2" "$$1"; fi\' sh '
+        f'"{record.name}" "/run/relevo-php/%i.sock"\n'
     )
     return f"{text}Symlinks={record.name}\n" if named else text

@@ -23,10 +23,11 @@ CONTROL_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`section`: the pool's lines; `rest`: what its file says without them."""
+    """`section`: the pool's lines; `rest`: what its file, the `whole`, says without them."""
 
     section: str
     rest: str
+    whole: str
 
     @property
     def is_all(self) -> bool:
@@ -54,7 +55,7 @@ def cut(text: str, pool: str) -> Cut | None:
         return None
     end = next((n for n in heads if n > mine[0]), len(lines))
     section = "".join(lines[mine[0] : end])
-    return Cut(section, "".join(lines[: mine[0]] + lines[end:]))
+    return Cut(section, "".join(lines[: mine[0]] + lines[end:]), text)
 
 
 def _name(line: str) -> str:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Make `path` say this, at once and whole; what it said before is kept aside. `text`: see texts."""
+    """Make `path` say this, at once and whole; what it said before is kept aside. `text`: see texts.
+
+    `was`: what it said when this was planned ("": it was not there); None: whatever it says.
+    """
 
     path: Path
     text: str
     mode: int = 0o644  # of a new file; a pool may say passwords
+    was: str | None = None
 
     def __str__(self) -> str:
         return f"write {self.path}"
@@ -18,9 +22,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class PutAside:
-    """Take `path` away; what it said is kept aside."""
+    """Take `path` away; what it said is kept aside. `was`: as of Write."""
 
     path: Path
+    was: str | None = None
 
     def __str__(self) -> str:
         return f"put {self.path} aside"

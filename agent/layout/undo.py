@@ -1,6 +1,7 @@
 """Plans how a pool that has a unit of its own goes back into the shared master, as safely as it came. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from agent.discover.php import socket as written
@@ -16,13 +17,25 @@ from agent.layout.moves import (
     alias_of,
     conf_of,
     drop_in,
+    is_bound_here,
     note_of,
     own_socket,
     socket_text,
     tmpfile_of,
     units_of,
 )
-from agent.layout.steps import Ask, Drain, Judge, Point, PutAside, Step, Systemd, Unguard, Write
+from agent.layout.steps import (
+    Ask,
+    Drain,
+    Guard,
+    Judge,
+    Point,
+    PutAside,
+    Step,
+    Systemd,
+    Unguard,
+    Write,
+)
 
 BLANK = " \t\r\n"  # of a file's end: what else Python takes for blank are its bytes
 
@@ -42,14 +55,23 @@ def undo(
     alias = alias_of(record.name)
     if len(alias) > PATH_MAX:
         raise CantMove(f"listen: {alias}: too long a name")
+    if not sockets.ours and _says(record, file, record.bound):
+        note = f"{record.unit} serves its visitors, and is not touched."
+        return Plan(steps=(Ask(Path(record.name)), *_take_away(record, places)), notes=(note,))
     steps: list[Step] = []
-    if not (_is_written(record, file, alias) and written(alias) in sockets.listening):
-        if not shared.patience_s and not accept_cut:
+    if not (_says(record, file, alias) and written(alias) in sockets.listening):
+        if not shared.is_patient and not accept_cut:
             raise CantMove(
                 f"{record.main} {shared.patience}: {record.unit} has to be reloaded, which would cut off "
-                "requests of its other pools; set it to 30 and restart the unit when few visitors are there, or "
-                "accept that now: --accept-cut"
+                f"requests of its other pools; set it to {pools.CONTROL_S} and restart the unit when few visitors are "
+                "there, or accept that now: --accept-cut"
             )
+        if sockets.ours and written(record.bound) in sockets.listening:
+            # It still listens under the name that is the unit's: it must not take that away, nor who waits there.
+            if is_bound_here(record) and not (sockets.guarded or sockets.link):
+                steps.append(Guard(Path(record.name)))
+                sockets = replace(sockets, guarded=True)
+            steps.append(Drain(written(record.bound)))
         steps += _bring_back(record, file, alias, places)
     else:
         steps.append(Judge(record.program, record.main))  # it may have stopped because of that
@@ -58,10 +80,10 @@ def undo(
     return Plan(steps=tuple(steps), notes=(note,))
 
 
-def _is_written(record: Record, file: str | None, alias: str) -> bool:
-    """Whether the pool's file has it at `alias`: a master listens on at what no file says, until it is reloaded."""
+def _says(record: Record, file: str | None, listen: str) -> bool:
+    """Whether the pool's file has it there: a master listens on at what no file says, until it is reloaded."""
     found = pools.cut(file or "", record.pool)
-    return found is not None and pools.settings(found.section).get("listen") == alias
+    return found is not None and pools.settings(found.section).get("listen") == listen
 
 
 def _bring_back(record: Record, file: str | None, alias: str, places: Places) -> Iterator[Step]:
@@ -72,7 +94,7 @@ def _bring_back(record: Record, file: str | None, alias: str, places: Places) ->
     text = f"{kept.rstrip(BLANK)}\n\n{section}" if kept.strip(BLANK) else section
     # First what makes the name at boot: where the file is written, and listened at, this is not come to again.
     yield Write(tmpfile_of(record, places), f"L+ {record.name} - - - - {alias}\n")
-    yield Write(Path(record.file), text)
+    yield Write(Path(record.file), text, was=file or "")
     yield Judge(record.program, record.main)
     yield Systemd("reload", (record.unit,))
     yield Ask(Path(alias))
@@ -88,6 +110,11 @@ def _hand_back(record: Record, sockets: Sockets, alias: str, places: Places) -> 
         yield Unguard(Path(record.name))
     yield Point(Path(record.name), Path(alias))
     yield Ask(Path(record.name))
+    yield from _take_away(record, places)
+
+
+def _take_away(record: Record, places: Places) -> Iterator[Step]:
+    """Its unit, when it has served its last request, and what was written for it."""
     yield Drain(written(str(own_socket(record, places))))
     yield Systemd("disable", (units_of(record)[0],))
     yield Systemd("stop", units_of(record))

@@ -1,7 +1,9 @@
 """`relevo layout`: what it prints of a made-up host, and what it refuses."""
 
 import asyncio
+import fcntl
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.caps.limits import FREE
+from agent.caps.ours import Ours
 from agent.discover.files import HostFiles
 from agent.discover.host import look
 from agent.discover.sites import group
+from agent.layout import command as layout
 from agent.layout.adopt import Adopted
 from agent.layout.adoption import KEPT, WISHES
 from agent.layout.command import command
@@ -192,6 +197,33 @@ def test_a_site_of_another_host_is_refused(relevo: Relevo) -> None:
     assert "nothing to undo" in relevo("undo", "huerto").output
 
 
+def test_what_a_penalty_stops_is_not_put_back(relevo: Relevo, tmp_path: Path) -> None:
+    """The shared php-fpm would serve it again; by whom it may be lifted is said."""
+    units = ("relevo-php@huerto.service", "relevo-php@huerto.socket")
+    stopped = Ours(sites=(HUERTO,), limits=FREE, stopped=units)
+    (tmp_path / "caps.json").write_bytes(msgspec.json.encode({"user-1001.slice": stopped}))
+    said = relevo("undo", "huerto")
+    assert said.exit_code == 1 and "huerto: stopped by a penalty" in said.output
+    assert "relevo site release huerto" in said.output
+    assert "nothing to undo" in relevo("undo", "libro").output
+    (tmp_path / "caps.json").write_text("no JSON")
+    assert "nothing to undo" in relevo("undo", "huerto").output
+
+
+def test_one_conversion_at_a_time(
+    relevo: Relevo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one waits for nobody: it says so. Who only looks is in nobody's way."""
+    monkeypatch.setattr(layout, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        refused = relevo("undo", "huerto", "--yes")
+        assert refused.exit_code == 1 and "Another relevo layout is at work" in refused.output
+        assert "nothing to undo" in relevo("undo", "huerto").output
+    assert "nothing to undo" in relevo("undo", "huerto", "--yes").output
+
+
 def planned(root: Path, tree: dict[str, str], tenants: dict[SiteId, Tenant], site: SiteId) -> Plan:
     host = str(write(root, BASE | tree))
     running = Reader(host).look()
@@ -250,7 +282,8 @@ def test_a_pool_is_planned_into_its_users_slice(short_path: Path) -> None:
     drop_in = texts["/etc/systemd/system/relevo-php@libro.service.d/site.conf"]
     assert "Slice=user-1004.slice\n" in drop_in and "/usr/sbin/php-fpm8.2" in drop_in
     assert "[Socket]" in texts["/etc/systemd/system/relevo-php@.socket"]
-    assert PutAside(Path("/etc/php/8.2/fpm/pool.d/libro.conf")) in plan.steps
+    aside = [str(step.path) for step in plan.steps if isinstance(step, PutAside)]
+    assert "/etc/php/8.2/fpm/pool.d/libro.conf" in aside
 
 
 def test_sites_of_one_user_are_planned_into_its_slice(tmp_path: Path) -> None:

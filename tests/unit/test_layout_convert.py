@@ -66,7 +66,7 @@ class World:
     """Names in the file system, who listens behind them, what is loaded, and what a boot would make of it."""
 
     files: dict[str, str]
-    patience_s: int = 10
+    patience_s: int = 30
     sockets: dict[str, int] = field(default_factory=dict)  # a name of a socket -> the listener
     links: dict[str, str] = field(default_factory=dict)
     mounted: set[str] = field(default_factory=set)
@@ -116,6 +116,14 @@ class World:
             self.close(self.shared.pop(name))
             self.unlink(name)
 
+    def restart(self) -> None:
+        """Of the shared master, by somebody: an upgrade of PHP."""
+        for name in [*self.shared]:
+            self.alive.pop(self.shared.pop(name))
+            if self.at(name) not in self.alive:
+                self.unlink(name)
+        self.reload()
+
     def listen_of(self, file: str) -> str | None:
         found = pools.cut(self.files.get(file, ""), "a")
         return pools.settings(found.section)["listen"] if found else None
@@ -123,12 +131,15 @@ class World:
     def do(self, step: Step) -> None:  # noqa: C901 - one case for each step
         match step:
             case Write():
+                assert step.was in (None, self.files.get(str(step.path), "")), "changed meanwhile"
                 self.files[str(step.path)] = step.text
             case PutAside():
+                assert step.was in (None, self.files.get(str(step.path), "")), "changed meanwhile"
                 self.files.pop(str(step.path), None)
             case Systemd():
                 self._systemd(step)
             case Link():
+                assert str(step.name) not in self.mounted, "EBUSY"
                 self.sockets[str(step.name)] = self.sockets[str(step.target)]
                 self.links.pop(str(step.name), None)
             case Point():
@@ -216,22 +227,22 @@ class World:
         remains = pools.cut(text, "a") if text is not None else None
         return convert(self.noted(), self._shared(), self.seen(), remains, {}, PLACES, self.said)
 
-    def undo(self) -> Plan:
+    def undo(self, *, accept_cut: bool = False) -> Plan:
         files = self.files.get(FILE)
-        return undo(self.noted(), self._shared(), self.seen(), files, PLACES, accept_cut=False)
+        return undo(self.noted(), self._shared(), self.seen(), files, PLACES, accept_cut=accept_cut)
 
     def _shared(self) -> Shared:
         text = f"[global]\nprocess_control_timeout = {self.patience_s}s\nrlimit_files = 4096\n"
         return Shared(text=text, siblings=("b",))
 
 
-def world(text: str = SECTION, patience_s: int = 10) -> World:
+def world(text: str = SECTION, patience_s: int = 30) -> World:
     made = World({FILE: text}, patience_s)
     made.reload()
     return made
 
 
-def converted(patience_s: int = 10) -> World:
+def converted(patience_s: int = 30) -> World:
     made = world(SECTION, patience_s)
     for step in made.convert().steps:
         made.do(step)
@@ -291,7 +302,7 @@ def test_a_boot_after_any_step_leaves_the_neighbours_served(beginning: str) -> N
             now.do(step)
         now.boot()
         assert now.served() == "own"
-    put = next(n for n, step in enumerate(steps) if step == PutAside(Path(FILE)))
+    put = next(n for n, s in enumerate(steps) if isinstance(s, PutAside) and s.path == Path(FILE))
     assert down == [put + 1] and str(steps[put + 1]) == f"systemctl enable {SOCKET_UNIT}"
 
 
@@ -301,7 +312,7 @@ def again() -> World:
     made.patience_s = 0
     for step in made.convert().steps:
         made.do(step)
-    made.patience_s = 10
+    made.patience_s = 30
     assert made.served() == "own" and alias_of(NAME) in made.seen().listening
     return made
 
@@ -431,6 +442,77 @@ def test_a_master_that_cuts_off_requests_is_not_reloaded() -> None:
     now.reload()  # somebody's
     assert now.served() == "own"
     assert [str(step).split()[0] for step in now.convert().steps] == ["lift", "make", "ask"]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_a_restart_of_the_shared_master_finds_its_pools_but_for_a_moment(beginning: str) -> None:
+    """Somebody's, between any two steps: it would not start where a pool of its files is served by another.
+
+    That is so for as long as some files are written, and while nothing is waited for.
+    """
+    start = BEGINNINGS[beginning]()
+    steps = start.convert().steps
+    dead = []
+    for stop in range(len(steps) + 1):
+        now = copy.deepcopy(start)
+        for step in steps[:stop]:
+            now.do(step)
+        try:
+            now.restart()
+        except AssertionError:
+            dead.append(stop)
+    if beginning == "undone":  # its pool listens beside the name, which is a link
+        assert not dead
+        return
+    assert dead == [*range(dead[0], dead[-1] + 1)]
+    meanwhile = steps[dead[0] : dead[-1] + 1]
+    assert all(isinstance(step, Guard | Ask | Write | Systemd | PutAside) for step in meanwhile)
+    assert all(step.verb == "daemon-reload" for step in meanwhile if isinstance(step, Systemd))
+
+
+@pytest.mark.parametrize("patience_s", [0, 1, 29, 30])
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_an_undo_of_what_stopped_on_its_way_is_as_safe(beginning: str, patience_s: int) -> None:
+    """After whatever step a conversion was given up: served after every step back, and at the end by the shared one."""
+    start = BEGINNINGS[beginning]()
+    steps = start.convert().steps
+    for stop in range(1, len(steps) + 1):
+        now = copy.deepcopy(start)
+        for step in steps[:stop]:
+            now.do(step)
+        now.patience_s = patience_s
+        for step in now.undo(accept_cut=True).steps:
+            now.do(step)
+            assert now.served(), f"stopped after {steps[stop - 1]}, nobody answers after: {step}"
+        assert now.served() == "shared" and now.own is None and KEPT not in now.files
+        now.boot()
+        assert now.served() == "shared"
+
+
+def test_an_edit_that_came_between_plan_and_step_is_not_written_over() -> None:
+    """Another conversion's, or a panel's: the step stops, and planned again it is right."""
+    now = world(BOTH)
+    steps = now.convert().steps
+    now.files[FILE] += "[c]\nlisten = /run/php/c.sock\n"
+    with pytest.raises(AssertionError, match="changed meanwhile"):
+        for step in steps:
+            now.do(step)
+    for step in now.convert().steps:
+        now.do(step)
+    assert "[c]" in now.files[FILE] and "[a]" not in now.files[FILE]
+
+
+def test_a_name_that_was_guarded_for_a_socket_that_is_no_more_is_taken_again() -> None:
+    """As where a stopped site's unit began anew under an earlier release."""
+    now = converted(patience_s=0)
+    assert NAME in now.mounted and now.own is not None
+    now.busy.clear()
+    now.close(now.own)
+    now.own = None
+    assert now.served() is None
+    for step in now.convert().steps:
+        now.do(step)
+    assert now.served() == "own"
 
 
 def test_an_undo_that_would_cut_off_requests_asks_first() -> None:
