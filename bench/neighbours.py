@@ -42,7 +42,7 @@ NOISY, *OTHERS = SITES
 class Felt:
     """p95 of the neighbours' visits: `usual` ones (s); over it, those of the hog's `whole` time and `settled`.
 
-    One that `failed` counts as if it had waited as long as a visitor does.
+    One that `failed`, or has not ended, counts as if it had waited as long as a visitor does.
     """
 
     usual: float
@@ -65,17 +65,23 @@ async def feel(host: Capped, hog: Hog) -> Felt:
     before = await neighbours.visits(vm, since=quiet, until=began)
     while_it_ran = await neighbours.visits(vm, since=began, until=ended)
     settled = [visit for visit in while_it_ran if visit.at - visit.took_s > began + SETTLED_S]
-    usual = _p95(before)
+    usual, whole_s = _p95(before, began - quiet), ended - began
     return Felt(
         usual,
-        _p95(while_it_ran) / usual,
-        _p95(settled) / usual,
-        sum(visit.status != 200 for visit in while_it_ran),
+        _p95(while_it_ran, whole_s) / usual,
+        _p95(settled, whole_s - SETTLED_S) / usual,
+        sum(v.status != 200 for v in while_it_ran) + _waiting(while_it_ran, whole_s),
     )
 
 
-def _p95(visits: list[Visit]) -> float:
-    return percentile([v.took_s if v.status == 200 else PATIENCE_S for v in visits], 95)
+def _waiting(visits: list[Visit], within_s: float) -> int:
+    """Of those that began in so many seconds, how many have no end yet: they begin at their times, come what may."""
+    return max(0, int(within_s / EVERY_S) - len(visits))
+
+
+def _p95(visits: list[Visit], within_s: float) -> float:
+    took_s = [v.took_s if v.status == 200 else PATIENCE_S for v in visits]
+    return percentile([*took_s, *[PATIENCE_S] * _waiting(visits, within_s)], 95)
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ METRIC = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.M)
 
 RECORD = f"{STATE}/signals.jsonl"
 VERIFY_S = 5.0
-NO_IO_LIMITS = "IOReadBandwidthMax= IOWriteBandwidthMax= IOReadIOPSMax= IOWriteIOPSMax="
+UNINSTALL = Path(__file__).parents[2] / "docs/uninstall.md"
 # A minute is three seconds; a step lasts long enough to be seen to work.
 SCALE = 0.05
 # Nothing listens there: it lives on its orders of last time.
@@ -75,6 +75,11 @@ FAIR = msgspec.structs.replace(
     write_bytes_per_s=12 * MIB,
 )
 PLANS: dict[PlanId, Caps] = {PlanId("tight"): TIGHT, PlanId("fair"): FAIR, PlanId("wide"): WIDE}
+
+
+def without_agent() -> str:
+    """What is typed to give sites all of their host again."""
+    return UNINSTALL.read_text().partition("## Without an agent")[2].split("```")[1]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -129,12 +134,11 @@ class Capped:
         await self.vm.do("systemctl start relevo-agent", timeout_s=START_S)
 
     async def remove(self) -> None:
-        """As if relevo had never been there: no agent, no caps."""
-        await self.vm.do("systemctl stop relevo-agent")
+        """As if relevo had never been there: no agent, no caps, no firewall of its own."""
+        await self.vm.do(f"{without_agent()}\ntrue")
+        assert (await self.vm.run("nft list table inet relevo")).code
+        assert (await self.vm.do("cat /sys/fs/cgroup/user.slice/memory.low")).strip() == "0"
         for site in SITES:
-            # What systemd forgets of disks by `revert` the kernel goes on to hold.
-            await self.vm.do(f"systemctl set-property --runtime {site.slice} {NO_IO_LIMITS}")
-            await self.vm.do(f"systemctl revert {site.slice}")
             # After the last of them systemd takes the controller away, and its files with it.
             told = await self.vm.do(f"cd {site.cgroup} && {{ cat io.max cpu.max || true; }} 2>&-")
             assert told.strip() in {"", "max 100000"}, told

@@ -4,12 +4,11 @@ import asyncio
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 
 from fleet.caps import Level
-from tests.vm.capped import STATE, TIGHT, VERIFY_S, Capped, capped, quarantine
+from tests.vm.capped import STATE, TIGHT, VERIFY_S, Capped, capped, quarantine, without_agent
 from tests.vm.hogs import FORK_BOMB, LEAK, SPIN, UNIT
 from tests.vm.hosting import SITES, WORLD, Tenancy, rehouse
 from tests.vm.machine import Saved
@@ -21,7 +20,6 @@ MIB = 1 << 20
 SPUN_S = 4.0
 NOBODYS_UID = 2999
 HOUR_S = 3600.0
-WITHOUT_AGENT = Path(__file__).parents[2] / "docs/uninstall.md"
 # An emulated machine is 15 times slower than the one that the 2 s of a repair are promised for; what no signal tells
 # of is seen at the next look (VERIFY_S).
 REPAIRED_S = 20.0
@@ -183,21 +181,25 @@ async def test_caps_hold_through_what_happens_to_a_host(tight: Saved) -> None:
     Nothing is repaired: it was never away.
     """
     async with capped(tight) as host:
-        for what in (
-            "systemctl daemon-reload",
-            f"systemctl restart {GARDEN.unit}",
-            "systemctl kill -s KILL relevo-agent",
-        ):
-            drift = await host.total("relevo_caps_drift_total")
-            held = " && ".join(
-                f"grep -qx '{value}' {GARDEN.cgroup}/{file}" for file, value in HELD.items()
-            )
+        held = " && ".join(
+            f"grep -qx '{value}' {GARDEN.cgroup}/{file}" for file, value in HELD.items()
+        )
+        drift = await host.total("relevo_caps_drift_total")
+        for what in ("systemctl daemon-reload", f"systemctl restart {GARDEN.unit}"):
             await host.vm.do(f"{what} && {held}")
             assert not await as_site(host, GARDEN, MAIL)
-            if "KILL" not in what:
-                await asyncio.sleep(2 * VERIFY_S)
-                assert await host.total("relevo_caps_drift_total") == drift
-        await host.vm.until("systemctl is-active relevo-agent", timeout_s=60)
+            await asyncio.sleep(2 * VERIFY_S)
+            assert await host.total("relevo_caps_drift_total") == drift
+        which = "systemctl show --value --property MainPID relevo-agent"
+        before = (await host.vm.do(which)).strip()
+        await host.vm.do(f"systemctl kill -s KILL relevo-agent && {held}")
+        assert not await as_site(host, GARDEN, MAIL)
+        again = f"test $({which}) != {before} && systemctl is-active relevo-agent"
+        await host.vm.until(again, timeout_s=60)
+        await asyncio.sleep(2 * VERIFY_S)  # what the new one makes of it
+        await host.vm.do(held)
+        assert not await as_site(host, GARDEN, MAIL)
+        assert await host.total("relevo_caps_drift_total") == 0
         await host.vm.do(f"visitors --once {GARDEN.domain}")
 
 
@@ -252,7 +254,7 @@ async def test_shadow_holds_nothing(shadowed: Saved) -> None:
 @pytest.mark.long
 async def test_without_an_agent_sites_get_all_of_their_host_again(tight: Saved) -> None:
     """By what docs/uninstall.md tells to type, and by nothing else; one that was stopped too."""
-    typed = WITHOUT_AGENT.read_text().partition("## Without an agent")[2].split("```")[1]
+    typed = without_agent()
     async with capped(tight) as host:
         await host.vm.do(f"visitors --once {GARDEN.domain}")
         await host.order("tight", rulings={GARDEN.name: quarantine(Level.STOP, HOUR_S)})
