@@ -258,8 +258,8 @@ def _kernel() -> None:
 async def _child(root: Path, *, only_use: bool) -> dict[str, float]:
     """Measure this process: its CPU, with new orders in the middle of the time, then how late its loop is.
 
-    Of the latter the longest of WINDOWS, each with new orders: on a machine that others use too a loop that does nothing
-    is late as well, which one beside it tells at the same time.
+    Of the latter the longest of WINDOWS, each with new orders: on a machine that others use too a loop that does
+    nothing is late as well, which one beside it tells at the same time.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, 1 << 16), limit))

@@ -120,7 +120,7 @@ def standing(shown: Mapping[str, float], policy: Policy, at: float) -> tuple[str
 def _counts_from_s(sign: str, limits: Signs) -> float:
     if sign == "miner":
         return limits.miner_s
-    return limits.seen_s if sign in MOMENTARY else limits.for_s
+    return limits.looks_s if sign in MOMENTARY else limits.for_s
 
 
 def is_hacked(signs: Sequence[str], policy: Policy) -> bool:

@@ -31,12 +31,18 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     floor: Annotated[float, Meta(ge=0)]
 
 
+class MemoryAlarm(Alarm, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fifth of the time in which nothing moves is a minute from a machine that answers nobody."""
+
+    urgent_ratio: Ratio | None = 0.2
+
+
 class Signs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What no web site does, and what tells a crowd from heavy code. Source: caps.md §1.13, D.1."""
 
     for_s: Seconds = 2.0  # two readings: one is a socket that closed late
     # Two looks, ten seconds apart: one shows what ran or was open for a moment too, in all readings until the next.
-    seen_s: Seconds = 15.0
+    looks_s: Seconds = 15.0
     needed: Annotated[int, Meta(ge=2)] = 2  # one has an innocent reason somewhere
     destinations_per_s: Seconds = (
         50.0  # a site calls a handful of services, not fifty new ones a second
@@ -110,8 +116,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     record: str = ""
     # PSI "some": with a fifth of the time lost in a queue every page of every neighbour is slower. Two readings.
     cpu: Alarm = Alarm(stall_ratio=0.2, for_s=2.0, floor=0.25)
-    # PSI "full": work stands still. A fifth of it is a minute from a machine that answers nobody.
-    memory: Alarm = Alarm(stall_ratio=0.05, for_s=2.0, urgent_ratio=0.2, floor=1 << 20)
+    # PSI "full": work stands still.
+    memory: MemoryAlarm = MemoryAlarm(stall_ratio=0.05, for_s=2.0, floor=1 << 20)
     # Disks are slow in bursts by nature: longer, so that one flush is no contention.
     io: Alarm = Alarm(stall_ratio=0.1, for_s=6.0, floor=1 << 20)
     # Forks, as a share of `forks_per_s`: a full one is what a busy machine never does by itself.

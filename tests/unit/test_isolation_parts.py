@@ -1,8 +1,10 @@
 """The parts that the ladder stands on: who goes with the stall, what is usual, what kind of trouble, ladder time."""
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -580,3 +582,14 @@ def test_who_returns_to_shadow_is_let_go_at_once() -> None:
     [told_] = decide(state, signals, shadow, POLICY, signals.at, NOON + signals.at).penalties
     assert not told_.enforced
     assert msgspec.structs.replace(told_, enforced=True) == held[0]
+
+
+def test_the_document_s_numbers_are_those_that_hold_where_nothing_is_said() -> None:
+    """Whoever copies the example changes nothing by it; and memory stays urgent where only its threshold is said."""
+    text = (Path(__file__).parents[2] / "docs/caps.md").read_text()
+    example = text.partition("```toml\n[isolation]\n")[2].partition("```")[0]
+    said = tomllib.loads(f"[isolation]\n{example}")["isolation"]
+    assert msgspec.convert(said, Policy) == Policy()
+    assert {"cpu", "memory", "io", "tasks"} < said.keys()
+    table = {"stall_ratio": 0.1, "for_s": 2.0, "floor": 1_048_576}
+    assert msgspec.convert({"memory": table}, Policy).memory.urgent_ratio == 0.2
