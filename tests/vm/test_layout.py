@@ -152,6 +152,30 @@ async def test_a_site_gets_a_unit_of_its_own_and_goes_back_while_it_is_visited(
         assert (await layout(vm))["garden"]["attachment"] == "pool"
 
 
+async def test_a_site_whose_name_is_guarded_answers_again_when_its_socket_is_opened_anew(
+    shadowed: Saved,
+) -> None:
+    """As at the end of a penalty that stopped it, twice; where the shared one is impatient and keeps the old pool."""
+    name, units = "/run/php/garden.sock", "relevo-php@garden.socket relevo-php@garden.service"
+    async with shared(shadowed) as host:
+        vm = host.vm
+        main = "/etc/php/8.2/fpm/php-fpm.conf"
+        await vm.do(f"sed -i 's/^process_control_timeout.*/process_control_timeout = 0/' {main}")
+        await vm.do(f"systemctl restart {FPM}")
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
+        await vm.do(f"mountpoint {name}")
+        for _ in range(2):
+            await vm.do(f"systemctl stop {units} && ! visitors --once {GARDEN.domain}")
+            await vm.do(f"systemctl start {units}")
+            await vm.until(f"visitors --once {GARDEN.domain}")
+        await vm.do(f"systemctl restart {FPM}")
+        async with visited(vm, GARDEN, ORCHARD):
+            await vm.do("relevo layout convert garden --yes", timeout_s=MOVE_S)
+        await vm.do(f"! mountpoint --quiet {name} && test -L {name}")
+        assert GARDEN.slice in await where(vm, GARDEN)
+
+
 async def test_a_site_behind_apache_is_moved_and_moved_back_while_it_is_visited(
     shadowed: Saved,
 ) -> None:
