@@ -30,6 +30,7 @@ WRITE_S = 2.0
 PROOF_S = 2.0  # evidence later than that is of something else
 KEEP_S = 300.0  # the past that was learned is written this often, what holds at once
 CLEAR_S = 3600.0
+STEADY_S = 60.0  # a clock that is slewed stays within this
 BLIND_S = 30.0  # without a round of the sampler for so long, terms end without it
 ASKS_MAX = 10
 EVIDENCE_MAX = 20
@@ -85,7 +86,9 @@ class Isolation:
         self._attached: Mapping[SiteId, Attached] = {}
         self._state = read(self._path)
         self._disk, self._looking, self._deciding = Lane(), Lane(), Lane()
-        self._kept_at = self._cleared_at = float("-inf")
+        self._kept_at = float("-inf")
+        # When evidence was last cleared: monotonic s, Unix s.
+        self._cleared: tuple[float, float] | None = None
         self._unkept = self._begun = False
         self._recording = bool(policy.record)
         self._proofs: asyncio.Queue[Evidence] = asyncio.Queue(EVIDENCE_MAX)
@@ -240,9 +243,15 @@ class Isolation:
             self._unkept, self._kept_at = False, now
 
     async def _clear(self, now: float, wall: float) -> None:
-        """Rule R16: evidence is deleted after its days."""
-        if now - self._cleared_at >= CLEAR_S:
-            self._cleared_at = now
+        """Rule R16: evidence is deleted after its days, by a clock that has gone as it should for an hour."""
+        if self._cleared is None:
+            self._cleared = now, wall
+        passed_s = now - self._cleared[0]
+        if passed_s >= CLEAR_S:
+            is_steady = abs(wall - self._cleared[1] - passed_s) < STEADY_S
+            self._cleared = now, wall
+            if not is_steady:
+                return
             try:
                 await self._disk.run(WRITE_S, partial(self._shelf.clear, wall))
             except DriverError as error:

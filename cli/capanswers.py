@@ -174,7 +174,6 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     enforced: bool
     shadow_min: float
     penalized_min: float
-    capped_min: float = 0.0
     penalties: int
     level: str
     waits: bool = False

@@ -60,7 +60,10 @@ def verify(context: click.Context, to: Controllers, as_json: bool, host: str) ->
 @caps.command()
 @talks
 def report(to: Controllers, as_json: bool) -> None:
-    """What caps and penalties did to sites in the last week, and would have done where they only watch."""
+    """What penalties did to sites in the last week, and would have done, caps too, where they only watch.
+
+    How long a site is at the caps that hold it, relevo site usage SITE says.
+    """
     body = to.every("/v1/caps/report", "sites")
     raw(body) if as_json else show(*captables.report(read(body, capanswers.Report)))
 

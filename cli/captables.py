@@ -248,14 +248,13 @@ def report(of: Report) -> list[RenderableType]:
             one.plan,
             one.attachment or "",
             f"{one.shadow_min:g} min" if one.shadow_min else "",
-            f"{one.capped_min:g} min" if one.capped_min else "",
             f"{one.penalized_min:g} min" if one.penalized_min else "",
             one.level,
             "as armed" if one.waits else "enforced" if one.enforced else "shadow",
         )
         for one in of.sites
     ]
-    columns = ("SITE", "PLAN", "ATTACHED", ">WOULD", ">AT CAP", ">PENALIZED", "LEVEL", "CAPS")
+    columns = ("SITE", "PLAN", "ATTACHED", ">WOULD", ">PENALIZED", "LEVEL", "CAPS")
     parts: list[RenderableType] = [table(*columns, rows=rows), ""] if rows else []
     rest = f"{of.quiet} sites: nothing to tell of the last {of.days:g} days"
     unheard = f"; nothing is known of {of.unheard} sites" if of.unheard else ""

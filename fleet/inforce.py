@@ -128,17 +128,18 @@ def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Ite
             continue
         if turn.since is None:
             return
-        begun = begins(turn.since, turn.said)
+        begun, renewed = begins(turn.since, turn.said), math.inf
         names = begun < math.inf and (turn.editions is None or plan in turn.editions)
-        if names:
-            edition = turn.editions[plan] if turn.editions is not None else None
-            yield _Piece(begun, rank, edition)
         later = turn.renewed
         if later and plan in later.editions:
             renewed = begins(max(later.since, turn.since), max(later.said, turn.said))
-            if renewed < math.inf:
-                yield _Piece(renewed, rank, later.editions[plan])
-        if names and not turn.inherits:
+        if names and begun < renewed:
+            edition = turn.editions[plan] if turn.editions is not None else None
+            yield _Piece(begun, rank, edition)
+        if later and renewed < math.inf:
+            yield _Piece(renewed, rank, later.editions[plan])
+        # A word that a shadow put off leaves the time until then to the wider ones.
+        if names and not turn.inherits and begun == turn.since:
             return
 
 

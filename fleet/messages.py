@@ -166,8 +166,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `at_cap_min`: the minutes of those days in which it was at a cap of each plan of the fleet, had that been its own;
     of a plan that is not in it nothing is known. `at_cap_days`: in how many of them a plan was compared, if not in all.
-    Of the last week: `week_at_cap_min` as those of all days, `shadow_min`, in which its caps or a penalty would have
-    held it and did not, and percentiles.
+    Of the last week: `shadow_min`, in which its caps or a penalty would have held it and did not, and percentiles.
     """
 
     days: Annotated[float, Meta(ge=0, le=1000)]
@@ -176,7 +175,6 @@ class Past(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_p95_cores: Annotated[float, Meta(ge=0, le=LOAD_MAX)] | None = None
     memory_p95_bytes: Count | None = None
     at_cap_days: Annotated[dict[PlanId, float], Meta(max_length=PLANS_TOLD_MAX)] = {}
-    week_at_cap_min: Annotated[dict[PlanId, float], Meta(max_length=PLANS_TOLD_MAX)] = {}
 
 
 # Counted by the kernel for a site's group: `memory.events` high, max, oom and oom_kill, `pids.events` max, and periods

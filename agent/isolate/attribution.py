@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from agent.isolate.learn import LEAST
 from agent.isolate.measure import growth, latest, series, sizes, stalls
@@ -64,12 +65,13 @@ def suspects(
     *,
     at: float,
     known_s: float,
+    met: Mapping[SiteId, float] = MappingProxyType({}),
     calm: float = 0.0,
 ) -> tuple[Suspect, ...]:
     """Who may be the cause of the stall that stands now, the most likely first; empty: nobody is.
 
-    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual. `calm`: the victims'
-    stall before the alarm, where it is known.
+    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual; `met`: when it saw each
+    site first, where that was later. `calm`: the victims' stall before the alarm, where it is known.
     """
     if not window or window[-1].at - window[0].at < policy.seen_s:
         return ()
@@ -85,14 +87,18 @@ def suspects(
         if site not in caps or part.share < least or part.amount < floor:
             continue
         usual = past.get(site, {}).get(resource)
-        known = _novelty(resource, usual, part.amount, at, known_s, policy)
+        here_s = min(known_s, at - met.get(site, -math.inf))
+        known = _novelty(resource, usual, part.amount, at, here_s, policy)
         is_news = _is_news(window, site, resource, part, known, policy)
         steady, correlation = _correlation(
             window, stall, site, resource, part, policy, is_news=is_news
         )
         if resource is Resource.MEMORY:
             scarce = policy.scarce_ratio * host.memory_total_bytes
-            correlation = max(correlation, _took(window, site, scarce, policy))
+            took = _took(window, site, scarce, policy)
+            # Where nobody waits yet there is no rhythm, and whoever happens to grow now has not taken what is missing.
+            waits = (host.memory_stall or 0.0) >= policy.memory.stall_ratio
+            correlation = max(correlation, took) if waits else took
         above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
         if is_untold:
             above *= UNKNOWN_SHARE  # of what the disks do it may be little

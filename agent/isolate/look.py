@@ -18,6 +18,7 @@ from fleet.model import SiteId
 LATE_S = 2 * EVERY_S
 # An alarm that dips is the same one: what a noisy reading left out is not a new beginning.
 DIPS = 0.75
+FORGOTTEN = 100  # sites that left may be remembered: they come back
 
 
 def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own) -> State:
@@ -47,6 +48,7 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own)
         clock=clock,
         window=window,
         since=at if state.since is None else state.since,
+        met=_met(state, signals, at),
         alarms=alarms,
         calm=_calm(state, alarms),
         signs=nature.showing(state.signs, signals.sites, policy, at),
@@ -55,6 +57,17 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own)
         endangered=(at if state.endangered is None else state.endangered) if danger else None,
     )
     return _learn(state, policy, at)
+
+
+def _met(state: State, signals: Signals, at: float) -> dict[SiteId, float]:
+    """Since when each site is known; an earlier release noted it of none, and knew them all."""
+    if state.met.keys() >= signals.sites.keys():
+        return state.met
+    first = at if state.met or state.since is None else state.since
+    kept = state.met
+    if len(kept) > FORGOTTEN + 2 * len(signals.sites):
+        kept = {site: since for site, since in kept.items() if site in signals.sites}
+    return {**dict.fromkeys(signals.sites, first), **kept}
 
 
 def _alarms(state: State, frame: Frame, policy: Policy) -> dict[Resource, float]:

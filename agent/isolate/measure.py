@@ -138,7 +138,7 @@ def suffered(signals: Signals, policy: Policy, own: Own = NOBODYS) -> dict[Resou
         if stall is None:
             continue
         asked = stall >= policy.alarm(resource).stall_ratio * PARTED
-        victims = victims_stall(signals, resource, own) if asked else None
+        victims = victims_stall(signals, resource, policy, own) if asked else None
         if asked and victims is None:
             stall = max(0.0, stall - _own_stall(signals, resource, own))
         # Memory that runs out hurts everyone in a moment, who suffers already or not.
@@ -164,15 +164,19 @@ def host_stall(host: HostSigns, resource: Resource, policy: Policy) -> float | N
     }[resource]
 
 
-def victims_stall(signals: Signals, resource: Resource, own: Own) -> float | None:
-    """The share of their busy time that sites wait, without the one that uses most; None: it can't be told.
+def victims_stall(signals: Signals, resource: Resource, policy: Policy, own: Own) -> float | None:
+    """The share of their busy time that sites wait, without the one that they may wait for; None: it can't be told.
 
-    Who waits for a limit of its own is no victim. Where some active site's wait is not known, or those that are known
+    That is who uses most, unless it is hardly any of what the host does: then it waits for somebody else, too. Who
+    waits for a limit of its own is no victim. Where some active site's wait is not known, or those that are known
     do nothing beside others of whom nothing is told, the host's must do.
     """
     if resource is Resource.TASKS:
         return None
-    most = max(signals.sites, key=lambda id: use(signals.sites[id], resource) or 0.0, default=None)
+    uses = {id: use(signs, resource) or 0.0 for id, signs in signals.sites.items()}
+    most = max(uses, key=lambda id: uses[id], default=None)
+    if most is not None and uses[most] <= policy.share * busy(signals.host).get(resource, 0.0):
+        most = None
     total, weight, is_dark = 0.0, 0.0, False
     for site, signs in signals.sites.items():
         cores = signs.cpu_cores or 0.0

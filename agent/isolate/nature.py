@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.isolate.policy import HOUR_S, Policy, Signs
+from agent.isolate.policy import HOUR_S, Policy
 from agent.isolate.state import HOURS, Frame
 from agent.signals import SiteSigns
 from fleet.caps import Level, Nature, Resource
@@ -13,8 +13,6 @@ from fleet.model import Caps, SiteId
 # long without a visitor, a server of his own, a newsletter by a relay. So those only add to one of these.
 STRONG = frozenset({"fan-out", "runs-from-uploads"})
 CRON = "cron-changed"
-# Seen in the moment of a look; the others are counted over all the time since the one before, or are events.
-MOMENTARY = frozenset({"runs-from-uploads", "listens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +110,9 @@ def standing(shown: Mapping[str, float], policy: Policy, at: float) -> tuple[str
         sorted(
             sign
             for sign, since in shown.items()
-            if at - since >= _counts_from_s(sign, policy.signs)
+            if at - since >= (policy.signs.miner_s if sign == "miner" else policy.signs.for_s)
         )
     )
-
-
-def _counts_from_s(sign: str, limits: Signs) -> float:
-    if sign == "miner":
-        return limits.miner_s
-    return limits.looks_s if sign in MOMENTARY else limits.for_s
 
 
 def is_hacked(signs: Sequence[str], policy: Policy) -> bool:

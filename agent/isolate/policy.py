@@ -41,8 +41,6 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What no web site does, and what tells a crowd from heavy code. Source: caps.md §1.13, D.1."""
 
     for_s: Seconds = 2.0  # two readings: one is a socket that closed late
-    # Two looks, ten seconds apart: one shows what ran or was open for a moment too, in all readings until the next.
-    looks_s: Seconds = 15.0
     needed: Annotated[int, Meta(ge=2)] = 2  # one has an innocent reason somewhere
     destinations_per_s: Seconds = (
         50.0  # a site calls a handful of services, not fifty new ones a second

@@ -93,6 +93,7 @@ def suspected(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
         at=climb.at,
         # What went by in alarms taught nothing: a host that is never calm knows no other day.
         known_s=state.learned - (state.since or state.learned),
+        met=state.met,
         calm=state.calm.get(resource, 0.0),
     )
 

@@ -107,8 +107,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     that was only recorded. `futile`: since when a site reclaims in vain; `relieved`: until when its memory.high is
     lifted for it. `ordered`: since when (Unix s) people hold a site; `taken`: of what they take half of it, each since
     when (Unix s). `endangered`: since when the host is; `queued`:
-    since when visitors of many sites wait for nothing that is known. `since`: the first round ever; `learned`: the last
-    one that the past was brought up to date in.
+    since when visitors of many sites wait for nothing that is known. `since`: the first round ever; `met`: that of each
+    site; `learned`: the last one that the past was brought up to date in.
     """
 
     clock: Clock | None = None
@@ -126,6 +126,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     queued: float | None = None
     past: dict[SiteId, dict[Resource, Hours]] = {}
     since: float | None = None
+    met: dict[SiteId, float] = {}
     learned: float = 0.0
     window: tuple[Frame, ...] = ()
 

@@ -43,7 +43,9 @@ from runtime import config as settings
 from runtime.words import LANGUAGES, explain
 
 CONFIG = Path("/etc/relevo/agent.toml")
-LOCK = Path("/run/lock/relevo-layout")
+LOCK = (
+    "layout.lock"  # beside the agent's state, which is root's: what others may open, they may hold
+)
 
 
 class NoOrders(Exception):
@@ -115,7 +117,7 @@ def convert_command(config: Path, site: str, yes: bool) -> None:
     The socket keeps its name, its owner and its mode, so the web server is not touched. Stopped half-way, visitors are
     served all the same: run it again to go on.
     """
-    _move(lambda: _plan(config, site, None), yes)
+    _move(config, lambda: _plan(config, site, None), yes)
 
 
 @command.command("adopt")
@@ -185,7 +187,7 @@ def _adopting(config: Path, root: Path, site: SiteId, one: Attached) -> tuple[st
 @click.pass_obj
 def undo_command(config: Path, site: str, yes: bool, accept_cut: bool) -> None:
     """Put SITE's pool back into the shared php-fpm that it came from; no request fails."""
-    _move(lambda: _plan(config, site, accept_cut), yes)
+    _move(config, lambda: _plan(config, site, accept_cut), yes)
 
 
 def _plan(config: Path, site: str, undo_by_cut: bool | None) -> Plan:
@@ -217,22 +219,30 @@ def _raise_if_stopped(state: Path, site: str) -> None:
 
 
 @contextmanager
-def _alone(yes: bool) -> Iterator[None]:
+def _alone(path: Path, yes: bool) -> Iterator[None]:
     """One conversion at a time: each is planned from files that the others write."""
     if not yes or os.geteuid() != 0:
         yield
         return
-    with LOCK.open("w") as lock:
+    try:
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        click.echo(f"relevo layout: {error}", err=True)
+        raise SystemExit(1) from error
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            click.echo("Another relevo layout is at work on this host: wait for its end.", err=True)
+            said = "Another relevo layout is at work on this host: wait for its end."
+            click.echo(said, err=True)
             raise SystemExit(1) from None
         yield
+    finally:
+        os.close(lock)
 
 
-def _move(planned: Callable[[], Plan], yes: bool) -> None:
-    with _alone(yes):
+def _move(config: Path, planned: Callable[[], Plan], yes: bool) -> None:
+    with _alone(_orders(config)[1] / LOCK, yes):
         _carry(planned(), yes)
 
 

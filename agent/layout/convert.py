@@ -117,6 +117,7 @@ def convert(
             *(() if sockets.ours else _take(record, shared, sockets, templates, places)),
             *_guard(record, sockets),
             *(() if remains is None and sockets.at_boot else _release(record, remains, places)),
+            *_unlink(record, sockets, places),
             *_settle(record, shared, sockets, remains, places),
             *(_change_slice(record, slice, places) if _is_apart(record, sockets, slice) else ()),
         ),
@@ -194,6 +195,12 @@ def _release(record: Record, remains: Cut | None, places: Places) -> Iterator[St
         yield Write(Path(record.file), remains.rest, was=remains.whole)
     yield Systemd("enable", (units_of(record)[0],))
     if not is_bound_here(record):
+        yield PutAside(tmpfile_of(record, places))
+
+
+def _unlink(record: Record, sockets: Sockets, places: Places) -> Iterator[Step]:
+    """What an undo that was given up has left: it would turn the name to where nobody listens."""
+    if sockets.boot_link and is_bound_here(record):
         yield PutAside(tmpfile_of(record, places))
 
 

@@ -63,13 +63,15 @@ def from_note(said: bytes) -> Record:
 class Sockets:
     """How the name stands now. `ours`: it leads to the site's own unit; `link`: by a symbolic link.
 
-    `at_boot`: systemd makes it so at the next start of the machine. `slice`: where that unit runs; None: it does not.
+    `at_boot`: systemd makes it so at the next start of the machine. `boot_link`: a link to the shared master's other
+    name is made then, or whenever such files are made. `slice`: where that unit runs; None: it does not.
     """
 
     ours: bool = False
     link: bool = False
     guarded: bool = False
     at_boot: bool = False
+    boot_link: bool = False
     slice: str | None = None
     listening: frozenset[str] = field(
         default_factory=frozenset

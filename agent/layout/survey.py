@@ -15,7 +15,17 @@ from agent.layout.carry import guarded, listening
 from agent.layout.convert import convert as plan_convert
 from agent.layout.convert import refuse_odd
 from agent.layout.masters import slice_of
-from agent.layout.moves import CantMove, Places, Plan, Record, Shared, Sockets, conf_of, from_note
+from agent.layout.moves import (
+    CantMove,
+    Places,
+    Plan,
+    Record,
+    Shared,
+    Sockets,
+    conf_of,
+    from_note,
+    tmpfile_of,
+)
 from agent.layout.running import Running
 from agent.layout.served import Part, Served, served
 from agent.layout.undo import undo as plan_undo
@@ -196,6 +206,7 @@ def sockets(record: Record, places: Places) -> Sockets:
         link=name.is_symlink(),
         guarded=name in guarded(),
         at_boot=(places.units / WANTS / f"relevo-php@{record.site}.socket").is_symlink(),
+        boot_link=tmpfile_of(record, places).exists(),
         listening=listening(),
     )
 

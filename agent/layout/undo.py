@@ -57,8 +57,9 @@ def undo(
         raise CantMove(f"listen: {alias}: too long a name")
     if not sockets.ours and _says(record, file, record.bound):
         note = f"{record.unit} serves its visitors, and is not touched."
-        return Plan(steps=(Ask(Path(record.name)), *_take_away(record, places)), notes=(note,))
-    steps: list[Step] = []
+        steps = (Ask(Path(record.name)), *_unname(record, places), *_take_away(record, places))
+        return Plan(steps=steps, notes=(note,))
+    back: list[Step] = []
     if not (_says(record, file, alias) and written(alias) in sockets.listening):
         if not shared.is_patient and not accept_cut:
             raise CantMove(
@@ -69,15 +70,15 @@ def undo(
         if sockets.ours and written(record.bound) in sockets.listening:
             # It still listens under the name that is the unit's: it must not take that away, nor who waits there.
             if is_bound_here(record) and not (sockets.guarded or sockets.link):
-                steps.append(Guard(Path(record.name)))
+                back.append(Guard(Path(record.name)))
                 sockets = replace(sockets, guarded=True)
-            steps.append(Drain(written(record.bound)))
-        steps += _bring_back(record, file, alias, places)
+            back.append(Drain(written(record.bound)))
+        back += _bring_back(record, file, alias, places)
     else:
-        steps.append(Judge(record.program, record.main))  # it may have stopped because of that
-    steps += _hand_back(record, sockets, alias, places)
+        back.append(Judge(record.program, record.main))  # it may have stopped because of that
+    back += _hand_back(record, sockets, alias, places)
     note = f"The pool listens at {alias} then; {record.name} is a link to it, made at each boot."
-    return Plan(steps=tuple(steps), notes=(note,))
+    return Plan(steps=tuple(back), notes=(note,))
 
 
 def _says(record: Record, file: str | None, listen: str) -> bool:
@@ -103,14 +104,18 @@ def _bring_back(record: Record, file: str | None, alias: str, places: Places) ->
 
 def _hand_back(record: Record, sockets: Sockets, alias: str, places: Places) -> Iterator[Step]:
     """The name goes back, then the unit goes."""
-    # It would take the name with it when it is stopped.
-    yield Write(drop_in(record, "socket", places), socket_text(record, named=False))
-    yield Systemd("daemon-reload")
+    yield from _unname(record, places)
     if sockets.guarded:
         yield Unguard(Path(record.name))
     yield Point(Path(record.name), Path(alias))
     yield Ask(Path(record.name))
     yield from _take_away(record, places)
+
+
+def _unname(record: Record, places: Places) -> Iterator[Step]:
+    """Its socket would take the name with it when it is stopped."""
+    yield Write(drop_in(record, "socket", places), socket_text(record, named=False))
+    yield Systemd("daemon-reload")
 
 
 def _take_away(record: Record, places: Places) -> Iterator[Step]:

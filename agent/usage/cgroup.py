@@ -163,6 +163,7 @@ class Cgroup:
             os.close(held)
         self._budget.left += len(self._held)
         self._held.clear()
+        self._absent.clear()  # what comes back has its files
         self._refused.forget()
 
     def _cpu(self) -> tuple[int | None, int | None, int | None]:

@@ -53,7 +53,7 @@ class Socket(msgspec.Struct, frozen=True, gc=False):
 
 
 class Habits(msgspec.Struct, frozen=True):
-    """What was odd since the last look; what is not odd is as here."""
+    """What was odd since the last look, or at both; what is not odd is as here."""
 
     new_destinations_per_s: float | None = None
     direct_mail_per_s: float | None = None
@@ -144,6 +144,8 @@ class Observer:
         self._at: float | None = None
         self._going: dict[int, Going] = {}
         self._cron: dict[int, tuple[int, ...]] | None = None  # by the owner of the file
+        # Who had a door open, or ran something odd, at the last look: once is what was there for a moment.
+        self._listened = self._ran_odd = frozenset[int]()
 
     def look(self, now: float, sites: Mapping[SiteId, Attached]) -> dict[SiteId, Habits]:
         """What each site's own users did since the last look; sites that did nothing odd are not in it."""
@@ -152,6 +154,8 @@ class Observer:
         self._at = now
         going, listens = self._sockets(now, uids)
         odd = self._odd_programs(uids) if uids else frozenset()
+        listened, self._listened = self._listened, listens
+        ran_odd, self._ran_odd = self._ran_odd, odd
         cron = self._changed_crontabs()
         refused = self._refused_mails()
         self._going = {uid: going for uid, going in self._going.items() if uid in uids}
@@ -165,8 +169,8 @@ class Observer:
                 new_destinations_per_s=new / passed_s if new and passed_s else None,
                 direct_mail_per_s=mails / passed_s if mails and passed_s else None,
                 refused_mail_per_s=kept / passed_s if kept and passed_s else None,
-                listens=not mine.isdisjoint(listens),
-                runs_from_uploads=not mine.isdisjoint(odd),
+                listens=not mine.isdisjoint(listens & listened),
+                runs_from_uploads=not mine.isdisjoint(odd & ran_odd),
                 cron_changed=not mine.isdisjoint(cron),
             )
             if habits != NOTHING:

@@ -223,8 +223,13 @@ class History:
         db.executemany(BELOW, [each[:-1] for each in at_cap if not each[-1]])
 
     def _prune(self, db: sqlite3.Connection, newest: int) -> None:
-        """Forget what is older than DAYS; and, while there is too much, the oldest day. Both are seldom anything."""
-        self._forget(db, newest - DAYS * DAY)
+        """Forget what is older than DAYS; and, while there is too much, the oldest day. Both are seldom anything.
+
+        A day at a time: a clock that is a year ahead for five minutes takes no more.
+        """
+        (oldest,) = db.execute("SELECT min(slot) FROM slots").fetchone()
+        if oldest is not None:
+            self._forget(db, min(newest - DAYS * DAY, oldest + DAY))
         while self._used_bytes(db) > USED_RATIO * self._max_bytes:
             (oldest,) = db.execute("SELECT min(slot) FROM slots").fetchone()
             if oldest is None or oldest >= newest:
@@ -313,11 +318,6 @@ def _past(db: sqlite3.Connection, number: int, slot: int) -> Past:
         "ORDER BY held DESC LIMIT ?",
         (number, PLANS_TOLD_MAX),
     ).fetchall()
-    lately = db.execute(
-        "SELECT plan, sum(seconds) AS held FROM caps WHERE site = ? AND slot > ? GROUP BY plan "
-        "HAVING held > 0 ORDER BY held DESC LIMIT ?",
-        (number, slot - WEEK, PLANS_TOLD_MAX),
-    ).fetchall()
     week = db.execute(
         "SELECT shadow_s, cpu_cores_p95, memory_bytes_p95 FROM slots WHERE site = ? AND slot > ?",
         (number, slot - WEEK),
@@ -332,7 +332,6 @@ def _past(db: sqlite3.Connection, number: int, slot: int) -> Past:
         # What is below its caps is noted once a day: of less than that nothing can be said.
         at_cap_days={plan: known for plan, known in compared.items() if days - known > 1},
         shadow_min=sum(row[0] for row in week) / 60,
-        week_at_cap_min={PlanId(plan): seconds / 60 for plan, seconds in lately},
         cpu_p95_cores=_ranked(cpu) / 1000 if cpu else None,
         memory_p95_bytes=_ranked(memory) if memory else None,
     )

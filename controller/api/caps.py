@@ -162,13 +162,13 @@ class CapsRoutes:
         return Penalties(penalties=some, next=following)
 
     async def report(self, call: Call[Paged, None]) -> Report:
-        """What caps and penalties did in the last week, and would have done where they only watch."""
+        """What penalties did in the last week, and would have done, caps too, where they only watch."""
         view = CapsView(self._controller)
         told = [it for site in self._mirror.fleet.sites.values() if (it := view.reported(site))]
         some, following = paged(
             call,
             told,
-            lambda it: f"{it.shadow_min + it.penalized_min + it.capped_min:09.1f} {it.site}",
+            lambda it: f"{it.shadow_min + it.penalized_min:09.1f} {it.site}",
             falling=True,
         )
         return Report(

@@ -182,11 +182,10 @@ class Penalties(Page, frozen=True, kw_only=True):
 
 
 class Reported(msgspec.Struct, frozen=True, kw_only=True):
-    """What caps and penalties did to a site in the last week, and would have done had they been enforced.
+    """What penalties did to a site in the last week, and they and caps would have done had they been enforced.
 
     `shadow_min`: minutes in which it would have been slowed, by its host's history where that is told, else by the
-    penalties that were only recorded. `penalized_min`: in which it was, by penalties; `capped_min`: in which it was
-    at a cap of its plan that holds, as far as its host's history tells. `history`: what that says.
+    penalties that were only recorded. `penalized_min`: in which it was, by penalties. `history`: what its host's says.
     `waits`: caps hold as they were armed, and its plan, stricter now, is what it would have been slowed by.
     """
 
@@ -197,7 +196,6 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     enforced: bool
     shadow_min: float
     penalized_min: float
-    capped_min: float = 0.0
     penalties: int
     level: Literal["", "soft", "cap", "isolate", "stop"]
     history: Past | None

@@ -232,12 +232,8 @@ class CapsView:
         """None: there is nothing to tell of it."""
         word, place = self._uses.of(site.id), self._place(site)
         history = word.use.past if word else None
-        enforced, capped = self._enforced(site), 0.0
-        if history is not None and enforced:
-            # What shadow had found before they were armed is told as that.
-            capped = history.week_at_cap_min.get(site.plan, 0.0) - history.shadow_min
         lately = list(self._lately(site.id))
-        if not (lately or capped > 0 or (history is not None and history.shadow_min)):
+        if not (lately or (history is not None and history.shadow_min)):
             return None  # most of ten thousand
         would = self._minutes([(p, end) for p, end in lately if not p.enforced])
         was = self._minutes([(p, end) for p, end in lately if p.enforced])
@@ -248,10 +244,9 @@ class CapsView:
             plan=site.plan,
             host=place.host if place else None,
             attachment=word.use.attachment if word else None,
-            enforced=enforced,
+            enforced=self._enforced(site),
             shadow_min=round(shadow, 1),
             penalized_min=round(was, 1),
-            capped_min=round(max(0.0, capped), 1),
             penalties=len(lately),
             level=LEVELS.get(level, ""),
             history=history,

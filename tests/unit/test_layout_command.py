@@ -214,9 +214,8 @@ def test_one_conversion_at_a_time(
     relevo: Relevo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one waits for nobody: it says so. Who only looks is in nobody's way."""
-    monkeypatch.setattr(layout, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with (tmp_path / "lock").open("w") as held:
+    with (tmp_path / layout.LOCK).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         refused = relevo("undo", "huerto", "--yes")
         assert refused.exit_code == 1 and "Another relevo layout is at work" in refused.output

@@ -212,6 +212,7 @@ class World:
             link=NAME in self.links,
             guarded=NAME in self.mounted,
             at_boot=self.enabled,
+            boot_link=TMPFILE in self.files,
             listening=frozenset(self.alive.values()),
         )
 
@@ -487,6 +488,32 @@ def test_an_undo_of_what_stopped_on_its_way_is_as_safe(beginning: str, patience_
         assert now.served() == "shared" and now.own is None and KEPT not in now.files
         now.boot()
         assert now.served() == "shared"
+
+
+def test_an_undo_of_what_a_panel_wrote_again_leaves_the_shared_one_its_socket() -> None:
+    """The name is the shared master's own by then: the unit that goes must not take it along."""
+    now = converted()
+    now.boot()
+    now.files[FILE] = SECTION
+    now.shared.clear()
+    now.links.pop(NAME)
+    now.reload()  # after the admin removed the name
+    assert now.served() == "shared" and now.own is not None
+    for step in now.undo().steps:
+        now.do(step)
+        assert now.served() == "shared", step
+    assert now.own is None and KEPT not in now.files
+
+
+def test_who_stays_converted_keeps_nothing_of_an_undo_that_was_given_up() -> None:
+    """Least of all what would turn the name to where nobody listens."""
+    now = converted()
+    for step in now.undo().steps[:1]:
+        now.do(step)
+    assert TMPFILE in now.files
+    for step in now.convert().steps:
+        now.do(step)
+    assert TMPFILE not in now.files and now.served() == "own" and now.convert().steps == ()
 
 
 def test_an_edit_that_came_between_plan_and_step_is_not_written_over() -> None:

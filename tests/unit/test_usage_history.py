@@ -66,7 +66,6 @@ def test_the_past_is_told_against_each_plan(history: History) -> None:
     assert past[A].days == 20.0
     assert past[A].at_cap_min == {SMALL: 15.0, LARGE: 2.0}
     assert past[A].shadow_min == 20.0
-    assert past[A].week_at_cap_min == {SMALL: 10.0}
     assert (past[A].cpu_p95_cores, past[A].memory_p95_bytes) == (0.5, 10)
     history.close()
 
