@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from agent.isolate.learn import LEAST
-from agent.isolate.measure import growth, latest, series, sizes, stalls
+from agent.isolate.measure import growth, is_scarce, latest, series, sizes, stalls
 from agent.isolate.policy import HOUR_S, Policy
 from agent.isolate.state import HOURS, Frame, Past, Step
 from agent.signals import HostSigns
@@ -97,8 +97,10 @@ def suspects(
             scarce = policy.scarce_ratio * host.memory_total_bytes
             took = _took(window, site, scarce, policy)
             # Where nobody waits yet there is no rhythm, and whoever happens to grow now has not taken what is missing.
-            waits = (host.memory_stall or 0.0) >= policy.memory.stall_ratio
-            correlation = max(correlation, took) if waits else took
+            waits = stall[-1] > policy.memory.stall_ratio
+            if is_scarce(host, policy) and not waits:
+                correlation = took
+            correlation = max(correlation, took)
         above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
         if is_untold:
             above *= UNKNOWN_SHARE  # of what the disks do it may be little

@@ -187,9 +187,9 @@ def victims_stall(signals: Signals, resource: Resource, policy: Policy, own: Own
                 return None
             is_dark = is_dark or _is_dark(signs)
             continue
-        if busy := stall + min(cores, 1.0):
-            total += min(busy, HEAVIEST) * stall / busy
-            weight += min(busy, HEAVIEST)
+        if active := stall + min(cores, 1.0):
+            total += min(active, HEAVIEST) * stall / active
+            weight += min(active, HEAVIEST)
     if weight < BUSY:
         return None if is_dark else 0.0
     return total / weight

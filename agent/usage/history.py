@@ -227,8 +227,9 @@ class History:
 
         A day at a time: a clock that is a year ahead for five minutes takes no more.
         """
-        (oldest,) = db.execute("SELECT min(slot) FROM slots").fetchone()
-        if oldest is not None:
+        first = "SELECT min(slot) FROM slots WHERE site = ?"
+        firsts = (db.execute(first, (number,)).fetchone()[0] for number in self._numbers.values())
+        if (oldest := min((slot for slot in firsts if slot is not None), default=None)) is not None:
             self._forget(db, min(newest - DAYS * DAY, oldest + DAY))
         while self._used_bytes(db) > USED_RATIO * self._max_bytes:
             (oldest,) = db.execute("SELECT min(slot) FROM slots").fetchone()

@@ -591,3 +591,63 @@ def test_the_document_s_numbers_are_those_that_hold_where_nothing_is_said() -> N
     assert {"cpu", "memory", "io", "tasks"} < said.keys()
     table = {"stall_ratio": 0.1, "for_s": 2.0, "floor": 1_048_576}
     assert msgspec.convert({"memory": table}, Policy).memory.urgent_ratio == 0.2
+
+
+def test_a_site_that_has_just_come_is_not_new_to_itself() -> None:
+    """It failed over a minute ago: that nobody knows its other days is held neither against it nor for it."""
+    shop = [4.4] * 12
+    window = frames([0.5] * 12, {SHOP: shop, NEWS: [0.2] * 12}, Resource.CPU, 2.0)
+    caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | dict.fromkeys((SHOP, NEWS), CAPS)
+    at = window[-1].at
+
+    def accused(met: dict[SiteId, float]) -> list[SiteId]:
+        who = suspects(window, HOST, Resource.CPU, caps, {}, POLICY, at=at, known_s=DAY_S, met=met)
+        return [one.site for one in who]
+
+    assert accused({}) == accused({SHOP: at - DAY_S}) == [SHOP]
+    assert accused({SHOP: at - 60}) == []
+
+
+def test_scarce_memory_accuses_only_who_took_what_is_missing() -> None:
+    """Nobody waits, little is left, and has been for long: a cache that warms up is not whom the host lacks it for."""
+    for grew, held in ((60.0, []), (900.0, [SHOP])):
+        window = [
+            Frame(
+                at=NOON + 2.0 * number,
+                stall={Resource.MEMORY: POLICY.memory.stall_ratio},
+                sites={
+                    SHOP: SiteSigns(anon_bytes=int((100 + grew * max(0, number - 9) / 2) * MIB))
+                },
+                used_bytes=(15_000 + grew * max(0, number - 9) / 2) * MIB,
+            )
+            for number in range(12)
+        ]
+        caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | {SHOP: CAPS}
+        host = HostSigns(
+            cores=8,
+            memory_total_bytes=16_384 * MIB,
+            memory_available_bytes=700 * MIB,
+            memory_stall=0.0,
+        )
+        who = suspects(
+            window, host, Resource.MEMORY, caps, {}, POLICY, at=window[-1].at, known_s=DAY_S
+        )
+        assert [one.site for one in who] == held
+
+
+def test_the_only_busy_site_is_a_victim_where_somebody_else_takes_the_disk() -> None:
+    """A backup of the host's own: the site that uses most of what sites use is not who they wait for."""
+    quiet = SiteSigns(cpu_cores=0.0, io_stall=0.0, read_bytes_per_s=0, write_bytes_per_s=0)
+    shop = SiteSigns(cpu_cores=0.2, io_stall=0.6, read_bytes_per_s=1 << 20, write_bytes_per_s=0)
+    sites = {SiteId(f"n{n}"): quiet for n in range(20)} | {SHOP: shop}
+    for of_host, suffers in ((100 << 20, True), (1 << 20, False)):
+        host = HostSigns(
+            cores=8,
+            memory_total_bytes=1 << 34,
+            memory_available_bytes=1 << 33,
+            io_stall=0.6,
+            io_bytes_per_s=of_host,
+            io_ops_per_s=0.0,
+        )
+        found_ = suffered(Signals(at=1, host=host, sites=sites), POLICY)[Resource.IO]
+        assert (found_ >= POLICY.io.stall_ratio) is suffers

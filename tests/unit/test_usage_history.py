@@ -131,6 +131,16 @@ def test_forty_days_are_kept_and_no_more(history: History) -> None:
     history.close()
 
 
+def test_a_clock_that_is_ahead_for_a_while_takes_a_day_and_no_more(history: History) -> None:
+    """A year's step forward, seen at one telling, and set right before the next."""
+    days = [day * DAY for day in range(1, 31)]
+    history.write([row(A, slot) for slot in days])
+    history.write([row(A, 400 * DAY)])
+    history.write([row(A, 31 * DAY)])
+    assert {found.slot for found in history.rows(A, 0)} >= {*days[2:], 31 * DAY}
+    history.close()
+
+
 def test_a_full_history_forgets_its_oldest_day(tmp_path: Path) -> None:
     """Its size is bounded; the newest rows are kept, whatever there is."""
     path = tmp_path / "usage.sqlite"

@@ -247,14 +247,30 @@ def test_a_site_that_vanishes_is_found_again_when_it_is_back(tree: Tree) -> None
     site = sliced(tree.put("a", State(cpu_us=50)))
     one.follow({A: site}, close=[A])
     rounds(one, 100.0, 104.0)
-    tree.remove("a")
-    gone = one.round(106.0)
-    assert gone.signals.sites[A] == SiteSigns(attachment=Attachment.SLICE) and A not in gone.fresh
-    tree.put("a", State(cpu_us=8_000_000, tasks=2))
-    back = one.round(108.0).signals.sites[A]
-    assert (back.cpu_cores, back.tasks) == (None, 2)
-    tree.change("a", cpu_us=9_000_000)
-    assert one.round(110.0).signals.sites[A].cpu_cores == 0.5
+    for rounds_away in (1, 2, 5):
+        tree.remove("a")
+        for n in range(rounds_away):
+            gone = one.round((now := 106.0 + 100 * rounds_away) + 2 * n)
+            nothing = SiteSigns(attachment=Attachment.SLICE)
+            assert gone.signals.sites[A] == nothing and A not in gone.fresh
+        tree.put("a", State(cpu_us=8_000_000, tasks=2))
+        back = one.round(now + 20).signals.sites[A]
+        assert (back.cpu_cores, back.tasks) == (None, 2)
+        tree.change("a", cpu_us=9_000_000)
+        assert one.round(now + 22).signals.sites[A].cpu_cores == 0.5
+
+
+@pytest.mark.parametrize("closely", [True, False])
+def test_a_cgroup_that_is_not_there_yet_is_seen_when_it_comes(tree: Tree, closely: bool) -> None:
+    """A user's slice is followed before anybody is logged in; a spin in the session is the site's."""
+    one = sampler(tree)
+    site = sliced(tree.put("a", State(cpu_us=50)), tree.root / "user-1001.slice")
+    one.follow({A: site}, close=[A] if closely else [])
+    rounds(one, 100.0, 120.0)
+    tree.put("user-1001.slice", State(cpu_us=50))
+    rounds(one, 122.0, 140.0)
+    tree.change("user-1001.slice", cpu_us=20_000_050)
+    assert (one.round(142.0).signals.sites[A].cpu_cores or 0.0) > 2.0
 
 
 def test_sites_come_and_go_between_rounds(tree: Tree) -> None:
