@@ -29,7 +29,7 @@ from runtime.pulse import Pulse
 WRITE_S = 2.0
 PROOF_S = 2.0  # evidence later than that is of something else
 KEEP_S = 300.0  # the past that was learned is written this often, what holds at once
-CLEAR_S = 3600.0
+CLEAR_S = 600.0
 STEADY_S = 60.0  # a clock that is slewed stays within this
 BLIND_S = 30.0  # without a round of the sampler for so long, terms end without it
 ASKS_MAX = 10
@@ -243,7 +243,7 @@ class Isolation:
             self._unkept, self._kept_at = False, now
 
     async def _clear(self, now: float, wall: float) -> None:
-        """Rule R16: evidence is deleted after its days, by a clock that has gone as it should for an hour."""
+        """Rule R16: evidence is deleted after its days, by a clock that has gone as it should for a while."""
         if self._cleared is None:
             self._cleared = now, wall
         passed_s = now - self._cleared[0]

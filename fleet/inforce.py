@@ -123,24 +123,29 @@ def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Ite
     def begins(since: float, said: float) -> float:
         return max([since, *(until for stopped, until in shadows if said < stopped)])
 
+    own = (
+        0.0  # before its own date a scope that only watched goes on to, whatever is armed around it
+    )
     for rank, turn in enumerate(turns):
         if turn is None:
             continue
         if turn.since is None:
             return
-        begun, renewed = begins(turn.since, turn.said), math.inf
-        names = begun < math.inf and (turn.editions is None or plan in turn.editions)
+        begun, renewed = max(own, begins(turn.since, turn.said)), math.inf
+        names = turn.editions is None or plan in turn.editions
         later = turn.renewed
         if later and plan in later.editions:
-            renewed = begins(max(later.since, turn.since), max(later.said, turn.said))
+            renewed = max(own, begins(max(later.since, turn.since), max(later.said, turn.said)))
         if names and begun < renewed:
             edition = turn.editions[plan] if turn.editions is not None else None
             yield _Piece(begun, rank, edition)
         if later and renewed < math.inf:
             yield _Piece(renewed, rank, later.editions[plan])
-        # A word that a shadow put off leaves the time until then to the wider ones.
-        if names and not turn.inherits and begun == turn.since:
-            return
+        if names and not turn.inherits:
+            if begun <= max(own, turn.since):
+                return
+            # One that a shadow put off, or stopped, leaves the time until then to the wider ones.
+            own = max(own, turn.since)
 
 
 def _shadow(turn: Turn) -> tuple[float, float]:

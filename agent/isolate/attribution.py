@@ -65,13 +65,13 @@ def suspects(
     *,
     at: float,
     known_s: float,
-    met: Mapping[SiteId, float] = MappingProxyType({}),
+    newcomers: Mapping[SiteId, float] = MappingProxyType({}),
     calm: float = 0.0,
 ) -> tuple[Suspect, ...]:
     """Who may be the cause of the stall that stands now, the most likely first; empty: nobody is.
 
-    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual; `met`: when it saw each
-    site first, where that was later. `calm`: the victims' stall before the alarm, where it is known.
+    Only sites of `caps` are asked. `known_s`: for how long this host has learned what is usual, of `newcomers` for how
+    long each. `calm`: the victims' stall before the alarm, where it is known.
     """
     if not window or window[-1].at - window[0].at < policy.seen_s:
         return ()
@@ -87,7 +87,7 @@ def suspects(
         if site not in caps or part.share < least or part.amount < floor:
             continue
         usual = past.get(site, {}).get(resource)
-        here_s = min(known_s, at - met.get(site, -math.inf))
+        here_s = newcomers.get(site, known_s)
         known = _novelty(resource, usual, part.amount, at, here_s, policy)
         is_news = _is_news(window, site, resource, part, known, policy)
         steady, correlation = _correlation(
@@ -95,7 +95,7 @@ def suspects(
         )
         if resource is Resource.MEMORY:
             scarce = policy.scarce_ratio * host.memory_total_bytes
-            took = _took(window, site, scarce, policy)
+            took = _took(window, site, min(scarce, caps[site].memory_max_bytes / 2), policy)
             # Where nobody waits yet there is no rhythm, and whoever happens to grow now has not taken what is missing.
             waits = stall[-1] > policy.memory.stall_ratio
             if is_scarce(host, policy) and not waits:

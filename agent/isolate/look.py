@@ -18,7 +18,6 @@ from fleet.model import SiteId
 LATE_S = 2 * EVERY_S
 # An alarm that dips is the same one: what a noisy reading left out is not a new beginning.
 DIPS = 0.75
-FORGOTTEN = 100  # sites that left may be remembered: they come back
 
 
 def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own) -> State:
@@ -61,12 +60,11 @@ def look(state: State, signals: Signals, policy: Policy, clock: Clock, own: Own)
 
 def _met(state: State, signals: Signals, at: float) -> dict[SiteId, float]:
     """Since when each site is known; an earlier release noted it of none, and knew them all."""
-    if state.met.keys() >= signals.sites.keys():
-        return state.met
+    if not signals.sites or state.met.keys() == signals.sites.keys():
+        return state.met  # none: an agent that has just begun
     first = at if state.met or state.since is None else state.since
-    kept = state.met
-    if len(kept) > FORGOTTEN + 2 * len(signals.sites):
-        kept = {site: since for site, since in kept.items() if site in signals.sites}
+    here = signals.sites.keys() | state.past.keys()  # who left is known for as long as its days are
+    kept = {site: since for site, since in state.met.items() if site in here}
     return {**dict.fromkeys(signals.sites, first), **kept}
 
 

@@ -93,7 +93,12 @@ def suspected(climb: Climb, resource: Resource) -> tuple[Suspect, ...]:
         at=climb.at,
         # What went by in alarms taught nothing: a host that is never calm knows no other day.
         known_s=state.learned - (state.since or state.learned),
-        met=state.met,
+        # One that another host suspects is to be proven here, however short it is here (rule R15).
+        newcomers={
+            site: max(0.0, state.learned - met)
+            for site, met in state.met.items()
+            if met > (state.since or 0.0) and not climb.is_ruled(site, "suspect")
+        },
         calm=state.calm.get(resource, 0.0),
     )
 

@@ -194,13 +194,11 @@ def _release(record: Record, remains: Cut | None, places: Places) -> Iterator[St
     elif remains is not None:
         yield Write(Path(record.file), remains.rest, was=remains.whole)
     yield Systemd("enable", (units_of(record)[0],))
-    if not is_bound_here(record):
-        yield PutAside(tmpfile_of(record, places))
 
 
 def _unlink(record: Record, sockets: Sockets, places: Places) -> Iterator[Step]:
-    """What an undo that was given up has left: it would turn the name to where nobody listens."""
-    if sockets.boot_link and is_bound_here(record):
+    """What an undo has left, finished or not: it would turn the name to where nobody listens."""
+    if sockets.boot_link:
         yield PutAside(tmpfile_of(record, places))
 
 
@@ -213,15 +211,16 @@ def _settle(
     """
     if _settled(sockets):
         return
-    if _holds(record, sockets) or remains is not None:
+    old = _old(record, remains)
+    if not old.isdisjoint(sockets.listening) or remains is not None:
         is_reloaded = shared.is_patient and shared.siblings
         if is_reloaded or remains is not None:
-            yield Drain(written(record.bound))
+            yield from map(Drain, sorted(old))
         if not is_reloaded:
             return
         yield Judge(record.program, record.main)
         yield Systemd("reload", (record.unit,))
-        yield Gone(written(record.bound))
+        yield from map(Gone, sorted(old))
         yield Systemd("is-active", (record.unit,))
     if is_bound_here(record):
         yield Unguard(Path(record.name))
@@ -233,9 +232,12 @@ def _settled(sockets: Sockets) -> bool:
     return sockets.ours and sockets.link and not sockets.guarded
 
 
-def _holds(record: Record, sockets: Sockets) -> bool:
-    """Whether the shared master still has the pool in memory."""
-    return written(record.bound) in sockets.listening
+def _old(record: Record, remains: Cut | None) -> frozenset[str]:
+    """Where the shared master may have the pool in memory: as it was, and as an undo wrote it that was given up."""
+    listens = {record.bound}
+    if remains is not None:
+        listens.add(pools.settings(remains.section).get("listen", record.bound))
+    return frozenset(map(written, listens))
 
 
 def _convert_notes(
@@ -249,7 +251,8 @@ def _convert_notes(
             f"visitors wait meanwhile, and a request that takes more than {pools.CONTROL_S} s is cut off; its "
             "opcode cache begins empty."
         )
-    if not shared.is_patient and (remains is not None or _holds(record, sockets)):
+    is_held = not _old(record, remains).isdisjoint(sockets.listening)
+    if not shared.is_patient and (remains is not None or is_held):
         yield (
             f"{record.main} {shared.patience}: a reload would cut off requests of {len(shared.siblings)} "
             f"other pools, so there is none: {record.unit} keeps the old pool in memory, idle, until it is next "

@@ -600,12 +600,14 @@ def test_a_site_that_has_just_come_is_not_new_to_itself() -> None:
     caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | dict.fromkeys((SHOP, NEWS), CAPS)
     at = window[-1].at
 
-    def accused(met: dict[SiteId, float]) -> list[SiteId]:
-        who = suspects(window, HOST, Resource.CPU, caps, {}, POLICY, at=at, known_s=DAY_S, met=met)
+    def accused(newcomers: dict[SiteId, float]) -> list[SiteId]:
+        who = suspects(
+            window, HOST, Resource.CPU, caps, {}, POLICY, at=at, known_s=DAY_S, newcomers=newcomers
+        )
         return [one.site for one in who]
 
-    assert accused({}) == accused({SHOP: at - DAY_S}) == [SHOP]
-    assert accused({SHOP: at - 60}) == []
+    assert accused({}) == accused({SHOP: DAY_S}) == [SHOP]
+    assert accused({SHOP: 60.0}) == []
 
 
 def test_scarce_memory_accuses_only_who_took_what_is_missing() -> None:

@@ -14,7 +14,7 @@ import pytest
 from agent import isolation
 from agent.evidence import FILES_MAX, KEEP_S, Shelf, processes
 from agent.isolate import House, Policy
-from agent.isolation import Isolation
+from agent.isolation import CLEAR_S, Isolation
 from agent.lane import Lane
 from agent.layout.attached import Attached
 from agent.penalties import read, write
@@ -61,13 +61,14 @@ class Host:
         self.machine = Machine(Random(3), busy=0.6, hog=HOGS["CPU spin"], starts_s=30.0)
         self.senses, self.exporter = Senses(), Exporter(AGENT)
         self.held: tuple[Penalty, ...] = ()
+        self.ahead_s = 0.0  # of the wall's clock
         self.isolation = Isolation(
             policy or Policy(),
             folder,
             self.senses,
             self._hold,
             exporter=self.exporter,
-            wall=lambda: WALL + self.machine.now,
+            wall=lambda: WALL + self.machine.now + self.ahead_s,
             now=lambda: self.machine.now,
             blind_s=blind_s,
             proc=folder / "proc",
@@ -351,6 +352,22 @@ def test_r16_evidence_is_deleted_after_its_days(tmp_path: Path) -> None:
         (tmp_path / "evidence" / f"{WALL - 1000 - number:.0f}-s.json").touch()
     assert shelf.clear(WALL) == 2
     assert [one.at for one in shelf.of([SiteId("a-b.mx")], 0)] == [WALL]
+
+
+async def test_r16_evidence_is_deleted_by_a_clock_that_goes_as_it_should(tmp_path: Path) -> None:
+    """R16: one that was a year ahead when the machine began takes no proof; a while later what is old goes."""
+    host, shelf, old = Host(tmp_path), Shelf(tmp_path / "evidence"), SiteId("old")
+    for age_s in (0.0, KEEP_S + 60):
+        shelf.keep(Evidence(site=old, at=WALL - age_s, every_s=2))
+    host.ahead_s = 400 * 86_400.0
+    left = []
+    while host.machine.now < 3 * CLEAR_S:
+        await host.isolation.round(host.machine.round())
+        if host.machine.now > CLEAR_S / 2:
+            host.ahead_s = 0.0
+        host.machine.now += 50
+        left.append(len([*(tmp_path / "evidence").glob("*old*")]))
+    assert left[: len(left) // 2] == [2] * (len(left) // 2) and left[-1] == 1
 
 
 def test_the_processes_of_a_site_are_told_by_user_where_it_has_no_cgroup(tmp_path: Path) -> None:

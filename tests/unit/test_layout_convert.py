@@ -506,14 +506,31 @@ def test_an_undo_of_what_a_panel_wrote_again_leaves_the_shared_one_its_socket() 
 
 
 def test_who_stays_converted_keeps_nothing_of_an_undo_that_was_given_up() -> None:
-    """Least of all what would turn the name to where nobody listens."""
-    now = converted()
-    for step in now.undo().steps[:1]:
-        now.do(step)
-    assert TMPFILE in now.files
-    for step in now.convert().steps:
-        now.do(step)
-    assert TMPFILE not in now.files and now.served() == "own" and now.convert().steps == ()
+    """Whatever step it had come to: served on the way, and nothing left that would turn the name to nobody."""
+    start = converted()
+    steps = start.undo().steps
+    for stop in range(1, len(steps) + 1):
+        now = copy.deepcopy(start)
+        for step in steps[:stop]:
+            now.do(step)
+        for step in now.convert().steps:
+            now.do(step)
+            assert now.served(), f"stopped after {steps[stop - 1]}, nobody answers after: {step}"
+        assert now.served() == "own" and now.convert().steps == ()
+        assert TMPFILE not in now.files and now.listen_of(FILE) is None
+
+
+def test_a_second_conversion_that_stopped_anywhere_leaves_no_link_behind() -> None:
+    """The first one's undo had made it, for each boot."""
+    start = undone()
+    steps = start.convert().steps
+    for stop in range(len(steps) + 1):
+        now = copy.deepcopy(start)
+        for step in steps[:stop]:
+            now.do(step)
+        for step in now.convert().steps:
+            now.do(step)
+        assert TMPFILE not in now.files and now.served() == "own"
 
 
 def test_an_edit_that_came_between_plan_and_step_is_not_written_over() -> None:
