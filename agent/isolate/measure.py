@@ -175,7 +175,7 @@ def victims_stall(signals: Signals, resource: Resource, policy: Policy, own: Own
         return None
     uses = {id: use(signs, resource) or 0.0 for id, signs in signals.sites.items()}
     most = max(uses, key=lambda id: uses[id], default=None)
-    if most is not None and uses[most] <= policy.share * busy(signals.host).get(resource, 0.0):
+    if most is not None and uses[most] <= policy.share / 2 * busy(signals.host).get(resource, 0.0):
         most = None
     total, weight, is_dark = 0.0, 0.0, False
     for site, signs in signals.sites.items():

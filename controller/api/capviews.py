@@ -112,10 +112,9 @@ class CapsView:
 
     def _beside(self, site: Site, one: Beside) -> BesideCaps:
         plan = self._mirror.fleet.plans[site.plan].caps
-        of = map(
-            in_background, (plan, effective(plan, self._mirror.overrides.get(site.id), self._wall))
-        )
-        links = chain(*of, one.wanted, one.held, one.because)
+        changed = effective(plan, self._mirror.overrides.get(site.id), self._wall)
+        both = in_background(plan), in_background(changed)
+        links = chain(*both, one.wanted, one.held, one.because)
         return BesideCaps(
             slice=one.slice,
             known=one.wanted is not None and one.held is not None,

@@ -8,7 +8,7 @@ from agent.usage.report import CAPS_TURNS, Held, Tellings, Word
 from controller.api.capviews import share
 from controller.chain import Link, differing, of_disk
 from controller.uses import VALUE_CHARACTERS
-from fleet.caps import Attachment, Override
+from fleet.caps import Attachment, Override, effective
 from fleet.messages import SiteUse, Usage
 from fleet.model import Note, SiteId, Why
 from fleet.quota import NO_QUOTA, DiskUse, Quota, quota, quota_of
@@ -26,7 +26,7 @@ DISK = DiskUse(
 
 
 def links(disk: DiskUse | None, override: Override | None = None) -> dict[str, Link]:
-    return {link.cap: link for link in of_disk(PLAN, override, disk, 50.0)}
+    return {link.cap: link for link in of_disk(PLAN, effective(PLAN, override, 50.0), disk)}
 
 
 def test_what_may_be_kept_is_told_from_the_plan_to_the_file_system() -> None:

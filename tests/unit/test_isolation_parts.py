@@ -627,8 +627,8 @@ def test_scarce_memory_accuses_only_who_took_what_is_missing() -> None:
         caps = {SiteId(f"n{n}"): CAPS for n in range(20)} | {SHOP: CAPS}
         host = HostSigns(
             cores=8,
-            memory_total_bytes=16_384 * MIB,
-            memory_available_bytes=700 * MIB,
+            memory_total_bytes=16 << 30,
+            memory_available_bytes=700 << 20,
             memory_stall=0.0,
         )
         who = suspects(
