@@ -330,7 +330,7 @@ async def without_reload(story: Story) -> dict[str, object]:
 
 
 async def main(folder: Path, name: str) -> dict[str, object]:
-    story = Story(folder, patience_s=0 if name == "without_reload" else 10)
+    story = Story(folder, patience_s=0 if name == "without_reload" else 30)
     await story.systemd.start_shared()
     try:
         async with asyncio.TaskGroup() as group:

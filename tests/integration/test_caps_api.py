@@ -379,7 +379,7 @@ async def test_caps_are_turned_on_where_it_is_said(coop: Served) -> None:
     assert (await get(coop, "/v1/sites/huerto/caps"))["enforced_from"] == later
     async with agent(coop, HOST) as socket:
         assert (await orders(socket)).tenants[SITE].enforced_from == later
-        forget = {"scope": "plan", "id": "solidarity", "word": None, "reason": "now"}
+        forget = {"scope": "plan", "id": "solidarity", "word": None, "reason": "now", **known}
         assert (await coop.ask("PUT", path, said=forget))[0] == 200
         since = (await orders(socket)).tenants[SITE].enforced_from
         assert since is not None and since <= wall()
