@@ -102,7 +102,7 @@ class Carrier:
                 if step.name not in guarded():
                     await run("mount", "--bind", str(step.name), str(step.name))
             case Unguard():
-                while step.name in guarded():  # each start of its socket has laid one over the last
+                while step.name in guarded():  # somebody may have laid one over another
                     await run("umount", str(step.name))
             case Ask() | Drain() | Gone():
                 await self._wait(step)

@@ -178,8 +178,10 @@ def socket_text(record: Record, *, named: bool) -> str:
     text = (
         f"[Socket]\nSocketUser={who.user}\nSocketGroup={who.group}\n"
         f"SocketMode={who.mode}\nBacklog={who.backlog}\n"
-        # A name that is guarded goes on to lead to a socket that was closed, when this one is opened anew.
-        'ExecStartPost=-/bin/sh -c \'if mountpoint -q "$$1"; then mount --bind "$$2" "$$1"; fi\' sh '
+        # A name that is guarded goes on to lead to a socket that was closed, when this one is opened anew. One mount in
+        # the other's place: over it, this socket would be what that is mounted on, and could not be closed again.
+        "ExecStartPost=-/bin/sh -c "
+        '\'if mountpoint -q "$$1"; then umount "$$1"; mount --bind "$$2" "$$1"; fi\' sh '
         f'"{record.name}" "/run/relevo-php/%i.sock"\n'
     )
     return f"{text}Symlinks={record.name}\n" if named else text
