@@ -128,13 +128,14 @@ def test_the_most_specific_word_wins_that_no_later_shadow_covers(
         sites={FIRST: site} if site else {},
     )
     said = [turn for turn in (site, plan, host, everything) if turn is not None]
-    counting = [
-        turn
-        for n, turn in enumerate(said)
-        if turn.since is None
-        or not any(wider.since is None and wider.said > turn.said for wider in said[n:])
-    ]
-    expected = counting[0].since if counting else None
+    expected, begins = None, 0.0
+    for n, turn in enumerate(said):
+        if turn.since is None:
+            break
+        begins = max(begins, turn.since)  # its own date stands, also where it is over
+        if not any(wider.since is None and wider.said > turn.said for wider in said[n:]):
+            expected = begins
+            break
     assert given_to(A, intent(enforcement=words)).tenants[FIRST].enforced_from == expected
 
 
