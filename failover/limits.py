@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fleet.caps import Held, Level, Override, Penalty, Ruling, armed, effective
+from fleet.caps import OWNER, Held, Level, Override, Penalty, Ruling, armed, effective
 from fleet.messages import LIMIT_MAX, EdgeLimit, LimitState
 from fleet.model import Caps
 
@@ -43,7 +43,6 @@ HOLDS: Mapping[Level, Hold | None] = {
     Level.ISOLATE: Hold(state=LimitState.CLOSED, because="nothing of it may harm its visitors"),
     Level.STOP: Hold(state=LimitState.CLOSED, because="its processes are ended"),
 }
-RELEVO = "relevo"
 ORDERED_SHARE = 0.5  # of a CAP that a person orders: the ladder's own first step
 
 
@@ -66,7 +65,7 @@ def edge_limits(
     enforced = tuple(
         p
         for p in penalties
-        if p.enforced and p.owner == RELEVO and HOLDS[p.level] and not p.is_relief
+        if p.enforced and p.owner == OWNER and HOLDS[p.level] and not p.is_relief
     )
     moments = sorted({0.0, *_moments(override, enforced_from, held, enforced, ruling)})
     steps: list[EdgeLimit] = []

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 from fleet.model import Caps, Count, HostId, Name, Note, PlanCaps, PlanId, SiteId, Why
 
+OWNER = "relevo"  # of a penalty that no person ordered
+
 
 class Attachment(Enum):
     """How much of a site the kernel lets its host see and hold, best first."""
@@ -62,7 +64,7 @@ class Penalty(msgspec.Struct, frozen=True, kw_only=True):
     share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     since: float
     until: float
-    owner: Annotated[str, Meta(max_length=100)] = "relevo"
+    owner: Annotated[str, Meta(max_length=100)] = OWNER
     why: Why
     enforced: bool = False
 

@@ -123,9 +123,8 @@ def _pieces(words: Enforcement, site: SiteId, plan: PlanId, host: HostId) -> Ite
     def begins(since: float, said: float) -> float:
         return max([since, *(until for stopped, until in shadows if said < stopped)])
 
-    own = (
-        0.0  # before its own date a scope that only watched goes on to, whatever is armed around it
-    )
+    # Before its own date a scope that only watched goes on to, whatever is armed around it.
+    own = 0.0
     for rank, turn in enumerate(turns):
         if turn is None:
             continue

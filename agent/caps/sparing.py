@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from fleet.caps import Level, Penalty
+from fleet.caps import OWNER, Level, Penalty
 from fleet.model import SiteId
 
-OWNER = "relevo"  # of what no person ordered
 NAMES_MAX = 5  # of sites in a sentence
 
 

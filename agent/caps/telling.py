@@ -8,9 +8,9 @@ from msgspec.structs import replace as replace_struct
 from agent.caps.aims import Aim
 from agent.caps.kernel import comparable, unlike
 from agent.caps.limits import FREE, HostFacts
-from agent.caps.sparing import OWNER, some
+from agent.caps.sparing import some
 from agent.caps.wants import Share
-from fleet.caps import Level, Limits, Penalty
+from fleet.caps import OWNER, Level, Limits, Penalty
 from fleet.model import SiteId, Why
 
 OWN = Why("cap-own")

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from agent.caps.limits import Case, HostFacts, Wanted, limits, roomiest
 from agent.caps.ours import Ours, Term
-from agent.caps.sparing import OWNER, spare
+from agent.caps.sparing import spare
 from agent.layout.attached import Attached
-from fleet.caps import Penalty, Tenant, armed, as_armed, effective, in_background
+from fleet.caps import OWNER, Penalty, Tenant, armed, as_armed, effective, in_background
 from fleet.messages import Orders
 from fleet.model import Caps, SiteId
 

@@ -97,9 +97,8 @@ def suspects(
             scarce = policy.scarce_ratio * host.memory_total_bytes
             took = _took(window, site, min(scarce, caps[site].memory_max_bytes / 2), policy)
             # Where nobody waits yet there is no rhythm, and whoever happens to grow now has not taken what is missing.
-            waits = stall[-1] > policy.memory.stall_ratio
-            if is_scarce(host, policy) and not waits:
-                correlation = took
+            if is_scarce(host, policy) and stall[-1] <= policy.memory.stall_ratio:
+                correlation = 0.0
             correlation = max(correlation, took)
         above = min(1.0, (part.share - _weight(caps[site], resource) / of) / policy.above_full)
         if is_untold:

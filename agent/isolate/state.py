@@ -10,7 +10,6 @@ from agent.signals import SiteSigns
 from fleet.caps import Level, Nature, Resource
 from fleet.model import SiteId, Why
 
-OWNER = "relevo"
 # Instants of a State are in ladder time: Unix s when the first round was, then by the monotonic clock. A wall clock
 # that is set can neither end a penalty nor prolong it.
 

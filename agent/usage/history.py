@@ -227,16 +227,20 @@ class History:
 
         A day at a time: a clock that is a year ahead for five minutes takes no more.
         """
-        first = "SELECT min(slot) FROM slots WHERE site = ?"
-        firsts = (db.execute(first, (number,)).fetchone()[0] for number in self._numbers.values())
-        if (oldest := min((slot for slot in firsts if slot is not None), default=None)) is not None:
+        if (oldest := self._oldest(db)) is not None:
             self._forget(db, min(newest - DAYS * DAY, oldest + DAY))
         while self._used_bytes(db) > USED_RATIO * self._max_bytes:
-            (oldest,) = db.execute("SELECT min(slot) FROM slots").fetchone()
+            oldest = self._oldest(db)
             if oldest is None or oldest >= newest:
                 return
             _log.warning("the history is full: its oldest day is forgotten", path=str(self._path))
             self._forget(db, min(oldest + DAY, newest))
+
+    def _oldest(self, db: sqlite3.Connection) -> int | None:
+        """By site, which the table is ordered by: else all of it would be read."""
+        first = "SELECT min(slot) FROM slots WHERE site = ?"
+        firsts = (db.execute(first, (number,)).fetchone()[0] for number in self._numbers.values())
+        return min((slot for slot in firsts if slot is not None), default=None)
 
     def _forget(self, db: sqlite3.Connection, before: int) -> None:
         with db:

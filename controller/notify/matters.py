@@ -11,7 +11,7 @@ from typing import Literal
 from controller import calls
 from controller.notify.fills import DISKS, Fill
 from failover.judge import MOVING, Kind, Verdict
-from fleet.caps import Level
+from fleet.caps import OWNER, Level
 from fleet.model import Hold, HostId, Incident, IncidentId, SiteId, Why
 from fleet.penalized import Penalized
 
@@ -39,7 +39,6 @@ ORDERED = frozenset({"drain", "move", "bring-home"})  # verdicts that people gav
 ENDING: tuple[What, ...] = (
     "holds", "hosts", "penalties", "help", "disks", "brake", "store", "controllers"
 )  # whose end is told  # fmt: skip
-RELEVO = "relevo"  # what a person ordered needs no call
 ANSWERED = frozenset({"refused", "paused"})  # reasons that a person gave for holding
 
 
@@ -239,12 +238,15 @@ def _hosts(scene: Scene, told: Iterable[str]) -> Iterator[Matter]:
 
 
 def _penalties(scene: Scene) -> Iterator[Matter]:
-    """What relevo did to a site that its visitors notice, or that a person must look at before it ends."""
+    """What relevo did to a site that its visitors notice, or that a person must look at before it ends.
+
+    What a person ordered needs no call.
+    """
     for site, kept in scene.penalties.items():
         found = [
             penalty
             for penalty in kept.standing(scene.wall)
-            if penalty.enforced and penalty.level >= Level.ISOLATE and penalty.owner == RELEVO
+            if penalty.enforced and penalty.level >= Level.ISOLATE and penalty.owner == OWNER
         ]
         if found:
             yield Matter(
