@@ -1,7 +1,9 @@
 """Commands on caps as a whole: where they hold, whether the kernels hold them, what shadow found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
 
 import click
 
@@ -68,26 +70,30 @@ def report(to: Controllers, as_json: bool) -> None:
     raw(body) if as_json else show(*captables.report(read(body, capanswers.Report)))
 
 
+NARROWER = ("site", "host", "plan")
+
+
 def scoped(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that say for what: everything, or one plan, host or site."""
-    for name in ("site", "host", "plan"):
-        command = click.option(f"--{name}", metavar="ID", help=f"only this {name}")(command)
-    return click.option("--all", "everything", is_flag=True, help="everything")(command)
+    """Options that say for what: everything, or one plan, host or site. The command is given `scope`, and its `id`."""
+
+    @wraps(command)
+    def with_scope(*, everything: bool, **options: Any) -> None:
+        named = {name: options.pop(name) for name in NARROWER}
+        chosen = [(scope, id) for scope, id in named.items() if id is not None]
+        if len(chosen) + everything != 1:
+            raise click.UsageError("say one of --all, --plan, --host and --site")
+        scope, id = chosen[0] if chosen else ("all", None)
+        command(scope=scope, id=id, **options)
+
+    told: Callable[..., None] = with_scope
+    for name in NARROWER:
+        told = click.option(f"--{name}", metavar="ID", help=f"only this {name}")(told)
+    return click.option("--all", "everything", is_flag=True, help="everything")(told)
 
 
 def _ordered(
-    to: Controllers,
-    as_json: bool,
-    said: str,
-    order: Mapping[str, object],
-    *,
-    everything: bool,
-    **named: str | None,
+    to: Controllers, as_json: bool, said: str, scope: str, id: str | None, order: dict[str, object]
 ) -> None:
-    chosen = [(scope, id) for scope, id in named.items() if id is not None]
-    if len(chosen) + everything != 1:
-        raise click.UsageError("say one of --all, --plan, --host and --site")
-    scope, id = chosen[0] if chosen else ("all", None)
     body = to.order("PUT", "/v1/caps/enforcement", {"scope": scope, "id": id, **order})
     if as_json:
         return raw(body)
@@ -115,10 +121,8 @@ def arm(
     reason: str,
     since: float | None,
     yes: bool,
-    everything: bool,
-    plan: str | None,
-    host: str | None,
-    site: str | None,
+    scope: str,
+    id: str | None,
 ) -> None:
     """Let caps hold as plans are now, at once or from a date.
 
@@ -128,29 +132,19 @@ def arm(
     if yes:
         order["untried"] = True
     said = "caps hold" if since is None else f"caps hold from {when(since)}"
-    if site is None:
+    if scope != "site":
         said += " where no narrower word is shadow"
-    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
+    _ordered(to, as_json, said, scope, id, order)
 
 
 @caps.command()
 @scoped
 @reason
 @talks
-def shadow(
-    to: Controllers,
-    as_json: bool,
-    *,
-    reason: str,
-    everything: bool,
-    plan: str | None,
-    host: str | None,
-    site: str | None,
-) -> None:
+def shadow(to: Controllers, as_json: bool, *, reason: str, scope: str, id: str | None) -> None:
     """Measure and record what would be held; hold nothing, also of what is armed within."""
-    order = {"word": "shadow", "reason": reason}
-    said = "caps only watch"
-    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
+    order: dict[str, object] = {"word": "shadow", "reason": reason}
+    _ordered(to, as_json, "caps only watch", scope, id, order)
 
 
 @caps.command()
@@ -159,19 +153,10 @@ def shadow(
 @reason
 @talks
 def inherit(
-    to: Controllers,
-    as_json: bool,
-    *,
-    reason: str,
-    yes: bool,
-    everything: bool,
-    plan: str | None,
-    host: str | None,
-    site: str | None,
+    to: Controllers, as_json: bool, *, reason: str, yes: bool, scope: str, id: str | None
 ) -> None:
     """Forget a scope's own word: the wider one holds."""
     order: dict[str, object] = {"word": None, "reason": reason}
     if yes:
         order["untried"] = True
-    said = "as its surroundings"
-    _ordered(to, as_json, said, order, everything=everything, plan=plan, host=host, site=site)
+    _ordered(to, as_json, "as its surroundings", scope, id, order)
