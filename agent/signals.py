@@ -35,7 +35,7 @@ class DiskSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     write_ops_per_s: float = 0.0
 
 
-class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SiteSigns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One site since its last reading: rates per second, events counted since then, sizes as they are now.
 
     What it reads and writes is the sum of all its disks; a cap holds each disk by itself: see `on_busiest_disk`.

@@ -138,7 +138,7 @@ class IoLimit(msgspec.Struct, frozen=True, kw_only=True):
     write_ops_per_s: Count
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one slice holds, or should. None: no limit. `io` by resolved physical device, "major:minor".
 
     `io_weight`: None where this kernel has no use for it: what it holds is let be. `egress_closed`: nothing goes out
@@ -212,7 +212,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     caps: dict[str, Cap] = {}
 
 
-class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+class Tenant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a host must know of a site that it holds. Empty `users`: nothing of it can be told by uid.
 
     `held`, oldest first: where its plan was made stricter since it was armed.

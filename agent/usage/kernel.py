@@ -36,7 +36,7 @@ class Io(msgspec.Struct, frozen=True, gc=False):
     write_ops: int = 0
 
 
-class Full(msgspec.Struct, frozen=True):
+class Full(msgspec.Struct, frozen=True, gc=False):
     """What is read seldom: the larger files. `io` by "major:minor"."""
 
     at: float

@@ -39,7 +39,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, dict[tuple[str, ...], float]] | None = None
 
 
-class Joined(msgspec.Struct, frozen=True):
+class Joined(msgspec.Struct, frozen=True, gc=False):
     """What the kernel and the web side say of a site, and both in one."""
 
     signs: SiteSigns
