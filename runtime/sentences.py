@@ -333,6 +333,13 @@ SENTENCES: dict[str, str | tuple[str, ...]] = {
         "mount {mount}."
     ),
     "quota-unseen": "What users keep on {mount} can't be asked for: {error}.",
+    # What a host's own settings do to what it holds.
+    "dirty-ratio": (
+        "Up to {percent} % of free memory may be full of writes before they go to the disk, at the pace of one site's "
+        "plan: on ext4 its neighbours wait meanwhile, for seconds. Write vm.dirty_background_bytes = {background} and "
+        "vm.dirty_bytes = {most} into /etc/sysctl.d/60-dirty.conf, then: sysctl --system. For slow disks see "
+        "docs/caps.md, Writes that wait."
+    ),
     # Why a site is held, or no longer, and what a host wants people for: the ladder of isolation.
     "isolation-sign": (
         "Something odd shows ({signs}, {mails_per_s} a second): it is looked at more often, and nothing is held.",

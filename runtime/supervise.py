@@ -19,8 +19,8 @@ _log = log.logger("runtime")
 STUCK_S = 5.0  # no round of a daemon takes this long
 # A full collection walks all that a daemon remembers: 70 ms on a controller with 1,000 sites, twice a second by
 # Python's own thresholds while 300 agents beat. Cycles die young; with these one comes about once in a minute. Those of
-# the young hold every thread up as well, whichever one they fall to: 200,000 objects at once made an agent's loop late by
-# 26 ms, 10,000 by 6.
+# the young hold every thread up as well, whichever one they fall to: 200,000 objects at once made an agent's loop late
+# by 26 ms, 10,000 by 6.
 GARBAGE = (2_000, 4, 1_000)
 # How long a thread may keep Python's lock from another. The loop waits for it after each call that lets it go: with
 # Python's own 5 ms two or three of them in a row made it late by 17 ms while a thread looked at a thousand slices.

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from agent.caps.dirty import unbounded
 from agent.caps.ours import Ours
 from agent.caps.quotalook import on_disk
 from agent.config import Config
@@ -103,7 +104,8 @@ def command(context: click.Context, config: Path, root: Path, as_json: bool) -> 
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))
     else:
         click.echo(table(found, _language(), remedies), nl=False)
-        for why in on_disk(orders.tenants, found, root.resolve()):
+        waits = unbounded(root.resolve())
+        for why in (*on_disk(orders.tenants, found, root.resolve()), *([waits] if waits else [])):
             click.echo(textwrap.fill(shown(explain(why, _language())), WIDTH))
 
 

@@ -88,6 +88,18 @@ def test_each_site_is_told_with_what_would_better_it(relevo: Relevo) -> None:
     assert max(map(len, said.output.splitlines())) <= 100
 
 
+def test_a_host_where_too_much_may_wait_for_its_disk_is_told_so(
+    relevo: Relevo, tmp_path: Path
+) -> None:
+    folder = tmp_path / "host/proc/sys/vm"
+    folder.mkdir(parents=True)
+    for name, value in (("dirty_background_bytes", 0), ("dirty_background_ratio", 10)):
+        (folder / name).write_text(f"{value}\n")
+    said = relevo().output
+    assert "Write vm.dirty_background_bytes = 67108864 and" in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 100
+
+
 def test_a_pool_that_may_have_too_many_workers_is_told_what_to_set(relevo: Relevo) -> None:
     """What it is, what its plan says, where to write it; of one that is as its plan says, nothing."""
     said = " ".join(relevo().output.split())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.caps.dirty import BACKGROUND_BYTES, MOST_BYTES
 from deploy.demo.plans import MIB, SOLIDARITY
 from fleet.caps import Level, Override, Ruling, Tenant
 from fleet.messages import Orders
@@ -26,7 +27,9 @@ METRIC = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.M)
 
 RECORD = f"{STATE}/signals.jsonl"
 VERIFY_S = 5.0
-UNINSTALL = Path(__file__).parents[2] / "docs/uninstall.md"
+DOCS = Path(__file__).parents[2] / "docs"
+UNINSTALL, CAPS = (DOCS / name for name in ("uninstall.md", "caps.md"))
+WAITS = "/etc/sysctl.d/60-dirty.conf"
 # A minute is three seconds; a step lasts long enough to be seen to work.
 SCALE = 0.05
 # Nothing listens there: it lives on its orders of last time.
@@ -80,6 +83,22 @@ PLANS: dict[PlanId, Caps] = {PlanId("tight"): TIGHT, PlanId("fair"): FAIR, PlanI
 def without_agent() -> str:
     """What is typed to give sites all of their host again."""
     return UNINSTALL.read_text().partition("## Without an agent")[2].split("```")[1]
+
+
+def writes_that_wait() -> str:
+    """What is written into WAITS for a disk like the one here."""
+    told = CAPS.read_text().partition("### Writes that wait")[2].split("```")[1]
+    for bound, seconds in ((BACKGROUND_BYTES, 0.25), (MOST_BYTES, 1.0)):
+        assert f"= {bound}\n" in told
+        told = told.replace(f"{bound}", f"{int(DISK.bytes_per_s * seconds)}")
+    return told
+
+
+def without_them() -> str:
+    """What is typed to have the kernel's own bounds again."""
+    found = re.search(rf"`(rm {WAITS} [^`]+)`", UNINSTALL.read_text())
+    assert found
+    return found[1]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -136,6 +155,8 @@ class Capped:
     async def remove(self) -> None:
         """As if relevo had never been there: no agent, no caps, no firewall of its own."""
         await self.vm.do(f"{without_agent()}\ntrue")
+        await self.vm.do(without_them())
+        assert (await self.vm.do("cat /proc/sys/vm/dirty_background_bytes")).strip() == "0"
         assert (await self.vm.run("nft list table inet relevo")).code
         assert (await self.vm.do("cat /sys/fs/cgroup/user.slice/memory.low")).strip() == "0"
         for site in SITES:
@@ -219,6 +240,8 @@ async def begin(image: Image, folder: Path, package: bytes) -> Saved:
         await vm.push("/root/relevo.deb", package)
         await vm.do("dpkg --install /root/relevo.deb && rm /root/relevo.deb", timeout_s=PACKAGE_S)
         await vm.push("/etc/relevo/agent.toml", CONFIG.encode())
+        await vm.push(WAITS, writes_that_wait().encode())
+        await vm.do("sysctl --quiet --system")
         await vm.push("/etc/relevo/agent.token", b"of-no-use-here", mode=0o600)
         await vm.do(f"systemctl enable relevo-agent && install -d -m 700 {STATE}")
         await Capped(vm).order("wide", enforced=False)
