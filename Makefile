@@ -44,7 +44,7 @@ test: $(READY) ## every test, real servers included, but the long ones: under 10
 	$(BIN)/pytest $(BESIDE) -m 'not long and not vm' $(PYTEST)
 
 test-long: $(READY) ## whole co-ops on etcd, the runbooks walked, a browser, a fuzzer: under 12 minutes
-	$(BIN)/pytest -m 'long and not vm' $(PYTEST)
+	$(BIN)/pytest $(BESIDE) -m 'long and not vm' $(PYTEST)
 
 test-vm: $(READY) ## the real systemd and logind, in virtual machines (as root): about 40 minutes
 	$(BIN)/pytest -m vm -o faulthandler_timeout=1800 tests/vm $(PYTEST) # the first makes the image
