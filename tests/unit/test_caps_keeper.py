@@ -219,6 +219,8 @@ async def keeping_house(
         task = group.create_task(keeper.keep())
         yield host
         task.cancel()
+    # A process has ended once its threads have: what this one still writes must not come after the next one's.
+    await host.until(lambda: not keeper._memory._disk.hangs)
 
 
 BOTH = {SHOP: attached(ONE, 1001), NEWS: attached(TWO, 1002)}
