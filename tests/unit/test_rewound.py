@@ -71,3 +71,11 @@ def test_r2_a_commit_too_old_to_be_remembered_convicts_nobody() -> None:
 def test_r2_an_agent_without_orders_claims_nothing() -> None:
     """A host that joins, or whose cache was lost, says nothing about the store."""
     assert not History().undoes((Epoch(), ""))
+
+
+def test_r2_a_later_generation_is_a_future_that_this_store_does_not_have() -> None:
+    """Whatever its revision: a store that is recovered begins a generation, and a copy of before does not have it."""
+    known = {"kept": 7}
+    assert undone(Epoch(2, 5), "lost", known, Epoch(1, 40))
+    assert undone(Epoch(2, 50), "lost", known, Epoch(1, 40))
+    assert not undone(Epoch(1, 5), "lost", known, Epoch(2, 40))
