@@ -12,6 +12,7 @@ from controller.ports import ConnectionLost
 from failover.routes import Intent, probes
 from fleet.messages import FRAME_LIMIT_BYTES, AgentState, Applied, Check
 from fleet.model import (
+    ControllerId,
     Epoch,
     Fleet,
     Health,
@@ -19,11 +20,13 @@ from fleet.model import (
     HostId,
     Location,
     LocationId,
+    Observation,
     Role,
+    Word,
 )
 from metrics.catalogue import CONTROLLER
 from metrics.exporter import Exporter
-from tests.unit.wires import LOAD, Wire, a_beat, a_link
+from tests.unit.wires import C1, LOAD, Wire, a_beat, a_link
 
 pytestmark = pytest.mark.virtual_time
 
@@ -54,9 +57,9 @@ def tampered(**said: object) -> bytes:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, *controllers: ControllerId) -> None:
         self.exporter = Exporter(CONTROLLER)
-        self.link = a_link(self.exporter)
+        self.link = a_link(self.exporter, *controllers)
 
     def refused(self, reason: str) -> bool:
         line = f'relevo_link_refused_total{{reason="{reason}"}} 1.0'
@@ -215,6 +218,23 @@ async def test_a_host_has_a_say_only_on_whom_it_was_told_to_ask() -> None:
             seen = bench.link.evidence(declared, frozenset(), {})
         assert {id for id, evidence in seen.hosts.items() if evidence.opinions} == heard_of
     assert len(probes(LIAR, fleet())) == 3
+
+
+@pytest.mark.parametrize(("unheard_by", "live"), [(0, True), (1, True), (2, False)])
+async def test_r4_an_edge_is_live_where_a_majority_of_the_controllers_hears_it(
+    unheard_by: int, live: bool
+) -> None:
+    """Of three controllers two must hear it; one alone, though it is the one that judges, does not make a witness."""
+    ids = (C1, ControllerId("c2"), ControllerId("c3"))
+    bench, wire, edge = Bench(*ids), Wire(), HOSTS[5]
+    said = {
+        id: Observation(trusted=True, words={edge: Word.UNREACHABLE} if n < unheard_by else {})
+        for n, id in enumerate(ids[1:])
+    }
+    async with served(bench, (edge, wire)):
+        wire.say(a_beat(edge))
+        await asyncio.sleep(0.1)
+        assert (edge in bench.link.evidence(fleet(edge), frozenset(), said).live_edges) is live
 
 
 async def test_what_a_host_said_is_forgotten_when_it_left_the_fleet_and_the_link() -> None:

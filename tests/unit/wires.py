@@ -73,13 +73,13 @@ class Wire:
             raise self._farewell
 
 
-def a_link(exporter: Exporter) -> Link:
-    """Of a lone controller that asks nobody itself."""
+def a_link(exporter: Exporter, *controllers: ControllerId) -> Link:
+    """Of a controller that asks nobody itself: alone, or among `controllers`."""
     return Link(
         {},
         exporter,
         probing=Nobody(),
         id=C1,
-        controllers=frozenset({C1}),
+        controllers=frozenset({C1, *controllers}),
         policy=Policy(),
     )
