@@ -12,12 +12,12 @@ from controller.store import LeaseLost, Put
 from failover.judge import Kind
 from failover.policy import Policy
 from fleet import keys
-from fleet.model import Domain, Health, HostId, RecordSet, SiteId
+from fleet.model import Domain, Epoch, Health, HostId, RecordSet, SiteId
 from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
 from tests.simulation.faults import order
 from tests.simulation.machines import now
-from tests.simulation.rules import ANA
+from tests.simulation.rules import ANA, HEARD_S
 from tests.simulation.world import World
 
 WEB1, WEB2, EDGE1, EDGE2 = map(HostId, ("web1", "web2", "edge1", "edge2"))
@@ -27,6 +27,15 @@ def cut_from_controllers(made: World, host: HostId) -> None:
     for seat in made.seats:
         made.network.cut(host, seat)
         made.network.cut(seat, host)
+
+
+async def comes_back_with(made: World, host: HostId, **said: object) -> None:
+    """Its agent begins anew from orders on its disk that say this, and has been heard."""
+    memory = made.machines[host].memory
+    assert memory.orders is not None
+    memory.orders = msgspec.structs.replace(memory.orders, **said)
+    await made.restart_agent(host, 0.5)
+    await asyncio.sleep(HEARD_S)
 
 
 async def nothing_moves(made: World, for_s: float) -> None:
@@ -521,6 +530,23 @@ def test_r15_a_lying_hosting_server_is_one_voice_never_the_deciding_one(
         await made.until(lambda: len(made.rules.moves) == 3, 6.0, "web1's sites moved")
 
     in_world(story, Shape(web=5, edges=2, controllers=1), Policy(location_ratio=1.0))
+
+
+def test_r15_one_hosting_server_alone_can_not_have_the_store_called_rewound(
+    in_world: Play,
+) -> None:
+    """web2 claims orders that nobody gave, and a dead host's sites move all the same; two that do are believed."""
+    claim = {"epoch": Epoch(1, 10**9), "commit": "nobody-s"}
+
+    async def story(made: World) -> None:
+        await comes_back_with(made, WEB2, **claim)
+        assert made.leader and made.leader.board.rewound is None, made.report("believed")
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "web1's sites moved")
+        await comes_back_with(made, HostId("web3"), **claim)
+        assert made.leader and made.leader.sight.rewound, made.report("not believed")
+
+    in_world(story)
 
 
 @pytest.mark.patient
