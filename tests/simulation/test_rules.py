@@ -203,6 +203,18 @@ def test_r2_a_recovered_store_knows_what_it_had_forgotten_and_relevo_goes_on(
     in_world(story)
 
 
+def test_r2_an_edge_with_another_cluster_s_orders_stops_everything(in_world: Play) -> None:
+    """Though their epoch and commit are the store's own: what they were given by is another store."""
+
+    async def story(made: World) -> None:
+        await comes_back_with(made, EDGE1, cluster="another")
+        assert made.leader and made.leader.sight.rewound, made.report("not noticed")
+        made.power_off(WEB1)
+        await nothing_moves(made, 30.0)
+
+    in_world(story)
+
+
 def test_r3_a_gated_site_of_a_dead_host_waits_for_a_word_that_it_is_stopped(in_world: Play) -> None:
     """Its host lost its power, and relevo can't know that it is for good: the others move, it waits for ana's word."""
     gated = SiteId("gated-web1")
