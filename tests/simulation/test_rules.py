@@ -138,6 +138,26 @@ def test_r1_the_store_refuses_a_leader_whose_key_is_gone(in_world: Play) -> None
     in_world(story)
 
 
+@pytest.mark.parametrize("key", [keys.placements(WEB1), keys.FLEET], ids=["places", "fleet"])
+def test_r1_an_order_that_was_judged_by_what_changed_meanwhile_is_refused(
+    in_world: Play, key: bytes
+) -> None:
+    """The document it was judged by is written anew in that moment: nothing moves, and given again it is followed."""
+    site = SiteId("site0-web1")
+
+    async def story(made: World) -> None:
+        found = await made.store.get(key)
+        assert made.leader and found
+        await made.store.put(key, found.value)  # the leader's mirror follows a moment later
+        with pytest.raises(Refused, match="changed-meanwhile"):
+            await made.leader.commands.move(site, WEB2, ANA)
+        await nothing_moves(made, 3.0)
+        assert await order(made, _moving(WEB2))
+        assert made.places[site].host == WEB2
+
+    in_world(story)
+
+
 @pytest.mark.parametrize("lost", [1, 2, 6])
 def test_r2_a_rewound_store_gives_no_orders_and_moves_nothing(in_world: Play, lost: int) -> None:
     """Agents hold orders that the store does not know: nothing is ordered, moved or written to DNS until recovered.
