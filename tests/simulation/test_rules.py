@@ -1,18 +1,20 @@
 """DESIGN's rules one by one, each in a world where it matters, on the real controllers and agents."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
 
+from controller import settle
 from controller.commands import Commands
 from controller.sight import Refused
-from controller.store import LeaseLost, Put
+from controller.store import Cmp, LeaseLost, Op, Put, TxnResult
+from controller.store.campaign import Elected
 from failover.judge import Kind
 from failover.policy import Policy
 from fleet import keys
-from fleet.model import Domain, Epoch, Health, HostId, RecordSet, SiteId
+from fleet.model import Domain, Epoch, Health, HostId, Note, RecordSet, SiteId
 from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
 from tests.simulation.faults import order
@@ -36,6 +38,29 @@ async def comes_back_with(made: World, host: HostId, **said: object) -> None:
     memory.orders = msgspec.structs.replace(memory.orders, **said)
     await made.restart_agent(host, 0.5)
     await asyncio.sleep(HEARD_S)
+
+
+def overtaken(
+    made: World, monkeypatch: pytest.MonkeyPatch, key: bytes, value: bytes | None
+) -> list[bool]:
+    """Just before the first commit of moves somebody writes `key`: `value`, or what it says already.
+
+    Gives whether each commit of moves was taken.
+    """
+    commit, taken = Elected.txn, list[bool]()
+
+    async def txn(self: Elected, then: Sequence[Op], when: Sequence[Cmp] = ()) -> TxnResult:
+        if not any(op.key.startswith(keys.PLACEMENTS) for op in then):
+            return await commit(self, then, when)
+        if not taken:
+            found = await made.store.get(key)
+            await made.store.put(key, value or (found.value if found else b"{}"))
+        result = await commit(self, then, when)
+        taken.append(result.ok)
+        return result
+
+    monkeypatch.setattr(Elected, "txn", txn)
+    return taken
 
 
 async def nothing_moves(made: World, for_s: float) -> None:
@@ -154,6 +179,29 @@ def test_r1_an_order_that_was_judged_by_what_changed_meanwhile_is_refused(
         await nothing_moves(made, 3.0)
         assert await order(made, _moving(WEB2))
         assert made.places[site].host == WEB2
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("what", ["fleet", "switches", "budget", "drain", "places"])
+def test_r1_a_failover_decided_from_what_changed_meanwhile_is_not_committed(
+    in_world: Play, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """One document that it was decided from is written just before its commit: it is decided anew, once."""
+    key = {
+        "fleet": keys.FLEET,
+        "switches": keys.SWITCHES,
+        "budget": keys.BUDGET,
+        "drain": keys.drain(WEB1),
+        "places": keys.placements(WEB1),
+    }[what]
+    over = Note(owner="ana", reason="over by now", since=0.0, until=1.0)
+
+    async def story(made: World) -> None:
+        taken = overtaken(made, monkeypatch, key, settle.encode(over) if what == "drain" else None)
+        made.power_off(WEB1)
+        await made.until(lambda: len(made.rules.moves) == 3, 6.0, "three moves")
+        assert taken == [False, True]
 
     in_world(story)
 
