@@ -15,6 +15,7 @@ from failover.judge import Kind
 from failover.policy import Policy
 from fleet import keys
 from fleet.model import Domain, Epoch, Health, HostId, Note, RecordSet, SiteId
+from runtime.clock import wall
 from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
 from tests.simulation.faults import order
@@ -202,6 +203,24 @@ def test_r1_a_failover_decided_from_what_changed_meanwhile_is_not_committed(
         made.power_off(WEB1)
         await made.until(lambda: len(made.rules.moves) == 3, 6.0, "three moves")
         assert taken == [False, True]
+
+    in_world(story)
+
+
+def test_r1_a_failover_that_a_pause_has_overtaken_is_not_committed(
+    in_world: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause is in the store, and not yet known to the leader as it commits: nothing moves until it ends."""
+
+    async def story(made: World) -> None:
+        assert made.leader
+        note = Note(owner="ana", reason="rehearsal", since=wall(), until=wall() + 60.0)
+        paused = msgspec.structs.replace(made.leader.mirror.switches, paused=note)
+        taken = overtaken(made, monkeypatch, keys.SWITCHES, settle.encode(paused))
+        made.power_off(WEB1)
+        await nothing_moves(made, 30.0)
+        assert taken == [False]
+        await made.until(lambda: len(made.rules.moves) == 3, 60.0, "three moves after the pause")
 
     in_world(story)
 
