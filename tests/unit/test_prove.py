@@ -142,3 +142,10 @@ async def test_r12_only_an_answer_of_the_new_host_proves_a_move(
 ) -> None:
     """A good answer that an edge still takes from the old host, or from nobody it names, proves nothing."""
     assert await proves({EDGE1: served_by}) is proven
+
+
+@pytest.mark.parametrize("behind", [EDGE1, EDGE2])
+async def test_r12_a_move_is_proven_through_every_live_edge(behind: HostId) -> None:
+    """One edge that sends visitors to the old host yet is enough, whichever is asked first."""
+    assert await proves({EDGE1: WEB2, EDGE2: WEB2})
+    assert not await proves({EDGE1: WEB2, EDGE2: WEB2, behind: WEB1})
