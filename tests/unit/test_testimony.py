@@ -3,11 +3,14 @@
 import pytest
 
 from controller.board import Board
-from controller.incidents import Times, in_english
+from controller.incidents import Times, begin, in_english
 from controller.web.words import Speech
 from failover.evidence import Evidence, Opinion, Reach, Report, Seen, Witness
+from failover.guards import Guarded
+from failover.judge import Kind, Verdict
+from failover.plan import Cause, Proposal
 from fleet.messages import AgentState
-from fleet.model import ControllerId, Health, HostId, Incident, IncidentId
+from fleet.model import ControllerId, Health, HostId, Incident, IncidentId, Why
 from runtime.words import explain
 
 WEB1 = HostId("web1")
@@ -58,6 +61,19 @@ def test_an_incident_says_the_same_in_english_to_those_who_read_no_reasons() -> 
     """As it did before: a witness and its word."""
     assert in_english(board().testimony(WEB1)) == TOLD["en"]
     assert board().testimony(HostId("nobody")) == ()
+
+
+def test_r13_an_incident_keeps_the_word_of_each_witness_of_its_verdict() -> None:
+    """As reasons, and in English; nothing is made up where nobody said anything."""
+    why = Why("dead")
+    cause = Cause(id="host:web1:b", host=WEB1, verdict="dead", why=why)
+    guarded = Guarded(proposal=Proposal(cause=cause))
+    verdict, times = Verdict(kind=Kind.DEAD, since=1.0, why=why), Times(wall=2.0, now=2.0)
+    begun = begin(guarded, verdict, times, board().testimony(WEB1))
+    assert begun.testimony == board().testimony(WEB1)
+    assert begun.evidence == TOLD["en"]
+    silent = begin(guarded, verdict, times, ())
+    assert silent.testimony == () and silent.evidence == {}
 
 
 def test_the_dashboard_tells_them_in_its_readers_language_and_old_ones_as_they_are() -> None:
