@@ -59,12 +59,20 @@ def site(id: SiteId, home: HostId) -> Site:
 homes = st.dictionaries(st.sampled_from(SITES), st.sampled_from(HOSTS))
 
 
-@given(homes, homes, st.dictionaries(st.sampled_from(SITES), st.sampled_from(HOSTS)))
+@given(
+    homes,
+    homes,
+    st.dictionaries(st.sampled_from(SITES), st.sampled_from(HOSTS)),
+    st.permutations(HOSTS),
+)
 @settings(deadline=None)
 def test_r7_a_site_never_lacks_a_place_on_the_way(
-    before: dict[SiteId, HostId], after: dict[SiteId, HostId], moved: dict[SiteId, HostId]
+    before: dict[SiteId, HostId],
+    after: dict[SiteId, HostId],
+    moved: dict[SiteId, HostId],
+    order: list[HostId],
 ) -> None:
-    """From any placements to any new fleet: sites stay where they are served, also between two writes."""
+    """From any placements to any new fleet, written in any order: sites stay where they are served between writes."""
     old = Fleet(sites={id: site(id, home) for id, home in before.items()})
     new = Fleet(sites={id: site(id, home) for id, home in after.items()})
     current: dict[HostId, Placements] = {}
@@ -80,10 +88,12 @@ def test_r7_a_site_never_lacks_a_place_on_the_way(
         for home, document in current.items()
     }
     for _ in range(4):
-        served = {id: p.host for document in current.values() for id, p in document.sites.items()}
-        for id in before.keys() & after.keys():
-            assert served[id] == moved.get(id, before[id])
-        current |= place(new, current, "now")
+        missing = place(new, current, "now")
+        for home in sorted(missing, key=order.index):
+            current[home] = missing[home]
+            served = {id: p.host for d in current.values() for id, p in d.sites.items()}
+            for id in before.keys() & after.keys():
+                assert served.get(id) == moved.get(id, before[id])
     assert place(new, current, "later") == {}
     assert {id for document in current.values() for id in document.sites} == set(after)
 
