@@ -14,7 +14,7 @@ from controller.store.campaign import Elected
 from failover.judge import Kind
 from failover.policy import Policy
 from fleet import keys
-from fleet.model import Domain, Epoch, Health, HostId, Note, RecordSet, SiteId
+from fleet.model import Arming, Domain, Epoch, Health, HostId, Note, RecordSet, SiteId
 from runtime.clock import wall
 from tests.simulation.conftest import Play
 from tests.simulation.coop import Shape
@@ -544,6 +544,32 @@ def test_r10_a_name_without_our_mark_is_never_touched(in_world: Play) -> None:
         assert made.primary.read(name).records == RecordSet(a=("198.51.100.7",))
         assert made.leader is not None
         assert made.leader.mirror.holds[f"dns-{name}"].why.code == "dns-not-ours"
+
+    in_world(story)
+
+
+def test_r10_a_direct_site_that_nobody_armed_keeps_its_names(in_world: Play) -> None:
+    """Its host has another address: an armed site's name follows, one that is only observed stays as it was."""
+    observed, armed = SiteId("direct-web1"), SiteId("direct-web2")
+
+    async def story(made: World) -> None:
+        names = {id: made.fleet.sites[id].domains[0] for id in (observed, armed)}
+        assert await order(
+            made, lambda commands: commands.arm("site", observed, Arming.OBSERVE, ANA)
+        )
+        before = {id: made.primary.read(name) for id, name in names.items()}
+        assert not before[observed].empty
+        hosts = dict(made.fleet.hosts)
+        for host, address in ((WEB1, "10.0.1.1"), (WEB2, "10.0.1.2")):
+            hosts[host] = msgspec.structs.replace(hosts[host], addresses=(address,))
+            made.by_address[address] = host
+        fleet = msgspec.structs.replace(made.fleet, hosts=hosts)
+        assert await order(made, lambda commands: commands.apply_fleet(fleet, ANA))
+        await made.until(
+            lambda: made.primary.read(names[armed]) != before[armed], 20.0, "the armed name"
+        )
+        await asyncio.sleep(20.0)
+        assert made.primary.read(names[observed]) == before[observed]
 
     in_world(story)
 
