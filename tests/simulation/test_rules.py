@@ -323,6 +323,23 @@ def test_r3_a_gated_site_of_a_dead_host_waits_for_a_word_that_it_is_stopped(in_w
     in_world(story)
 
 
+def test_r3_bringing_sites_home_leaves_gated_ones_where_they_are(in_world: Play) -> None:
+    """Nobody said that their hosts stopped writing: automatic sites go home, gated ones wait for ana's word."""
+    gated, automatic = SiteId("gated-web1"), SiteId("site0-web1")
+
+    async def story(made: World) -> None:
+        assert await order(
+            made, lambda commands: commands.move(gated, WEB2, ANA, old_host_stopped=True)
+        )
+        assert await order(made, _moving(WEB2))
+        assert made.places[gated].host == made.places[automatic].host == WEB2
+        assert await order(made, lambda commands: commands.activate(WEB1, ANA, bring_home=True))
+        assert made.places[automatic].host == WEB1
+        assert made.places[gated].host == WEB2
+
+    in_world(story)
+
+
 def test_r4_a_host_that_an_edge_still_reaches_is_never_dead(in_world: Play) -> None:
     """Cut off from every controller, seen by one edge of two: its agent is lost, nothing moves."""
 
