@@ -508,6 +508,35 @@ def test_r7_a_domain_leaves_the_edges_only_when_it_was_told_to(in_world: Play) -
     in_world(story)
 
 
+def test_r7_a_tombstone_waits_for_an_edge_that_no_new_leader_has_heard(in_world: Play) -> None:
+    """An edge is off while a site leaves and a leader begins: it still learns, when it boots, what to remove."""
+
+    async def story(made: World) -> None:
+        gone = SiteId("site0-web2")
+        domain = made.fleet.sites[gone].domains[0]
+        edge = made.machines[EDGE2]
+        made.power_off(EDGE2)
+        for seat in made.seats.values():
+            await seat.kill()
+            seat.start()
+        await made.until(lambda: made.leader is not None, 20.0, "a leader")
+        await asyncio.sleep(12.0)
+        rest = {id: site for id, site in made.fleet.sites.items() if id != gone}
+        smaller = msgspec.structs.replace(made.fleet, sites=rest)
+        made.rules.told_to_remove.add(domain)
+        assert await order(made, lambda commands: commands.apply_fleet(smaller, ANA, remove=True))
+        await asyncio.sleep(20.0)
+        assert made.leader is not None and made.leader.mirror.tombstones
+        assert edge.haproxy is not None
+        made.boot(EDGE2)
+        await made.until(
+            lambda: made.leader is not None and not made.leader.mirror.tombstones, 30.0, "buried"
+        )
+        assert domain not in edge.haproxy.domains
+
+    in_world(story)
+
+
 def test_r7_a_host_that_left_the_fleet_and_is_declared_again_has_never_reported(
     in_world: Play,
 ) -> None:
