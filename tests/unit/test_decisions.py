@@ -259,7 +259,7 @@ def test_the_drawn_situations_ask_the_guards_for_all_that_they_decide() -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_no_move_without_leave_and_none_to_an_unfit_host(data: st.DataObject) -> None:
     """Automatic moves are armed, of automatic sites, unpaused, undoubted; every target is up, free and not full."""
     situation = data.draw(situations())
@@ -286,7 +286,7 @@ def test_no_move_without_leave_and_none_to_an_unfit_host(data: st.DataObject) ->
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_automatic_causes_never_exceed_the_budget(data: st.DataObject) -> None:
     """What was spent in the hour and what spends now stay within the brake; only people's acts cost nothing."""
     situation = data.draw(situations())
